@@ -1,0 +1,124 @@
+"""`Classifier.predict`: uint8 images → probabilities, on the engine and at the precision that were asked for.
+
+The one place where inference happens, for the service, the command line, `evaluate` and `publish` alike, so that what
+is measured is what is served. Knows neither stores, queues nor HTTP.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from model_store.architecture import INPUT_SHAPE, Architecture
+from model_store.errors import ModelError
+from model_store.manifest import Precision, Preprocessing
+from model_store.network import build_network
+from model_store.weights import Weights
+
+EngineName = Literal["openvino", "tensorflow"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
+Infer: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger ones are no faster
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of N images."""
+
+    probabilities: NDArray[np.float32]  # (N, K), each row summing to one
+
+
+@dataclass(frozen=True)
+class Network:
+    """All that determines the numbers: a validated architecture, its weights, and what is done before and after."""
+
+    architecture: Architecture
+    weights: Weights
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    output: Literal["logits", "probabilities"]
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.architecture.classes:
+            raise ModelError(f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels")
+
+
+class Classifier:
+    """A network ready to answer. Safe to call from several threads; calls run one after another."""
+
+    def __init__(self, network: Network, engine: EngineName = "openvino", precision: PrecisionChoice = "auto") -> None:
+        """Compile the network.
+
+        Raises:
+            ModelError: the engine or the precision is not to be had on this machine.
+        """
+        self.labels = network.labels
+        self.engine: EngineName = engine
+        self.precision: Precision = choose_precision(engine, precision)
+        self._infer = _openvino(network, self.precision) if engine == "openvino" else _tensorflow(network)
+        self._lock = threading.Lock()
+
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        """Probabilities (N, K) float32 for images (N, 32, 32, 3) uint8.
+
+        Raises:
+            ValueError: the images are of another shape or type; a caller's mistake, not a user's.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != INPUT_SHAPE:
+            raise ValueError(f"images must be uint8 (N, 32, 32, 3), not {images.dtype} {images.shape}")
+        rows = np.empty((len(images), len(self.labels)), np.float32)
+        with self._lock:
+            for start in range(0, len(images), CHUNK):
+                rows[start : start + CHUNK] = self._infer(images[start : start + CHUNK])
+        return Prediction(rows)
+
+
+def choose_precision(engine: EngineName, wanted: PrecisionChoice) -> Precision:
+    """bfloat16 where OpenVINO finds it in the processor's hardware and it was not forbidden, float32 otherwise.
+
+    Raises:
+        ModelError: bfloat16 was asked for where there is none.
+    """
+    if engine == "tensorflow":
+        if wanted == "bfloat16":
+            raise ModelError("the tensorflow engine computes in float32; leave the precision at auto or float32")
+        return "float32"
+    if wanted == "float32":
+        return "float32"
+    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return "bfloat16"
+    if wanted == "bfloat16":
+        raise ModelError("this processor has no bfloat16 instructions; leave the precision at auto or float32")
+    return "float32"
+
+
+def _openvino(network: Network, precision: Precision) -> Infer:
+    model = build_network(
+        network.architecture, network.weights, network.preprocessing, network.output, network.temperature
+    )
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"})
+    request = compiled.create_infer_request()
+
+    def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # The result is the engine's own memory, overwritten by the next call; `predict` copies it out under its lock.
+        rows: NDArray[np.float32] = request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)[0]
+        return rows
+
+    return infer
+
+
+def _tensorflow(network: Network) -> Infer:
+    try:
+        from model_store.tensorflow_network import build_infer
+    except ImportError as error:
+        raise ModelError(
+            f"the tensorflow engine needs TensorFlow and Keras ({error}); "
+            "install requirements/training.txt or use CIFAR10_ENGINE=openvino"
+        ) from None
+    return build_infer(network)

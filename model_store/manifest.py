@@ -1,0 +1,98 @@
+"""One version's manifest: what the files beside it are, how images reach the network, and how it was made.
+
+Owns the JSON schema of `manifest.json` and nothing else: it opens no file of a version but the manifest itself.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model_store.errors import ModelError
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?$"  # at most one folder down, never up
+
+
+class Frozen(BaseModel):
+    """Immutable, and a field nobody knows is an error, not a silent surprise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Resize(Frozen):
+    """How a decoded image of any size becomes 32×32 pixels.
+
+    `filter` is Pillow's resampling filter. `fit` says what happens to an image that is not square: `stretch` ignores
+    its proportions, `crop` keeps the centre square, `pad` adds black bars. A JPEG may be decoded at 1/2, 1/4 or 1/8
+    of its size as long as its shorter side keeps at least `jpeg_margin` × 32 pixels.
+    """
+
+    filter: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "bicubic"
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    jpeg_margin: int = Field(default=4, ge=1, le=64)
+
+
+Precision = Literal["float32", "bfloat16"]
+Channels = tuple[float, float, float]
+
+
+class Preprocessing(Frozen):
+    """uint8 pixels (H, W, 3) → 32×32 by `resize` → float32 `(pixel / 255 - mean) / std` per RGB channel."""
+
+    mean: Channels
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    resize: Resize = Resize()
+
+
+class File(Frozen):
+    """Size in bytes and SHA-256 (hexadecimal) of one file of the version."""
+
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(Frozen):
+    """Everything a reader of the version must know. `metrics` and `training` are for people; the rest is for code."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(ge=1)
+    created: str
+    labels: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(min_length=2, max_length=1000)
+    preprocessing: Preprocessing
+    output: Literal["logits", "probabilities"]
+    temperature: float = Field(default=1.0, gt=0)
+    golden_tolerance: dict[Precision, Annotated[float, Field(gt=0, lt=1)]]
+    files: dict[Annotated[str, Field(pattern=FILE_PATTERN)], File]
+    metrics: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct")
+        if self.output == "probabilities" and self.temperature != 1.0:
+            raise ValueError("temperature divides logits; a network that ends in softmax must have temperature 1")
+        return self
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate `manifest.json`.
+
+    Raises:
+        ModelError: the file is missing, is not JSON, or does not fit the schema; the message names the field.
+    """
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; a version without a manifest was never published") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise ModelError(f"{path}: {where}: {first['msg']} (received {str(first['input'])[:80]!r})") from None
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write `manifest.json` for people to read: indented, keys in the schema's order."""
+    path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

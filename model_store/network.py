@@ -1,0 +1,162 @@
+"""Layers and arrays → one OpenVINO model from uint8 pixels to probabilities. Knows no threads, files or batching.
+
+Images are channels first inside, so that no convolution needs a transpose: one at the entrance, one before a Flatten
+of more than one position.
+"""
+
+from collections.abc import Callable
+from functools import reduce, singledispatch
+from typing import Any, TypeAlias
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+from numpy.typing import NDArray
+
+from model_store import architecture as arch
+from model_store.architecture import Architecture, Layer, Shape
+from model_store.manifest import Preprocessing
+from model_store.weights import Weights
+
+Arrays: TypeAlias = dict[str, NDArray[np.float32]]
+Value: TypeAlias = Any  # an OpenVINO node or output; images are (N, C, H, W) here
+
+ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
+    "linear": lambda x: x,
+    "relu": ops.relu,
+    "silu": ops.swish,
+    "gelu": lambda x: ops.gelu(x, "erf"),
+    "sigmoid": ops.sigmoid,
+    "tanh": ops.tanh,
+    "softmax": lambda x: ops.softmax(x, axis=1),  # the channels, whether of vectors or of images
+}
+AUTO_PAD = {"same": "same_upper", "valid": "valid"}
+
+
+def build_network(
+    architecture: Architecture, weights: Weights, preprocessing: Preprocessing, output: str, temperature: float = 1.0
+) -> ov.Model:
+    """The whole computation as one model: uint8 or float32 pixels in, probabilities out.
+
+    Args:
+        output: what the last layer gives, `logits` or `probabilities`.
+        temperature: divides logits before softmax; Guo et al., "On Calibration of Modern Neural Networks", 2017.
+
+    Returns:
+        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free.
+    """
+    images = ops.parameter([-1, *arch.INPUT_SHAPE], np.uint8, name="images")
+    floats = ops.convert(images, np.float32)
+    return ov.Model([_probabilities(floats, architecture, weights, preprocessing, output, temperature)], [images])
+
+
+def build_float_network(
+    architecture: Architecture, weights: Weights, preprocessing: Preprocessing, output: str, temperature: float = 1.0
+) -> ov.Model:
+    """As `build_network`, for other servers: `images` are float32 in 0..1."""
+    images = ops.parameter([-1, *arch.INPUT_SHAPE], np.float32, name="images")
+    pixels = ops.multiply(images, np.float32(255))
+    return ov.Model([_probabilities(pixels, architecture, weights, preprocessing, output, temperature)], [images])
+
+
+def _probabilities(
+    pixels: ov.Output,
+    architecture: Architecture,
+    weights: Weights,
+    preprocessing: Preprocessing,
+    output: str,
+    temperature: float,
+) -> ov.Node:
+    scale = 1 / (255 * np.float32(preprocessing.std))
+    shift = -np.float32(preprocessing.mean) / np.float32(preprocessing.std)
+    normalised = ops.add(ops.multiply(pixels, scale), shift)
+    values = {architecture.nodes[0].layer.name: ops.transpose(normalised, [0, 3, 1, 2])}
+    for node in architecture.nodes[1:]:
+        inputs = [values[name] for name in node.inputs]
+        shape = architecture.input_shape(node)
+        values[node.layer.name] = _layer(node.layer, inputs, weights.get(node.layer.name, {}), shape)
+    last = values[architecture.nodes[-1].layer.name]
+    if output == "logits":
+        last = ops.softmax(ops.multiply(last, np.float32(1 / temperature)), axis=1)
+    last.output(0).get_tensor().set_names({"probabilities"})
+    return last
+
+
+@singledispatch
+def _layer(layer: Layer, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    """One layer's computation. `shape` is its first input's, channels last and without the batch."""
+    raise AssertionError(f"{type(layer).__name__} is admitted by the architecture but not built here")
+
+
+@_layer.register
+def _(layer: arch.Conv2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    kernel = np.ascontiguousarray(weights["kernel"].transpose(3, 2, 0, 1))
+    out = ops.convolution(inputs[0], kernel, layer.strides, [0, 0], [0, 0], [1, 1], auto_pad=AUTO_PAD[layer.padding])
+    if layer.use_bias:
+        out = ops.add(out, weights["bias"].reshape(1, -1, 1, 1))
+    return ACTIVATIONS[layer.activation](out)
+
+
+@_layer.register
+def _(layer: arch.Dense, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    out = ops.matmul(inputs[0], weights["kernel"], False, False)
+    if layer.use_bias:
+        out = ops.add(out, weights["bias"].reshape(1, -1))
+    return ACTIVATIONS[layer.activation](out)
+
+
+@_layer.register
+def _(layer: arch.BatchNormalization, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    scale = weights.get("gamma", np.float32(1)) / np.sqrt(weights["moving_variance"] + np.float32(layer.epsilon))
+    shift = weights.get("beta", np.float32(0)) - weights["moving_mean"] * scale
+    per_channel = (1, -1) + (1,) * (len(shape) - 1)
+    return ops.add(ops.multiply(inputs[0], scale.reshape(per_channel)), shift.reshape(per_channel))
+
+
+@_layer.register
+def _(layer: arch.Activation, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    return ACTIVATIONS[layer.activation](inputs[0])
+
+
+@_layer.register
+def _(layer: arch.MaxPooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    pad = AUTO_PAD[layer.padding]
+    return ops.max_pool(inputs[0], layer.strides, [1, 1], [0, 0], [0, 0], layer.pool_size, auto_pad=pad).output(0)
+
+
+@_layer.register
+def _(layer: arch.AveragePooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    pad = AUTO_PAD[layer.padding]
+    return ops.avg_pool(inputs[0], layer.strides, [0, 0], [0, 0], layer.pool_size, True, auto_pad=pad)
+
+
+@_layer.register
+def _(layer: arch.GlobalAveragePooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    return ops.reduce_mean(inputs[0], [2, 3], False)
+
+
+@_layer.register
+def _(layer: arch.GlobalMaxPooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    return ops.reduce_max(inputs[0], [2, 3], False)
+
+
+@_layer.register
+def _(layer: arch.Flatten, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    one_position = len(shape) == 1 or shape[0] * shape[1] == 1
+    channels_last = inputs[0] if one_position else ops.transpose(inputs[0], [0, 2, 3, 1])
+    return ops.reshape(channels_last, [0, *layer.output_shape(shape)], True)
+
+
+@_layer.register
+def _(layer: arch.Dropout, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    return inputs[0]
+
+
+@_layer.register
+def _(layer: arch.Rescaling, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    return ops.add(ops.multiply(inputs[0], np.float32(layer.scale)), np.float32(layer.offset))
+
+
+@_layer.register
+def _(layer: arch.Add, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+    return reduce(ops.add, inputs)

@@ -1,0 +1,89 @@
+"""HDF5 → checked arrays: exactly the weights an architecture needs, nothing followed outside the file.
+
+Reads the layout of Keras 3's `save_weights`: `layers/{class}[_{n}]/vars/{index}`, where n counts the layers of one class.
+"""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.architecture import Architecture, Shape
+from model_store.errors import ModelError
+
+Weights = dict[str, dict[str, NDArray[np.float32]]]  # layer name -> weight name -> array
+MAX_OBJECTS = 20_000
+RANDOM_STATE = re.compile(r"^layers/dropout(_\d+)?/seed_generator/vars/0$")  # of no use at inference
+
+
+def read_weights(data: bytes, architecture: Architecture) -> Weights:
+    """The weights of every layer, float32, each with the shape the architecture asks for.
+
+    Args:
+        data: the file's content. Bytes and not a path, so that what was hashed is what is read.
+
+    Raises:
+        ModelError: it is not HDF5, a weight is missing, superfluous, of another shape or type or not finite, or
+            anything in the file is a link to elsewhere.
+    """
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            return _matched(dict(_datasets(file)), architecture)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the weights cannot be read as an HDF5 file: {error}") from None
+
+
+def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every dataset by path. A group reached twice would be walked twice, so the number of objects is limited."""
+    pending, seen = [("", file)], 0
+    while pending:
+        prefix, group = pending.pop()
+        for key in group:
+            path, seen = f"{prefix}{key}", seen + 1
+            if seen > MAX_OBJECTS:
+                raise ModelError(f"the weights file has more than {MAX_OBJECTS:,} objects")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise ModelError(f"weight {path!r} is a soft or external link; only data in the file itself is read")
+            item = group[key]
+            if isinstance(item, h5py.Group):
+                pending.append((f"{path}/", item))
+            elif isinstance(item, h5py.Dataset):
+                yield path, item
+
+
+def _matched(datasets: dict[str, h5py.Dataset], architecture: Architecture) -> Weights:
+    weights: Weights = {}
+    counts: Counter[str] = Counter()
+    shapes = architecture.weight_shapes()
+    for node in architecture.nodes:
+        kind, name = _group_name(type(node.layer).__name__), node.layer.name
+        group = f"layers/{kind}" + (f"_{counts[kind]}" if counts[kind] else "")
+        counts[kind] += 1
+        for index, (weight, shape) in enumerate(shapes.get(name, {}).items()):
+            array = _array(datasets.pop(f"{group}/vars/{index}", None), shape, f"{weight} of layer {name!r}")
+            weights.setdefault(name, {})[weight] = array
+    if extra := sorted(key for key in datasets if not RANDOM_STATE.match(key)):
+        raise ModelError(f"the weights hold {extra[0]!r}, which no layer of the architecture takes")
+    return weights
+
+
+def _array(dataset: h5py.Dataset | None, shape: Shape, what: str) -> NDArray[np.float32]:
+    if dataset is None:
+        raise ModelError(f"the weights hold no {what}; were the two files saved from the same model?")
+    if dataset.is_virtual or dataset.external:
+        raise ModelError(f"{what} is stored outside the file; only data in the file itself is read")
+    if dataset.shape != shape or dataset.dtype != np.float32:
+        raise ModelError(f"{what} is {dataset.dtype} {dataset.shape}, the architecture needs float32 {shape}")
+    array = np.asarray(dataset[()])
+    if not np.isfinite(array).all():
+        raise ModelError(f"{what} has values that are not finite; the training diverged")
+    return array
+
+
+def _group_name(class_name: str) -> str:
+    """Keras's snake case: BatchNormalization → batch_normalization, MaxPooling2D → max_pooling2d."""
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", class_name)).lower()

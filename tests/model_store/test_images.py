@@ -1,0 +1,579 @@
+"""What an upload becomes, and that nothing an upload contains does harm."""
+
+import io
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, features
+
+from model_store import images
+from model_store.errors import ImageError, UnsupportedImage, UnusableImage
+from model_store.images import ACCEPTED, SIDE, decode
+from model_store.manifest import Resize
+
+POLICY = Resize()
+WHITE = (255, 255, 255)
+PNG = b"\x89PNG\r\n\x1a\n"
+fuzzing = settings(deadline=None, max_examples=150)
+
+
+def encode(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(width, height, channels=3, seed=0):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def photo(width=96, height=64, seed=0):
+    """Smooth enough for lossy types to keep it."""
+    return Image.fromarray(noise(6, 4, seed=seed)).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def flat(mode, colour, size=(40, 40)):
+    return Image.new(mode, size, colour)
+
+
+def chunk(name, data=b""):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_header(width, height):
+    return PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+
+
+def tiff(tags, tail=b""):
+    """A little-endian TIFF of one page; `None` as a value stands for the offset of `tail`."""
+    offset = 8 + 2 + 12 * len(tags) + 4
+    entries = (struct.pack("<HHII", tag, kind, n, offset if v is None else v) for tag, kind, n, v in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + bytes(4) + tail
+
+
+def after_jpeg_start(jpeg, segment):
+    return jpeg[:2] + segment + jpeg[2:]
+
+
+def error_of(data, policy=POLICY):
+    with pytest.raises(ImageError) as caught:
+        decode(data, policy)
+    return caught.value
+
+
+FILES = {kind: encode(photo(), kind) for kind in ACCEPTED}
+ANIMATED = [kind for kind in ("GIF", "WEBP", "PNG", "AVIF", "TIFF") if kind in ACCEPTED]
+TIFF_ONLY = pytest.mark.skipif("TIFF" not in ACCEPTED, reason="this Pillow has no TIFF")
+
+
+# --- what is accepted
+
+
+def test_accepts_what_this_pillow_has():
+    optional = {kind for kind, feature in (("AVIF", "avif"), ("TIFF", "libtiff")) if features.check(feature)}
+    assert set(ACCEPTED) == {"JPEG", "PNG", "WEBP", "GIF", "BMP"} | optional
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_decodes_every_accepted_type(kind):
+    pixels = decode(FILES[kind], POLICY)
+    assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == ((SIDE, SIDE, 3), np.uint8, True)
+    expected = np.asarray(photo().resize((SIDE, SIDE)), dtype=int)
+    assert np.abs(pixels - expected).mean() < 6  # lossy types and GIF's palette
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_cifar_png_comes_out_bit_for_bit(fit):
+    pixels = noise(SIDE, SIDE)
+    assert np.array_equal(decode(encode(Image.fromarray(pixels), "PNG"), Resize(fit=fit)), pixels)
+
+
+LOSSLESS = {"PNG": {}, "BMP": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LOSSLESS if kind in ACCEPTED])
+def test_opaque_rgba_comes_out_bit_for_bit(kind):
+    pixels = noise(SIDE, SIDE)
+    data = encode(Image.fromarray(pixels).convert("RGBA"), kind, **LOSSLESS[kind])
+    assert np.array_equal(decode(data, POLICY), pixels)
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (b"", "nothing in it"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "HEIC.*export it as JPEG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(50), "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + bytes(50), "film"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"%PDF-1.7", "PDF"),
+        (b"PK\x03\x04", "archive"),
+        (b"\n<!DOCTYPE html><svg>", "web page"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="">', "SVG"),
+        (b'{"image": "…"}', "JSON"),
+        (b"iVBORw0KGgoAAAANSUhEUg", "base64"),
+        (b"BMW is not a bitmap, and this is text", "no image type known"),
+        (b"P6 1 1 255 abc", "no image type known"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_types_are_refused_with_a_remedy(data, hint):
+    with pytest.raises(UnsupportedImage, match=f"(?s){hint}.*accepted types are JPEG, PNG"):
+        decode(data, POLICY)
+
+
+def test_type_this_pillow_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(images, "ACCEPTED", ("JPEG", "PNG"))
+    with pytest.raises(UnsupportedImage, match="WEBP cannot be read: this server was built without it"):
+        decode(FILES["WEBP"], POLICY)
+
+
+# --- modes
+
+
+def with_alphas(alphas):
+    image = flat("P", 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    return encode(image, "PNG", transparency=alphas)
+
+
+MODES = {
+    "1": (lambda: encode(flat("1", 1), "PNG"), WHITE),
+    "1 tRNS": (lambda: encode(flat("1", 0), "PNG", transparency=0), WHITE),
+    "L": (lambda: encode(flat("L", 120), "PNG"), (120, 120, 120)),
+    "L tRNS": (lambda: encode(flat("L", 120), "PNG", transparency=120), WHITE),
+    "L other tRNS": (lambda: encode(flat("L", 120), "PNG", transparency=119), (120, 120, 120)),
+    "LA": (lambda: encode(flat("LA", (100, 51)), "PNG"), (224, 224, 224)),
+    "P": (lambda: encode(flat("RGB", (10, 20, 30)).quantize(4), "PNG"), (10, 20, 30)),
+    "P transparent": (lambda: with_alphas(1), WHITE),
+    "P half transparent": (lambda: with_alphas(b"\xff\x33"), (206, 208, 210)),
+    "P GIF": (lambda: encode(flat("RGB", (10, 20, 30)).quantize(4), "GIF"), (10, 20, 30)),
+    "P BMP": (lambda: encode(flat("RGB", (10, 20, 30)).quantize(4), "BMP"), (10, 20, 30)),
+    "RGB": (lambda: encode(flat("RGB", (10, 20, 30)), "PNG"), (10, 20, 30)),
+    "RGB tRNS": (lambda: encode(flat("RGB", (10, 20, 30)), "PNG", transparency=(10, 20, 30)), WHITE),
+    "RGBA": (lambda: encode(flat("RGBA", (10, 20, 30, 51)), "PNG"), (206, 208, 210)),
+    "RGBA invisible": (lambda: encode(flat("RGBA", (10, 20, 30, 0)), "WEBP", lossless=True, exact=True), WHITE),
+    "CMYK JPEG": (lambda: encode(flat("CMYK", (255, 0, 0, 0)), "JPEG", quality=95), (0, 255, 255)),
+    "grey JPEG": (lambda: encode(flat("L", 120), "JPEG"), (120, 120, 120)),
+    "I;16": (lambda: encode(flat("I;16", 100 * 257), "PNG"), (100, 100, 100)),
+}
+TIFF_MODES = {
+    "PA": (lambda: encode(flat("RGBA", (10, 20, 30, 255)).convert("PA"), "TIFF"), None),
+    "RGBA": (lambda: encode(flat("RGBA", (10, 20, 30, 51)), "TIFF"), (206, 208, 210)),
+    "CMYK": (lambda: encode(flat("CMYK", (255, 0, 0, 0)), "TIFF"), (0, 255, 255)),
+    "YCbCr": (lambda: encode(flat("RGB", (200, 30, 30)).convert("YCbCr"), "TIFF"), (200, 30, 30)),
+    "LAB": (lambda: encode(flat("RGB", (200, 30, 30)).convert("LAB"), "TIFF"), (200, 30, 30)),
+    "I;16B": (lambda: encode(flat("I;16B", 100 * 257), "TIFF"), (100, 100, 100)),
+}
+
+
+@pytest.mark.parametrize(("make", "colour"), MODES.values(), ids=MODES)
+def test_every_mode_becomes_rgb(make, colour):
+    assert np.abs(decode(make(), POLICY).astype(int) - colour).max() <= 1
+
+
+@TIFF_ONLY
+@pytest.mark.parametrize(("make", "colour"), TIFF_MODES.values(), ids=TIFF_MODES)
+def test_every_tiff_mode_becomes_rgb(make, colour):
+    data = make()
+    expected = colour or Image.open(io.BytesIO(data)).convert("RGB").getpixel((0, 0))
+    assert np.abs(decode(data, POLICY).astype(int) - expected).max() <= 2
+
+
+def test_alpha_is_laid_over_white():
+    pixels = noise(SIDE, SIDE, 4)
+    colour, alpha = pixels[..., :3].astype(float), pixels[..., 3:] / 255
+    expected = colour * alpha + 255 * (1 - alpha)
+    assert np.abs(decode(encode(Image.fromarray(pixels), "PNG"), POLICY) - expected).max() <= 1
+
+
+def test_invisible_colours_do_not_bleed_when_resized():
+    pixels = np.zeros((64, 64, 4), dtype=np.uint8)  # invisible black…
+    pixels[:, 32:] = (*WHITE, 255)  # …beside visible white
+    assert decode(encode(Image.fromarray(pixels), "PNG"), POLICY).min() >= 254
+
+
+def test_sixteen_bits_are_scaled_and_rounded():
+    wide = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE)).astype(np.uint16)
+    pixels = decode(encode(Image.fromarray(wide), "PNG"), POLICY)
+    assert np.array_equal(pixels, np.repeat(np.rint(wide / 257)[..., None], 3, axis=2))
+
+
+@TIFF_ONLY
+@pytest.mark.parametrize(("dtype", "low", "high"), [("int32", -7000, 90_000), ("float32", -0.5, 1.5)])
+def test_grey_without_a_range_uses_the_range_it_has(dtype, low, high):
+    ramp = np.tile(np.linspace(low, high, SIDE), (SIDE, 1)).astype(dtype)
+    pixels = decode(encode(Image.fromarray(ramp), "TIFF"), POLICY)
+    assert np.abs(pixels[0, :, 0] - np.linspace(0, 255, SIDE)).max() <= 0.6
+
+
+@TIFF_ONLY
+def test_grey_without_numbers_is_black_there():
+    values = np.full((SIDE, SIDE), 1, dtype=np.float32)
+    values[0, :3] = np.nan, np.inf, -np.inf
+    pixels = decode(encode(Image.fromarray(values), "TIFF"), POLICY)
+    assert (pixels[0, :3] == 0).all() and (pixels[1:] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_only_the_first_frame_counts(kind):
+    red, blue = flat("RGB", (255, 0, 0)), flat("RGB", (0, 0, 255))
+    pixels = decode(encode(red, kind, save_all=True, append_images=[blue, blue]), POLICY).astype(int)
+    assert np.abs(pixels - (255, 0, 0)).max() <= 4
+
+
+# --- orientation
+
+
+def oriented(kind, image, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return encode(image, kind, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [kind for kind in ("PNG", "WEBP", "JPEG", "TIFF", "AVIF") if kind in ACCEPTED])
+def test_orientation_is_applied(kind, orientation):
+    data = oriented(kind, photo(96, 64), orientation)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    expected = np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=int)
+    assert np.abs(decode(data, POLICY) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_orientation_comes_with_any_fit(fit, orientation):
+    image = photo(96, 64)
+    data = oriented("PNG", image, orientation)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    expected = decode(encode(upright, "PNG"), Resize(fit=fit)).astype(int)
+    found = decode(data, Resize(fit=fit)).astype(int)
+    # 96×64 padded is 32×21: the odd row of black lies on the other side when it is the turned picture that is padded.
+    inside = slice(None) if fit == "crop" else slice(6, 26)
+    shifts = [found] if fit == "crop" else [np.roll(found, shift, axis) for axis in (0, 1) for shift in (-1, 0, 1)]
+    assert min(np.abs(shift - expected)[inside, inside].max() for shift in shifts) <= 1
+
+
+@pytest.mark.parametrize("byte_order", ["little", "big"])
+def test_orientation_is_read_in_either_byte_order(byte_order):
+    mark, code = (b"II", "<") if byte_order == "little" else (b"MM", ">")
+    block = mark + struct.pack(code + "HIHHHIHHI", 42, 8, 1, 274, 3, 1, 3, 0, 0)
+    pixels = noise(SIDE, SIDE)
+    data = encode(Image.fromarray(pixels), "PNG", exif=block)
+    assert np.array_equal(decode(data, POLICY), pixels[::-1, ::-1])
+
+
+@fuzzing
+@given(st.binary(max_size=80), st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]))
+def test_broken_exif_never_fails_an_image(block, start):
+    exif = b"Exif\0\0" + start + block
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    pixels, plain = decode(after_jpeg_start(FILES["JPEG"], segment), POLICY), decode(FILES["JPEG"], POLICY)
+    turned = [plain[::a, ::b] for a in (1, -1) for b in (1, -1)]
+    assert any(np.array_equal(pixels, other) for t in turned for other in (t, t.swapaxes(0, 1)))
+
+
+# --- resizing
+
+
+@pytest.mark.parametrize("name", ["box", "bilinear", "hamming", "bicubic", "lanczos"])
+def test_filter_is_the_policy_s(name):
+    expected = photo().resize((SIDE, SIDE), Image.Resampling[name.upper()])
+    assert np.array_equal(decode(encode(photo(), "PNG"), Resize(filter=name)), np.asarray(expected))
+
+
+@pytest.fixture
+def bands():
+    """96×32: red, green and blue thirds."""
+    pixels = np.zeros((32, 96, 3), dtype=np.uint8)
+    for channel in range(3):
+        pixels[:, 32 * channel : 32 * channel + 32, channel] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
+def test_crop_keeps_the_centre_square(bands, turned):
+    bands = bands.swapaxes(0, 1) if turned else bands
+    pixels = decode(encode(Image.fromarray(bands), "PNG"), Resize(fit="crop"))
+    assert (pixels == (0, 255, 0)).all()
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
+def test_pad_adds_black_bars(bands, turned):
+    bands = bands.swapaxes(0, 1) if turned else bands
+    pixels = decode(encode(Image.fromarray(bands), "PNG"), Resize(fit="pad", filter="box"))
+    pixels = pixels.swapaxes(0, 1) if turned else pixels
+    lit = pixels.any(axis=(1, 2))
+    assert lit.sum() == round(32 * 32 / 96) and lit[10:21].all() and lit[:10].sum() + lit[22:].sum() == 0
+    assert (pixels[15, [2, 15, 29]] == np.eye(3) * 255).all()
+
+
+def test_stretch_keeps_all_of_it(bands):
+    pixels = decode(encode(Image.fromarray(bands), "PNG"), Resize(fit="stretch", filter="box"))
+    assert (pixels[:, [2, 15, 29]] == np.eye(3) * 255).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (31, 33), (33, 32)], ids=str)
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_any_shape_fits(size, fit):
+    assert decode(encode(flat("RGB", (9, 8, 7), size), "PNG"), Resize(fit=fit)).max() == 9
+
+
+def test_big_jpeg_is_decoded_at_reduced_scale():
+    data = encode(photo(640, 480), "JPEG")
+    scaled = Image.open(io.BytesIO(data))
+    scaled.draft(None, (128, 128))
+    assert scaled.size == (320, 240)  # 1/4 would leave 120 px, less than 4 × 32
+    full = Image.open(io.BytesIO(data)).resize((SIDE, SIDE))
+    assert np.array_equal(decode(data, Resize(jpeg_margin=4)), np.asarray(scaled.resize((SIDE, SIDE))))
+    assert np.array_equal(decode(data, Resize(jpeg_margin=8)), np.asarray(full))
+
+
+@pytest.mark.parametrize("margin", [1, 2, 4])
+def test_reduced_scale_is_close_to_the_full_one(margin):
+    data = encode(photo(1200, 900), "JPEG")
+    reduced, full = (decode(data, Resize(jpeg_margin=m)).astype(int) for m in (margin, 64))
+    assert 0 < np.abs(reduced - full).mean() < 2.5
+
+
+# --- limits
+
+
+def webp_canvas(width, height):
+    def three(number):
+        return number.to_bytes(3, "little")
+
+    frame = bytes(12) + three(100) + b"\0" + encode(flat("RGB", 0, (1, 1)), "WEBP", lossless=True)[12:]
+    body = b"WEBPVP8X\x0a\0\0\0\x02\0\0\0" + three(width - 1) + three(height - 1) + b"ANIM\6\0\0\0" + bytes(6)
+    body += b"ANMF" + struct.pack("<I", len(frame)) + frame + bytes(len(frame) % 2)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def with_jpeg_size(width, height):
+    data = bytearray(encode(photo(), "JPEG"))
+    data[data.index(b"\xff\xc0") + 5 :][:4] = b""
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+BOMBS = {
+    "PNG header alone": (png_header(50_000, 50_000), "50000×50000 px"),
+    "PNG": (png_header(50_000, 50_000) + chunk(b"IDAT") + chunk(b"IEND"), "50000×50000 px"),
+    "PNG too long": (png_header(70_000, 1) + chunk(b"IDAT") + chunk(b"IEND"), "70000×1 px.*65535 px a side"),
+    "JPEG": (with_jpeg_size(60_000, 50_000), "60000×50000 px"),
+    "GIF canvas": (b"GIF89a" + struct.pack("<HHBBB", 9000, 9000, 0, 0, 0) + FILES["GIF"][13:], "9000×9000 px"),
+    "GIF frame": (b"GIF89a\1\0\1\0\0\0\0," + struct.pack("<4HB", 0, 0, 60_000, 60_000, 0) + b"\2\0;", "too large"),
+    "WEBP": (webp_canvas(9000, 9000), "9000×9000 px"),
+    "WEBP beyond Pillow": (webp_canvas(16_383, 16_383), "too large"),
+    "BMP": (b"BM" + bytes(12) + struct.pack("<IiiHH", 40, 30_000, 30_000, 1, 24) + bytes(24), "30000×30000 px"),
+    "TIFF": (tiff([(256, 4, 1, 30_000), (257, 4, 1, 30_000), (273, 4, 1, 8)]), "30000×30000 px"),
+}
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Any attempt to decode pixels fails, with an error that names no limit."""
+
+    def load(self):
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+
+
+@pytest.mark.parametrize(("data", "size"), BOMBS.values(), ids=BOMBS)
+@pytest.mark.usefixtures("undecoded")
+def test_too_many_pixels_are_refused_undecoded(data, size):
+    if data.startswith(b"II") and "TIFF" not in ACCEPTED:
+        pytest.skip("this Pillow has no TIFF")
+    with pytest.raises(UnusableImage, match=f"{size}.*40 megapixels.*resize it"):
+        decode(data, POLICY)
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_pixel_limit_holds_for_every_type(kind, monkeypatch, undecoded):
+    monkeypatch.setattr(images, "MAX_PIXELS", 96 * 64 - 1)
+    assert "96×64 px" in str(error_of(FILES[kind]))
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_pixel_limit_is_inclusive(kind, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 96 * 64)
+    assert decode(FILES[kind], POLICY).shape == (SIDE, SIDE, 3)
+
+
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_frame_limit(kind, monkeypatch):
+    data = encode(photo(), kind, save_all=True, append_images=[photo(seed=1), photo(seed=2)])
+    monkeypatch.setattr(images, "MAX_FRAMES", 3)
+    decode(data, POLICY)
+    monkeypatch.setattr(images, "MAX_FRAMES", 2)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    assert "more than 2 frames" in str(error_of(data))
+
+
+def test_long_animation_is_refused_for_its_frames():
+    frame = b"," + struct.pack("<4HB", 0, 0, 1, 1, 0) + b"\2\2D\1\0"
+    animation = b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + frame * (images.MAX_FRAMES + 1) + b";"
+    assert f"more than {images.MAX_FRAMES} frames" in str(error_of(animation))
+
+
+@TIFF_ONLY
+def test_tiff_pages_in_a_ring_are_not_counted_for_ever():
+    page = encode(photo(), "TIFF")
+    (first,) = struct.unpack_from("<I", page, 4)
+    (tags,) = struct.unpack_from("<H", page, first)
+    link = first + 2 + 12 * tags
+    ring = page[:link] + page[4:8] + page[link + 4 :]
+    assert "frames" in str(error_of(ring))
+
+
+def repeated(piece, times=30):
+    return piece * times
+
+
+PIECES = {
+    "JPEG": after_jpeg_start(FILES["JPEG"], repeated(b"\xff\xfe\0\2")),
+    "PNG": FILES["PNG"][:33] + repeated(chunk(b"teSt")) + FILES["PNG"][33:],
+    "GIF": FILES["GIF"][:-1] + b"!\xfe" + repeated(b"\1a") + b"\0;",
+}
+
+
+@pytest.mark.parametrize("data", PIECES.values(), ids=PIECES)
+def test_files_in_too_many_pieces_are_refused(data, monkeypatch):
+    decode(data, POLICY)
+    monkeypatch.setattr(images, "MAX_PIECES", 25)
+    assert "more than 25 pieces" in str(error_of(data))
+
+
+def test_progressive_jpeg_is_read_and_one_of_many_scans_refused():
+    progressive = encode(photo(), "JPEG", progressive=True)
+    assert np.array_equal(decode(progressive, POLICY), decode(encode(photo(), "JPEG"), POLICY))
+    last = progressive[progressive.rindex(b"\xff\xda") : -2]
+    assert "scans" in str(error_of(progressive[:-2] + last * images.MAX_SCANS + progressive[-2:]))
+
+
+def test_metadata_pillow_refuses_is_left_out():
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2_000_000)))
+    profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2_000_000)))
+    data = FILES["PNG"][:33] + text + profile + FILES["PNG"][33:]
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(io.BytesIO(data))
+    assert np.array_equal(decode(data, POLICY), decode(FILES["PNG"], POLICY))
+
+
+def test_jpeg_with_a_malformed_second_image_is_read_without_a_warning():
+    segment = b"\xff\xe2\0\x0eMPF\0" + b"II*\0\xff\0\0\0"
+    assert np.array_equal(decode(after_jpeg_start(FILES["JPEG"], segment), POLICY), decode(FILES["JPEG"], POLICY))
+
+
+def test_junk_between_jpeg_segments_is_skipped():
+    data = after_jpeg_start(FILES["JPEG"], b"\xff\0junk\xff\xff\xff")
+    assert np.array_equal(decode(data, POLICY), decode(FILES["JPEG"], POLICY))
+
+
+def run_length_bmp(width, height):
+    """Every row one run of colour 1, which is (30, 20, 10)."""
+    runs = b"".join(bytes([min(255, width - x), 1]) for x in range(0, width, 255)) + b"\0\0"
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, BmpImagePlugin.BmpImageFile.RLE8, 0, 0, 0, 2, 0)
+    return b"BM" + bytes(8) + struct.pack("<I", 62) + header + bytes(4) + b"\x0a\x14\x1e\0" + runs * height + b"\0\1"
+
+
+def test_run_length_bmp_has_a_lower_limit():
+    assert (decode(run_length_bmp(300, 40), POLICY) == (30, 20, 10)).all()
+    assert "run-length BMP" in str(error_of(run_length_bmp(30_000, 100)))
+
+
+def tiled(tile_width, tile_length, tiles=1, compression=1, kind=4):
+    size = [(256, 4, 1, 32), (257, 4, 1, 32), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1), (277, 3, 1, 1)]
+    tile = [(322, kind, 1, tile_width), (323, kind, 1, tile_length), (324, 4, tiles, None if tiles > 1 else 8)]
+    return tiff(size + tile, bytes(4 * tiles) if tiles < 10_000 else b"")
+
+
+TIFFS = {
+    "giant tile": (tiled(60_000, 60_000), "tiles of 60000 px"),
+    "tile of a type only libtiff reads": (tiled(16, 16, kind=17), "tiles"),
+    "many tiles": (tiled(16, 16, tiles=images.MAX_PIECES + 1), "strips or tiles"),
+    "many tags": (tiff([(tag, 3, 1, 1) for tag in range(1, images.MAX_TAGS + 2)]), "tags"),
+    "fax": (tiled(16, 16, compression=4), "compressed as group4"),
+}
+
+
+@TIFF_ONLY
+@pytest.mark.parametrize(("data", "cause"), TIFFS.values(), ids=TIFFS)
+@pytest.mark.usefixtures("undecoded")
+def test_costly_tiff_is_refused_undecoded(data, cause):
+    with pytest.raises(UnusableImage, match=f"{cause}.*PNG"):
+        decode(data, POLICY)
+
+
+@TIFF_ONLY
+@pytest.mark.parametrize("options", [{"big_tiff": True}, {"compression": "tiff_adobe_deflate"}, {"compression": "jpeg"}])
+def test_kinds_of_tiff_are_read(options):
+    expected = decode(encode(photo(), "PNG"), POLICY).astype(int)
+    assert np.abs(decode(encode(photo(), "TIFF", **options), POLICY) - expected).mean() < 3
+
+
+# --- hostile bytes
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_truncated_file_is_unusable(kind, share):
+    data = encode(Image.fromarray(noise(64, 64)), kind)
+    with pytest.raises(UnusableImage, match=f"the {kind} file ends early or is damaged; send the original"):
+        decode(data[: int(len(data) * share)], POLICY)
+
+
+@fuzzing
+@given(st.binary(max_size=300), st.sampled_from([b"", *(data[:30] for data in FILES.values())]))
+def test_arbitrary_bytes_raise_nothing_but_image_errors(data, start):
+    with pytest.raises(ImageError):
+        decode(start + data, POLICY)
+
+
+SAMPLES = [
+    *FILES.values(),
+    *(encode(photo(), kind, save_all=True, append_images=[photo(seed=1)]) for kind in ANIMATED),
+    encode(photo(), "JPEG", progressive=True),
+    encode(photo().convert("CMYK"), "JPEG"),
+    encode(photo().quantize(), "PNG", transparency=3),
+    oriented("PNG", photo().convert("LA"), 6),
+]
+
+
+@fuzzing
+@given(
+    st.sampled_from(SAMPLES),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), min_size=1, max_size=6),
+    st.sampled_from([Resize(), Resize(fit="crop", jpeg_margin=1), Resize(fit="pad", filter="lanczos")]),
+    st.booleans(),
+)
+def test_damaged_files_raise_nothing_but_image_errors(data, damages, policy, in_the_header):
+    damaged = bytearray(data)
+    for place, new in damages:
+        at = int(place * (min(len(data), 200) if in_the_header else len(data)))
+        damaged[at : at + len(new)] = new
+    try:
+        pixels = decode(bytes(damaged), policy)
+    except ImageError as error:
+        assert str(error)
+    else:
+        assert (pixels.shape, pixels.dtype) == ((SIDE, SIDE, 3), np.uint8)
+
+
+def test_threads_do_not_disturb_each_other():
+    expected = [decode(data, POLICY) for data in SAMPLES]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda data: decode(data, POLICY), SAMPLES * 8))
+    assert all(np.array_equal(a, b) for a, b in zip(expected * 8, found, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in pairwise(expected))

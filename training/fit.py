@@ -1,0 +1,188 @@
+"""One training loop for every recipe and backend: `keras.Model.fit`, an epoch at a time.
+
+Owns the order of a run (build, restore, epochs, checkpoint, write) and nothing of the networks, the augmentation or
+the files' layout. An epoch depends on the state before it, the seed and its number alone, so a resumed run goes on
+exactly as if it had not stopped.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from model_store.manifest import Preprocessing
+from training import networks
+from training.augment import augment, epoch_generator
+from training.data import Images
+from training.errors import TrainingError
+from training.optimizer import LookaheadSGD, Triangle
+from training.progress import Progress
+from training.recipes import Recipe, RMSprop, recipe
+from training.run import ARCHITECTURE, WEIGHTS, Run, RunInfo
+
+WHITENING_SAMPLE = 5_000
+EVALUATION_BATCH = 1_000
+# Batches in one call of the compiled step: an accelerator starves on one, TensorFlow on a CPU gains nothing by more.
+STEPS_PER_EXECUTION = {"tensorflow": 1, "jax": 16, "torch": 1}
+
+
+def train(run: Run, images: Images, watched: Images | None = None, start: Run | None = None) -> None:
+    """Train to the end, from wherever the run stands, and write the float32 network.
+
+    Args:
+        images: what the network learns from.
+        watched: what is evaluated after each epoch and never learned from.
+        start: the finished run whose weights are the initial ones.
+
+    Raises:
+        TrainingError: the run does not fit the recipe, the images, or `start`.
+    """
+    info, chosen = run.info, recipe_of(run.info)
+    with dtype_policy(chosen.precision):
+        network = build(chosen, info, images)
+        if start:
+            network.load_weights(start.require_finished().folder / WEIGHTS)
+        learner = _learner(network, chosen, len(images))
+        history = _restore(run, learner)
+        _fit(run, learner, chosen, images, watched, history)
+    with dtype_policy("float32"):
+        served = build(chosen, info, images)
+        served.set_weights(network.get_weights())
+    served.save_weights(run.folder / WEIGHTS)
+    (run.folder / ARCHITECTURE).write_text(served.to_json(indent=2) + "\n")
+
+
+def recipe_of(info: RunInfo) -> Recipe:
+    """The recipe a run was started with, with its own epochs and batch size.
+
+    Raises:
+        TrainingError: the recipe's values have changed since.
+    """
+    chosen = dataclasses.replace(recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
+    if json.dumps(dataclasses.asdict(chosen)) != json.dumps(info.recipe_values):
+        raise TrainingError(f"recipe {info.recipe!r} has changed since this run began; start a new run with another --out")
+    return chosen
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Keras's global dtype policy, for the models built inside."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build(chosen: Recipe, info: RunInfo, images: Images) -> keras.Model:
+    """The run's freshly initialised network."""
+    sample = normalise(images.pixels[:WHITENING_SAMPLE], info.preprocessing)
+    return networks.build(chosen.network, len(info.labels), sample, info.seed)
+
+
+def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """What the network sees: `(pixel / 255 - mean) / std`, (N, 32, 32, 3) float32."""
+    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+    return ((pixels / np.float32(255) - mean) / std).astype(np.float32)
+
+
+def _learner(network: keras.Model, chosen: Recipe, count: int) -> keras.Model:
+    """The network behind its normalisation, compiled: it takes uint8, a quarter of the bytes to move per batch."""
+    scale = [1 / (255 * std) for std in chosen.std]
+    offset = [-mean / std for mean, std in zip(chosen.mean, chosen.std, strict=True)]
+    learner = keras.Sequential(
+        [keras.Input(networks.SHAPE, dtype="uint8"), layers.Rescaling(scale, offset, dtype="float32"), network]
+    )
+    backend = keras.backend.backend()
+    learner.compile(
+        optimizer=_optimizer(chosen, steps_per_epoch(chosen, count) * chosen.epochs),
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=chosen.output == "logits", label_smoothing=chosen.label_smoothing
+        ),
+        metrics=["accuracy"],
+        steps_per_execution=STEPS_PER_EXECUTION[backend],
+        jit_compile=backend != "tensorflow",  # TensorFlow's XLA is slower than none on a CPU
+    )
+    learner.optimizer.build(learner.trainable_variables)
+    return learner
+
+
+def steps_per_epoch(chosen: Recipe, count: int) -> int:
+    """How many batches an epoch over `count` images has.
+
+    Raises:
+        TrainingError: there are too few images for one batch.
+    """
+    steps = -(-count // chosen.batch_size) if chosen.partial_batch else count // chosen.batch_size
+    if not steps:
+        raise TrainingError(f"{count} images are less than one batch of {chosen.batch_size}; pass a smaller --batch-size")
+    return steps
+
+
+def _optimizer(chosen: Recipe, total_steps: int) -> keras.optimizers.Optimizer:
+    how = chosen.optimizer
+    if isinstance(how, RMSprop):
+        return keras.optimizers.RMSprop(how.learning_rate)
+    return LookaheadSGD(
+        Triangle(how.learning_rate, total_steps, how.start, how.warmup, how.end),
+        total_steps=total_steps,
+        momentum=how.momentum,
+        l2=how.l2,
+        bias_multiplier=how.bias_multiplier,
+    )
+
+
+def _state(learner: keras.Model) -> list[keras.Variable]:
+    """Everything an epoch changes: weights, batch-norm statistics, dropout's random state, the optimizer."""
+    return [*learner.variables, *learner.optimizer.variables]
+
+
+def _restore(run: Run, learner: keras.Model) -> list[dict[str, float]]:
+    values, epochs = run.restore()
+    variables = _state(learner)
+    if values and [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+        raise TrainingError(f"{run.folder / 'state.npz'} is not of this network; start a new run with another --out")
+    for variable, value in zip(variables, values, strict=False):
+        variable.assign(value)
+    return run.history[:epochs]
+
+
+def _fit(
+    run: Run,
+    learner: keras.Model,
+    chosen: Recipe,
+    images: Images,
+    watched: Images | None,
+    history: list[dict[str, float]],
+) -> None:
+    used = min(steps_per_epoch(chosen, len(images)) * chosen.batch_size, len(images))
+    classes = len(run.info.labels)
+    targets = np.eye(classes, dtype=np.float32)[images.labels]
+    progress = Progress(chosen.epochs, used)
+    for epoch in range(len(history), chosen.epochs):
+        order = epoch_generator(run.info.seed, epoch).permutation(len(images))[:used]
+        pixels = augment(images.pixels, chosen.augmentation, run.info.seed, epoch)
+        progress.start(epoch)
+        fitted = learner.fit(
+            pixels[order], targets[order], batch_size=chosen.batch_size, shuffle=False, verbose=0, callbacks=[progress]
+        )
+        record: dict[str, float] = {key: float(values[-1]) for key, values in fitted.history.items()}
+        record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
+        if watched:
+            record |= _evaluate(learner, watched, classes)
+        history.append(record)
+        run.checkpoint([keras.ops.convert_to_numpy(v) for v in _state(learner)], history)
+        progress.finish(record)
+
+
+def _evaluate(learner: keras.Model, watched: Images, classes: int) -> dict[str, Any]:
+    targets = np.eye(classes, dtype=np.float32)[watched.labels]
+    loss, accuracy = learner.evaluate(watched.pixels, targets, batch_size=EVALUATION_BATCH, verbose=0)
+    return {"watched_loss": float(loss), "watched_accuracy": float(accuracy)}

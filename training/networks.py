@@ -1,0 +1,118 @@
+"""The networks of the recipes, as plain Keras functional models of stock layers.
+
+Each takes normalised float32 images (N, 32, 32, 3). Knows nothing of losses, data files or publishing; what a layer
+may be is decided by `model_store.architecture`, which must be able to serve whatever is built here.
+"""
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from training.recipes import Airbench, NotebookCNN
+
+SHAPE = (32, 32, 3)
+
+
+def build(network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.float32], seed: int) -> keras.Model:
+    """A freshly initialised network, the same for the same seed.
+
+    Args:
+        sample: some normalised training images (M, 32, 32, 3), which a whitening layer is fitted on.
+    """
+    keras.utils.clear_session()  # layer names count from one again, so equal networks have equal JSON
+    keras.utils.set_random_seed(seed)
+    match network:
+        case NotebookCNN():
+            return notebook_cnn(classes)
+        case Airbench():
+            return airbench(network, classes, sample)
+
+
+def notebook_cnn(classes: int) -> keras.Model:
+    """The notebook's CNN, 1,676,842 parameters for ten classes, ending in softmax."""
+    return keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.Conv2D(32, 3, padding="same"),
+            layers.Activation("relu"),
+            layers.Conv2D(32, 3, padding="same"),
+            layers.Activation("relu"),
+            layers.MaxPooling2D(2),
+            layers.Dropout(0.25),
+            layers.Conv2D(64, 3, padding="same"),
+            layers.Activation("relu"),
+            layers.Conv2D(64, 3),
+            layers.Activation("relu"),
+            layers.MaxPooling2D(2),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(512),
+            layers.Activation("relu"),
+            layers.Dropout(0.5),
+            layers.Dense(classes),
+            layers.Activation("softmax"),
+        ],
+        name="notebook_cnn",
+    )
+
+
+def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> keras.Model:
+    """A fixed whitening convolution, then convolution, pool, convolution for each width, ending in logits.
+
+    Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
+    """
+    inputs = keras.Input(SHAPE)
+    whiten = layers.Conv2D(24, 2, name="whiten", trainable=False)
+    x = layers.Activation(network.activation)(whiten(inputs))
+    for width in network.widths:
+        x = layers.MaxPooling2D(2)(_convolution(width)(x))
+        x = _normalise_and_activate(x, network)
+        x = _normalise_and_activate(_convolution(width)(x), network)
+    x = layers.Flatten()(layers.MaxPooling2D(3)(x))
+    head = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    # Logits must not be rounded to bfloat16: their differences carry the answer.
+    x = layers.Dense(classes, use_bias=False, kernel_initializer=head, dtype="float32")(x)
+    model = keras.Model(inputs, layers.Rescaling(network.logit_scale, dtype="float32")(x), name="airbench")
+    # Set here and not by an initializer of our own: the architecture's JSON must open in any Keras.
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D) and layer is not whiten:
+            layer.set_weights([dirac(layer.get_weights()[0])])
+    whiten.set_weights(whitening(sample))
+    return model
+
+
+def _convolution(width: int) -> keras.layers.Layer:
+    return layers.Conv2D(width, 3, padding="same", use_bias=False)
+
+
+def _normalise_and_activate(x: keras.KerasTensor, network: Airbench) -> keras.KerasTensor:
+    x = layers.BatchNormalization(scale=False, momentum=network.batch_norm_momentum, epsilon=1e-5)(x)
+    return layers.Activation(network.activation)(x)
+
+
+def dirac(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The kernel (3, 3, I, O) with its first min(I, O) filters passing one input channel each through unchanged."""
+    identity = np.arange(min(kernel.shape[2:]))
+    kernel[..., : len(identity)] = 0
+    kernel[1, 1, identity, identity] = 1
+    return kernel
+
+
+def whitening(sample: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Kernel (2, 2, 3, 24) and zero bias (24,) whose outputs are the decorrelated 2×2 patches and their negatives."""
+    shifts = [(dy, dx) for dy in (0, 1) for dx in (0, 1)]
+    patches = np.stack([sample[:, dy : 31 + dy, dx : 31 + dx] for dy, dx in shifts], axis=3).reshape(-1, 12)
+    values, vectors = np.linalg.eigh(np.cov(patches.T))
+    kernel = (vectors / np.sqrt(values + 5e-4)).reshape(2, 2, 3, 12)
+    return [np.concatenate([kernel, -kernel], -1).astype("float32"), np.zeros(24, "float32")]
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Multiply-adds of one image's forward pass, convolutions and dense layers, as the literature counts them."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D | layers.Dense):
+            positions = layer.output.shape[1:-1]
+            total += int(np.prod(positions)) * int(np.prod(layer.kernel.shape))
+    return total

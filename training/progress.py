@@ -1,0 +1,56 @@
+"""The live line of a training run: where it is, how it does, how fast, and how long it will still take."""
+
+import sys
+import time
+from typing import Any
+
+import keras
+
+
+class Progress(keras.callbacks.Callback):
+    """Prints one line an epoch, and on a terminal keeps it current in between."""
+
+    def __init__(self, epochs: int, images_per_epoch: int) -> None:
+        super().__init__()
+        self.epochs, self.images = epochs, images_per_epoch
+        self.epoch, self.seconds, self._began, self._shown = 0, 0.0, 0.0, 0.0
+        self._live = sys.stdout.isatty()
+
+    def start(self, epoch: int) -> None:
+        """Begin an epoch, counted from 0."""
+        self.epoch, self._began = epoch, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Refresh the line, at most twice a second."""
+        now = time.monotonic()
+        if not self._live or now - self._shown < 0.5:
+            return
+        self._shown = now
+        done = min((batch + 1) * self.params["batch_size"], self.images) if "batch_size" in self.params else 0
+        done = done or round((batch + 1) / self.params["steps"] * self.images)
+        rate = done / (now - self._began)
+        left = (self.images - done + (self.epochs - self.epoch - 1) * self.images) / rate
+        text = f"epoch {self.epoch + 1}/{self.epochs}  {done:,}/{self.images:,} images  {rate:,.0f} images/s"
+        if logs:
+            text += f"  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}"
+        print(f"\r{text}  {clock(left)} left ", end="", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stop the clock before the evaluation that may follow."""
+        self.seconds = time.monotonic() - self._began
+
+    def finish(self, record: dict[str, float]) -> None:
+        """Print the epoch's final line."""
+        text = f"epoch {self.epoch + 1}/{self.epochs}  loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}"
+        if "watched_accuracy" in record:
+            text += f"  watched accuracy {record['watched_accuracy']:.4f}"
+        left = clock(self.seconds * (self.epochs - self.epoch - 1))
+        rate = self.images / self.seconds
+        print(f"{chr(13) if self._live else ''}{text}  {rate:,.0f} images/s  {left} left" + " " * 20, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

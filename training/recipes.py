@@ -1,0 +1,145 @@
+"""Every hyper-parameter of every recipe, in one place.
+
+A recipe is a value: nothing here trains, loads or imports a backend. What each recipe reached is in docs/training.md.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from training.data import MEAN, STD
+from training.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Alternating mirror, a shift of up to `pixels` a side with reflected borders, a grey square of `cutout` pixels."""
+
+    pixels: int
+    cutout: int = 0
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Rotation in ± degrees, shift and zoom in ± fractions of the side, each uniform; nearest fill."""
+
+    rotation: float
+    shift: float
+    zoom: float
+    mirror: bool
+
+
+@dataclass(frozen=True)
+class NotebookCNN:
+    """The notebook's network: two blocks of two convolutions, 512 hidden units, softmax; 1,676,842 parameters."""
+
+
+@dataclass(frozen=True)
+class Airbench:
+    """Fixed whitening convolution, then one block a width: convolution, pool, convolution. See `networks.airbench`."""
+
+    widths: tuple[int, ...]
+    activation: Literal["relu", "silu", "gelu"]
+    batch_norm_momentum: float
+    logit_scale: float = 1 / 9
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """Keras's RMSprop at a constant rate."""
+
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class LookaheadSGD:
+    """Nesterov SGD with coupled L2, a triangular rate and lookahead; see `optimizer.LookaheadSGD`.
+
+    The rate rises linearly from `start` × `learning_rate` to `learning_rate` over the first `warmup` of all steps and
+    falls linearly to `end` × `learning_rate`.
+    """
+
+    learning_rate: float
+    momentum: float
+    l2: float
+    bias_multiplier: float
+    start: float = 0.2
+    warmup: float = 0.23
+    end: float = 0.07
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is made. `mean` and `std` are of pixel / 255, per RGB channel.
+
+    `validation` is the share of the training images, taken from their end, that is only watched; `starts_from` names
+    the recipe whose run `--from` expects, when it does. `partial_batch` says whether an epoch's last, smaller batch is
+    trained on.
+    """
+
+    description: str
+    network: NotebookCNN | Airbench
+    optimizer: RMSprop | LookaheadSGD
+    epochs: int
+    batch_size: int
+    output: Literal["logits", "probabilities"]
+    augmentation: Translate | Affine | None = None
+    label_smoothing: float = 0.0
+    validation: float = 0.0
+    partial_batch: bool = True
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+    starts_from: str | None = None
+
+
+NO_SHIFT, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+RECIPES: dict[str, Recipe] = {
+    "notebook": Recipe(
+        description="the 2023 notebook's CNN as it was trained there",
+        network=NotebookCNN(),
+        optimizer=RMSprop(1e-3),
+        epochs=20,
+        batch_size=128,
+        output="probabilities",
+        validation=0.2,
+        mean=NO_SHIFT,
+        std=NO_SCALE,
+    ),
+    "notebook-augmented": Recipe(
+        description="the notebook's second step: 20 more epochs with strong augmentation, on all 50,000 images",
+        network=NotebookCNN(),
+        optimizer=RMSprop(1e-3),
+        epochs=20,
+        batch_size=128,
+        output="probabilities",
+        augmentation=Affine(rotation=40, shift=0.2, zoom=0.2, mirror=True),
+        mean=NO_SHIFT,
+        std=NO_SCALE,
+        starts_from="notebook",
+    ),
+    "fast": Recipe(
+        description="ours: 94 % mirror-averaged within the hour on two CPU cores, in seconds on a GPU",
+        network=Airbench(widths=(64, 256, 256), activation="silu", batch_norm_momentum=0.6),
+        optimizer=LookaheadSGD(learning_rate=1.5, momentum=0.85, l2=1.33e-3, bias_multiplier=64),
+        epochs=14,
+        batch_size=1024,
+        output="logits",
+        augmentation=Translate(pixels=2),
+        label_smoothing=0.2,
+        partial_batch=False,
+        precision="mixed_bfloat16",
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        TrainingError: there is none; the text lists those there are.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise TrainingError(f"there is no recipe {name!r}; choose one of: {', '.join(RECIPES)}") from None

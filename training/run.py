@@ -1,0 +1,155 @@
+"""A run directory: what `train` writes, `--resume` reads and `evaluate` and `publish` take.
+
+    run.json             what is being trained, how and where           written first
+    state.npz            every variable after the last finished epoch   replaced atomically after each epoch
+    history.json         one record an epoch
+    architecture.json    the float32 network                            written last
+    model.weights.h5     its weights                                    written last
+
+Knows files, not training: no backend is imported here.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from model_store.manifest import Frozen, Preprocessing
+from training.errors import TrainingError
+
+ARCHITECTURE, WEIGHTS = "architecture.json", "model.weights.h5"
+
+
+class RunInfo(Frozen):
+    """The contents of `run.json`. `recipe_values` holds every hyper-parameter as it was used."""
+
+    recipe: str
+    recipe_values: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    output: Literal["logits", "probabilities"]
+    seed: int
+    epochs: int
+    batch_size: int
+    hold_out: bool
+    started_from: str | None
+    data_sha256: str
+    images: int
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory on disk."""
+
+    folder: Path
+
+    @property
+    def info(self) -> RunInfo:
+        """What is being trained.
+
+        Raises:
+            TrainingError: the folder holds no readable `run.json`.
+        """
+        path = self.folder / "run.json"
+        try:
+            return RunInfo.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise TrainingError(f"{self.folder} is not a training run: it has no run.json") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise TrainingError(f"{path} is not this version's run.json: {where}: {first['msg']}") from None
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One record for each finished epoch."""
+        path = self.folder / "history.json"
+        return json.loads(path.read_text()) if path.exists() else []
+
+    @property
+    def finished(self) -> bool:
+        """Whether the network and its weights have been written."""
+        return (self.folder / WEIGHTS).exists()
+
+    def require_finished(self) -> "Run":
+        """The run itself.
+
+        Raises:
+            TrainingError: training has not come to its end.
+        """
+        done, total = len(self.history), self.info.epochs
+        if not self.finished:
+            raise TrainingError(
+                f"{self.folder} has finished {done} of {total} epochs; "
+                f"continue it with `python -m training train --recipe {self.info.recipe} --out {self.folder} --resume`"
+            )
+        return self
+
+    def start(self, info: RunInfo) -> None:
+        """Claim the folder for a new run.
+
+        Raises:
+            TrainingError: a run is there already.
+        """
+        if (self.folder / "run.json").exists():
+            raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._replace("run.json", (info.model_dump_json(indent=2) + "\n").encode())
+
+    def checkpoint(self, variables: list[NDArray[Any]], history: list[dict[str, float]]) -> None:
+        """Record an epoch's end. A kill between the two files loses no state: the state carries its epoch."""
+        partial = self.folder / "state.partial.npz"
+        np.savez(partial, epoch=len(history), **{f"v{i:04}": value for i, value in enumerate(variables)})
+        os.replace(partial, self.folder / "state.npz")
+        self._replace("history.json", (json.dumps(history, indent=1) + "\n").encode())
+
+    def restore(self) -> tuple[list[NDArray[Any]], int]:
+        """The variables after the last finished epoch, and how many epochs that makes; ([], 0) before the first."""
+        path = self.folder / "state.npz"
+        if not path.exists():
+            return [], 0
+        with np.load(path) as state:
+            return [state[key] for key in sorted(state.files) if key != "epoch"], int(state["epoch"])
+
+    def _replace(self, name: str, content: bytes) -> None:
+        partial = self.folder / f"{name}.partial"
+        partial.write_bytes(content)
+        os.replace(partial, self.folder / name)
+
+
+def environment(backend: str, device: str) -> dict[str, str]:
+    """Where a run happens: versions, processor and the code's own commit, for the record."""
+    packages = {name: version(name) for name in ("keras", "numpy", backend)}
+    return packages | {
+        "backend": backend,
+        "device": device,
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "code": _code_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _code_version() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--tags"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
