@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from model_store.errors import ModelError
 from model_store.manifest import Frozen
@@ -43,11 +43,13 @@ ChannelsLast = Literal["channels_last"]
 class Layer(Frozen):
     """One layer's configuration. Subclasses are named as Keras names the layer."""
 
-    model_config = ConfigDict(hide_input_in_errors=False)
-
     name: str = Field(min_length=1, max_length=200)
     trainable: TrainingOnly = True
     dtype: Float32 = "float32"
+
+    def inference_config(self) -> dict[str, Any]:
+        """The attributes that matter at inference, by Keras's names."""
+        return {key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any}
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape this layer gives for inputs of these shapes. Raises ModelError where it takes no such input."""

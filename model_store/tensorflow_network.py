@@ -15,13 +15,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from model_store.architecture import INPUT_SHAPE, Add, InputLayer, Layer
+from model_store.architecture import INPUT_SHAPE, Add, Dropout
 
 if TYPE_CHECKING:
     from model_store.classifier import Network
-
-NOT_CONSTRUCTOR_ARGUMENTS = {"trainable", "quantization_config", "renorm", "renorm_clipping", "renorm_momentum", "dtype"}
-
 
 def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """A function from uint8 (N, 32, 32, 3) to probabilities (N, K) float32."""
@@ -47,16 +44,11 @@ def build_keras(network: "Network") -> keras.Model:
     inputs = keras.Input(INPUT_SHAPE, name=first.layer.name)
     values = {first.layer.name: inputs}
     for node in rest:
-        layer, read = _keras_layer(node.layer), [values[name] for name in node.inputs]
+        read = [values[name] for name in node.inputs]
+        if isinstance(node.layer, Dropout):
+            values[node.layer.name] = read[0]
+            continue
+        layer = getattr(keras.layers, type(node.layer).__name__)(**node.layer.inference_config())
         values[node.layer.name] = layer(read if isinstance(node.layer, Add) else read[0])
         layer.set_weights(list(network.weights.get(node.layer.name, {}).values()))
     return keras.Model(inputs, values[rest[-1].layer.name])
-
-
-def _keras_layer(layer: Layer) -> keras.layers.Layer:
-    assert not isinstance(layer, InputLayer)
-    given = layer.model_dump(exclude_unset=True)
-    arguments = {
-        key: value for key, value in given.items() if key in layer.inference_attributes() or key in ("name", "rate")
-    }
-    return getattr(keras.layers, type(layer).__name__)(**arguments, dtype="float32")
