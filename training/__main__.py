@@ -1,19 +1,25 @@
 """Command line of the offline jobs: `python -m training JOB --help`.
 
-Owns arguments, exit codes and what is printed; every job itself is a function elsewhere.
+Owns arguments, exit codes and what is printed; every job itself is a function elsewhere, imported when it is asked for.
 """
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with ten lines about GPUs
 
+from model_store.classifier import Classifier, Network
+from model_store.errors import ModelError
+from model_store.store import Store, load, read_manifest, read_network, verify
 from training.errors import TrainingError
 from training.recipes import RECIPES, recipe
 from training.run import Run
+
+STORE = Path("model_store/models")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,36 +27,212 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         options.job(options)
-    except TrainingError as error:
+    except (TrainingError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print(f"\ninterrupted{_how_to_resume(options)}", file=sys.stderr)
         return 130
     return 0
 
 
+def _how_to_resume(options: argparse.Namespace) -> str:
+    return "; the same command with --resume goes on from the last finished epoch" if "recipe" in options else ""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description="Offline jobs: fetch, train, publish.")
+    parser = argparse.ArgumentParser(prog="python -m training", description="Offline jobs around CIFAR-10 networks.")
     jobs = parser.add_subparsers(required=True, metavar="JOB")
-    train = jobs.add_parser("train", help="train a recipe", description="Train a recipe and write a run directory.")
-    train.add_argument("--recipe", required=True, choices=RECIPES)
-    train.add_argument("--data", type=Path, default=os.environ.get("CIFAR10_DATA"))
-    train.add_argument("--out", type=Path, required=True)
-    train.add_argument("--from", dest="start", type=Path)
-    train.add_argument("--epochs", type=int)
-    train.add_argument("--batch-size", type=int)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--hold-out", action="store_true")
-    train.add_argument("--resume", action="store_true")
-    train.set_defaults(job=_train)
+    for add in (_add_fetch, _add_train, _add_evaluate, _add_publish, _add_versions, _add_prune, _add_export, _add_study):
+        add(jobs)
     return parser
 
 
-def _train(options: argparse.Namespace) -> None:
-    from training import fit, jobs
+Jobs = argparse._SubParsersAction  # type: ignore[type-arg]
 
-    jobs.train(options)
+
+def _add_fetch(jobs: "Jobs") -> None:
+    job = jobs.add_parser("fetch", help="get CIFAR-10 and verify it")
+    job.add_argument("--to", type=Path, default=Path("data"), help="folder to put it in (default: data)")
+    job.add_argument("--from", dest="source", type=Path, help="a folder or .tar.gz you have already")
+    job.set_defaults(job=_fetch)
+
+
+def _add_train(jobs: "Jobs") -> None:
+    described = "; ".join(f"{name}: {chosen.description}" for name, chosen in RECIPES.items())
+    job = jobs.add_parser("train", help="train a recipe into a run directory", description=described)
+    job.add_argument("--recipe", required=True, choices=RECIPES)
+    _add_data(job)
+    job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
+    job.add_argument("--from", dest="start", type=Path, metavar="RUN", help="finished run whose weights to start from")
+    job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
+    job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
+    job.add_argument("--seed", type=int, default=0)
+    job.add_argument("--hold-out", action="store_true", help="leave out the 5,000 images on which choices are made")
+    job.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    job.set_defaults(job=_train)
+
+
+def _add_evaluate(jobs: "Jobs") -> None:
+    job = jobs.add_parser("evaluate", help="measure a version or a run as it is served")
+    job.add_argument("what", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
+    _add_data(job)
+    job.add_argument("--split", choices=("test", "held-out"), default="test")
+    job.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    job.add_argument("--out", type=Path, metavar="FOLDER", help="also write evaluation.json and plots there")
+    job.set_defaults(job=_evaluate)
+
+
+def _add_publish(jobs: "Jobs") -> None:
+    job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
+    job.add_argument("what", metavar="RUN|VERSION", type=Path)
+    _add_store(job)
+    _add_data(job)
+    job.set_defaults(job=_publish)
+
+
+def _add_versions(jobs: "Jobs") -> None:
+    job = jobs.add_parser("versions", help="list a store's versions with their figures")
+    job.add_argument("--store", type=Path, default=STORE)
+    job.set_defaults(job=_versions)
+
+
+def _add_prune(jobs: "Jobs") -> None:
+    job = jobs.add_parser("prune", help="remove all but the newest versions and the active one")
+    _add_store(job)
+    job.add_argument("--keep", type=_positive, required=True, metavar="N")
+    job.set_defaults(job=_prune)
+
+
+def _add_export(jobs: "Jobs") -> None:
+    job = jobs.add_parser("export", help="write a version's network for another server")
+    job.add_argument("what", metavar="VERSION", type=Path)
+    job.add_argument("--format", choices=("openvino",), required=True)
+    job.add_argument("--out", type=Path, required=True, metavar="FILE.xml")
+    job.set_defaults(job=_export)
+
+
+def _add_study(jobs: "Jobs") -> None:
+    job = jobs.add_parser("resize-study", help="measure resize policies on the held-out images")
+    job.add_argument("what", metavar="RUN", type=Path, help="a run trained with --hold-out")
+    _add_data(job)
+    job.add_argument("--images", type=_positive, help="use fewer images")
+    job.set_defaults(job=_resize_study)
+
+
+def _add_data(job: argparse.ArgumentParser) -> None:
+    given = os.environ.get("CIFAR10_DATA")
+    job.add_argument(
+        "--data", type=Path, default=Path(given or "data"), help="folder that `fetch` made (default: $CIFAR10_DATA, else data)"
+    )
+
+
+def _add_store(job: argparse.ArgumentParser) -> None:
+    job.add_argument("--store", type=Path, default=STORE, help=f"(default: {STORE})")
+    job.add_argument("--name", default="cifar10", help="model name (default: cifar10)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from training.fetch import fetch
+
+    fetch(options.to, source=options.source)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from training import fit
+
+    run, start = Run(options.out), Run(options.start) if options.start else None
+    if options.resume:
+        if run.info.recipe != options.recipe:
+            raise TrainingError(f"{run.folder} is a run of {run.info.recipe!r}, not of {options.recipe!r}")
+    else:
+        chosen = recipe(options.recipe)
+        overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
+        chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
+        run.start(fit.new_info(options.recipe, chosen, options.data, options.seed, options.hold_out, start))
+    images, watched = fit.split(run, options.data)
+    fit.train(run, images, watched, start)
+    print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from training import data
+    from training.evaluate import evaluate
+    from training.report import write_report
+
+    images = data.load_test(options.data) if options.split == "test" else data.load_held_out(options.data)
+    history = Run(options.what).history
+    evaluation = evaluate(Classifier(_network(options.what), precision=options.precision), images)
+    print(evaluation.table())
+    if options.out:
+        write_report(options.out, evaluation, history)
+        print(f"\nwritten: {options.out}/evaluation.json and plots")
+
+
+def _network(folder: Path) -> Network:
+    """The network of a version or a run, whichever the folder is."""
+    from training.publish import read_run
+
+    if (folder / "run.json").exists():
+        return read_run(Run(folder))
+    manifest = read_manifest(folder / "manifest.json")
+    files = verify(folder, manifest)
+    return read_network(manifest, files["architecture.json"], files["model.weights.h5"])
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from training import data
+    from training.publish import publish_run, publish_version
+
+    store = Store(options.store)
+    if (options.what / "run.json").exists():
+        version = publish_run(Run(options.what), store, options.name, data.load_test(options.data))
+    else:
+        version = publish_version(options.what, store, options.name)
+    folder = store.folder(options.name, version)
+    loaded = load(folder)
+    print(f"published {folder}; golden images within {loaded.golden_difference:.1e} in {loaded.classifier.precision}")
+
+
+def _versions(options: argparse.Namespace) -> None:
+    store = Store(options.store)
+    print(f"{'model':<20}{'version':>8}{'accuracy':>10}{'ECE':>8}{'weights':>12}  {'recipe':<20}created")
+    for name in store.names():
+        serving = store.choose(name) if store.versions(name) else None
+        for version in store.versions(name):
+            manifest = read_manifest(store.folder(name, version) / "manifest.json")
+            test = manifest.metrics.get("test", {})
+            print(
+                f"{name:<20}{version:>7}{'*' if version == serving else ' '}{test.get('accuracy', float('nan')):>10.2%}"
+                f"{test.get('expected_calibration_error', float('nan')):>8.2%}"
+                f"{manifest.files['model.weights.h5'].size:>12,}  {manifest.training.get('recipe', '?'):<20}{manifest.created}"
+            )
+    print("* is served")
+
+
+def _prune(options: argparse.Namespace) -> None:
+    removed = Store(options.store).prune(options.name, options.keep)
+    print(f"removed: {', '.join(map(str, removed)) or 'nothing'}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from training.export import export_openvino
+
+    difference = export_openvino(_network(options.what), options.out)
+    print(f"written {options.out}; it agrees with the served network within {difference:.1e}")
+
+
+def _resize_study(options: argparse.Namespace) -> None:
+    from training.resize_study import study
+
+    rows = study(Run(options.what).require_finished(), options.data, options.images)
+    print(json.dumps(rows[-1]) if rows else "nothing was measured")
 
 
 if __name__ == "__main__":

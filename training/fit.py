@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,14 +18,14 @@ from keras import layers
 from numpy.typing import NDArray
 
 from model_store.manifest import Preprocessing
-from training import networks
+from training import data, networks
 from training.augment import augment, epoch_generator
 from training.data import Images
 from training.errors import TrainingError
 from training.optimizer import LookaheadSGD, Triangle
 from training.progress import Progress
 from training.recipes import Recipe, RMSprop, recipe
-from training.run import ARCHITECTURE, WEIGHTS, Run, RunInfo
+from training.run import ARCHITECTURE, WEIGHTS, Run, RunInfo, environment
 
 WHITENING_SAMPLE = 5_000
 EVALUATION_BATCH = 1_000
@@ -56,6 +57,60 @@ def train(run: Run, images: Images, watched: Images | None = None, start: Run | 
         served.set_weights(network.get_weights())
     served.save_weights(run.folder / WEIGHTS)
     (run.folder / ARCHITECTURE).write_text(served.to_json(indent=2) + "\n")
+
+
+def new_info(name: str, chosen: Recipe, folder: Path, seed: int, hold_out: bool, start: Run | None) -> RunInfo:
+    """What `run.json` says of a run about to begin.
+
+    Raises:
+        TrainingError: the recipe needs a run to start from, or gets one of another network.
+    """
+    if chosen.starts_from and not start:
+        raise TrainingError(f"recipe {name!r} goes on from a run of {chosen.starts_from!r}; pass it as --from RUN")
+    if start and recipe(start.info.recipe).network != chosen.network:
+        raise TrainingError(f"{start.folder} is a run of {start.info.recipe!r}, whose network is not that of {name!r}")
+    return RunInfo(
+        recipe=name,
+        recipe_values=dataclasses.asdict(chosen),
+        labels=data.LABELS,
+        preprocessing=Preprocessing(mean=chosen.mean, std=chosen.std),
+        output=chosen.output,
+        seed=seed,
+        epochs=chosen.epochs,
+        batch_size=chosen.batch_size,
+        hold_out=hold_out,
+        started_from=start.info.recipe if start else None,
+        data_sha256=data.data_sha256(folder),
+        images=len(_given(hold_out, chosen, folder)[0]),
+        environment=environment(keras.backend.backend(), _device()),
+    )
+
+
+def split(run: Run, folder: Path) -> tuple[Images, Images | None]:
+    """The images a run learns from, and those it only watches.
+
+    Raises:
+        TrainingError: the data is not what the run began with.
+    """
+    info = run.info
+    if (received := data.data_sha256(folder)) != info.data_sha256:
+        raise TrainingError(
+            f"{folder} is not the data this run began with: its SHA-256 begins {received[:12]}, "
+            f"run.json says {info.data_sha256[:12]}; pass the same --data"
+        )
+    return _given(info.hold_out, recipe_of(info), folder)
+
+
+def _given(hold_out: bool, chosen: Recipe, folder: Path) -> tuple[Images, Images | None]:
+    images = data.load_fitting(folder) if hold_out else data.load_train(folder)
+    count = round(len(images) * (1 - chosen.validation))
+    watched = data.load_held_out(folder) if hold_out else images[count:] if chosen.validation else None
+    return images[:count], watched
+
+
+def _device() -> str:
+    devices = keras.distribution.list_devices()
+    return ", ".join(devices) or "cpu"
 
 
 def recipe_of(info: RunInfo) -> Recipe:

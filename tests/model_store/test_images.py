@@ -119,7 +119,7 @@ def test_opaque_rgba_comes_out_bit_for_bit(kind):
         (b"PK\x03\x04", "archive"),
         (b"\n<!DOCTYPE html><svg>", "web page"),
         (b'<?xml version="1.0"?>\n<svg xmlns="">', "SVG"),
-        (b'{"image": "…"}', "JSON"),
+        (b'{"image": "abc"}', "JSON"),
         (b"iVBORw0KGgoAAAANSUhEUg", "base64"),
         (b"BMW is not a bitmap, and this is text", "no image type known"),
         (b"P6 1 1 255 abc", "no image type known"),
@@ -252,15 +252,10 @@ def test_orientation_is_applied(kind, orientation):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_orientation_comes_with_any_fit(fit, orientation):
-    image = photo(96, 64)
-    data = oriented("PNG", image, orientation)
+    data = oriented("PNG", photo(96, 48), orientation)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     expected = decode(encode(upright, "PNG"), Resize(fit=fit)).astype(int)
-    found = decode(data, Resize(fit=fit)).astype(int)
-    # 96×64 padded is 32×21: the odd row of black lies on the other side when it is the turned picture that is padded.
-    inside = slice(None) if fit == "crop" else slice(6, 26)
-    shifts = [found] if fit == "crop" else [np.roll(found, shift, axis) for axis in (0, 1) for shift in (-1, 0, 1)]
-    assert min(np.abs(shift - expected)[inside, inside].max() for shift in shifts) <= 1
+    assert np.abs(decode(data, Resize(fit=fit)) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("byte_order", ["little", "big"])
@@ -360,7 +355,6 @@ def webp_canvas(width, height):
 
 def with_jpeg_size(width, height):
     data = bytearray(encode(photo(), "JPEG"))
-    data[data.index(b"\xff\xc0") + 5 :][:4] = b""
     start = data.index(b"\xff\xc0") + 5
     data[start : start + 4] = struct.pack(">HH", height, width)
     return bytes(data)
@@ -369,9 +363,9 @@ def with_jpeg_size(width, height):
 BOMBS = {
     "PNG header alone": (png_header(50_000, 50_000), "50000×50000 px"),
     "PNG": (png_header(50_000, 50_000) + chunk(b"IDAT") + chunk(b"IEND"), "50000×50000 px"),
-    "PNG too long": (png_header(70_000, 1) + chunk(b"IDAT") + chunk(b"IEND"), "70000×1 px.*65535 px a side"),
+    "PNG too long": (png_header(70_000, 1) + chunk(b"IDAT") + chunk(b"IEND"), "70000×1 px"),
     "JPEG": (with_jpeg_size(60_000, 50_000), "60000×50000 px"),
-    "GIF canvas": (b"GIF89a" + struct.pack("<HHBBB", 9000, 9000, 0, 0, 0) + FILES["GIF"][13:], "9000×9000 px"),
+    "GIF canvas": (FILES["GIF"][:6] + struct.pack("<HH", 9000, 9000) + FILES["GIF"][10:], "9000×9000 px"),
     "GIF frame": (b"GIF89a\1\0\1\0\0\0\0," + struct.pack("<4HB", 0, 0, 60_000, 60_000, 0) + b"\2\0;", "too large"),
     "WEBP": (webp_canvas(9000, 9000), "9000×9000 px"),
     "WEBP beyond Pillow": (webp_canvas(16_383, 16_383), "too large"),
@@ -517,7 +511,7 @@ def test_costly_tiff_is_refused_undecoded(data, cause):
 
 
 @TIFF_ONLY
-@pytest.mark.parametrize("options", [{"big_tiff": True}, {"compression": "tiff_adobe_deflate"}, {"compression": "jpeg"}])
+@pytest.mark.parametrize("options", [{"big_tiff": True}, {"compression": "tiff_lzw"}, {"compression": "jpeg"}], ids=str)
 def test_kinds_of_tiff_are_read(options):
     expected = decode(encode(photo(), "PNG"), POLICY).astype(int)
     assert np.abs(decode(encode(photo(), "TIFF", **options), POLICY) - expected).mean() < 3

@@ -1,0 +1,51 @@
+"""`create_app(settings)`: the application put together, everything in view."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from app.errors import Problem, answer_error
+from app.middleware import RequestContext
+from app.pipeline import Pipeline
+from app.routes import router
+from app.settings import Settings
+from model_store.errors import ImageError
+
+PAGE = Path(__file__).parent / "page"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service. The model is loaded in the background, so that it can say from the start why it is not ready."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pipeline: Pipeline = app.state.pipeline
+        loading = asyncio.create_task(pipeline.start())
+        yield
+        await loading  # a thread cannot be cancelled; it takes a second
+        await pipeline.stop()
+
+    app = FastAPI(
+        title="CIFAR-10 image classification",
+        version="0.1.0",
+        description="Photos in, softmax probabilities for ten kinds of things out. Nothing of an image is kept.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(RequestContext)],
+        exception_handlers={
+            error: answer_error for error in (Problem, ImageError, RequestValidationError, HTTPException, Exception)
+        },
+    )
+    app.state.pipeline = Pipeline(settings)
+    app.state.page = PAGE
+    app.include_router(router)
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    return app

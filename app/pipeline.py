@@ -1,0 +1,148 @@
+"""Encoded images → probabilities, and whether the service can give them: the loaded model, its queue and its decoders.
+
+Knows settings and `model_store`; nothing of HTTP.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.batcher import Batcher, QueueFullError
+from app.errors import Problem
+from app.settings import Settings
+from model_store import images
+from model_store.errors import ImageError, ModelError
+from model_store.store import Loaded, Store, load
+
+logger = logging.getLogger("app")
+Row = NDArray[np.float32]  # (K,)
+
+
+class Pipeline:
+    """What a running service holds. Not ready until `start` has come to its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.loaded: Loaded | None = None
+        self.draining = False
+        self.reason = "the model is being loaded and tested"
+        self._requests = 0
+        self._batcher: Batcher | None = None
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+
+    async def start(self) -> None:
+        """Load and test the model. A failure leaves the service up, not ready, and saying why."""
+        try:
+            loaded = await asyncio.to_thread(load_chosen, self.settings)
+        except ModelError as error:
+            self.reason = str(error)
+            logger.error("the model cannot be served: %s", error)
+            return
+        except Exception as error:
+            self.reason = "the model failed to load; the service's log has the cause"
+            logger.error("the model failed to load", exc_info=error)
+            return
+        classifier = loaded.classifier
+        self._batcher = Batcher(
+            lambda batch: classifier.predict(batch).probabilities,
+            self.settings.max_batch,
+            self.settings.max_waiting_images,
+        )
+        self.loaded = loaded
+        logger.info(
+            "ready",
+            extra={
+                "model": f"{loaded.manifest.name}/{loaded.manifest.version}",
+                "engine": classifier.engine,
+                "precision": classifier.precision,
+                "golden_difference": loaded.golden_difference,
+            },
+        )
+
+    async def stop(self) -> None:
+        """Release threads and the model."""
+        self.loaded, self.reason = None, "the service is shutting down"
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        if self._batcher:
+            await self._batcher.close()
+
+    def require_loaded(self) -> Loaded:
+        """The model that is being served.
+
+        Raises:
+            Problem: there is none; the text says why.
+        """
+        if self.loaded is None:
+            raise Problem("not_ready", self.reason)
+        return self.loaded
+
+    @contextmanager
+    def admit(self) -> Iterator[Loaded]:
+        """The model, for one request. Whoever is let in holds a body in memory, so their number is limited.
+
+        Raises:
+            Problem: there is no model, or there are too many requests.
+        """
+        loaded = self.require_loaded()
+        if self._requests >= self.settings.max_requests:
+            raise Problem("overloaded", f"{self._requests} predictions are under way, the limit; try again")
+        self._requests += 1
+        try:
+            yield loaded
+        finally:
+            self._requests -= 1
+
+    async def predict(self, data: bytes) -> Row:
+        """Probabilities (K,) for one encoded image.
+
+        Raises:
+            ImageError: the bytes are no usable image.
+            Problem: too many images are waiting.
+        """
+        image = await self._decode(data)
+        assert self._batcher is not None
+        try:
+            return await self._batcher.submit(image)
+        except QueueFullError as error:
+            raise Problem("overloaded", f"{error}; try again") from None
+
+    async def predict_all(self, files: Sequence[bytes]) -> list[Row | ImageError]:
+        """For each encoded image its probabilities (K,), or what is wrong with it; one bad image spoils no other.
+
+        Raises:
+            Problem: too many images are waiting.
+        """
+        decoded = await asyncio.gather(*(self._decode_or_error(data) for data in files))
+        good = [image for image in decoded if not isinstance(image, ImageError)]
+        assert self._batcher is not None
+        try:
+            rows = iter(await self._batcher.submit_all(good))
+        except QueueFullError as error:
+            raise Problem("overloaded", f"{error}; try again") from None
+        return [image if isinstance(image, ImageError) else next(rows) for image in decoded]
+
+    async def _decode(self, data: bytes) -> NDArray[np.uint8]:
+        resize = self.require_loaded().manifest.preprocessing.resize
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, images.decode, data, resize)
+
+    async def _decode_or_error(self, data: bytes) -> NDArray[np.uint8] | ImageError:
+        try:
+            return await self._decode(data)
+        except ImageError as error:
+            return error
+
+
+def load_chosen(settings: Settings) -> Loaded:
+    """The version that the settings choose, verified and ready.
+
+    Raises:
+        ModelError: it cannot be served; the text says why.
+    """
+    store = Store(settings.store)
+    version = store.choose(settings.model_name, settings.model_version)
+    return load(store.folder(settings.model_name, version), settings.engine, settings.precision)

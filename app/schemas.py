@@ -1,0 +1,108 @@
+"""What goes over the wire, as documented at /docs and in docs/api.md."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PREDICTION_EXAMPLE = {
+    "label": "cat",
+    "confidence": 0.93,
+    "probabilities": {
+        "airplane": 0.001,
+        "automobile": 0.001,
+        "bird": 0.004,
+        "cat": 0.93,
+        "deer": 0.006,
+        "dog": 0.045,
+        "frog": 0.008,
+        "horse": 0.003,
+        "ship": 0.001,
+        "truck": 0.001,
+    },
+    "model": {"name": "cifar10", "version": "1"},
+}
+PROBLEM_EXAMPLE = {
+    "type": "about:blank",
+    "title": "Unsupported Media Type",
+    "status": 415,
+    "code": "unsupported_image",
+    "detail": "12 bytes cannot be read: this is JSON; send the bytes of the image file themselves",
+    "request_id": "5f2b0c8f6c0f4c0e9d0c9f3d2a1b7e64",
+}
+
+
+class ModelName(BaseModel):
+    """Which model and version answered."""
+
+    name: str
+    version: str
+
+
+class PredictionAnswer(BaseModel):
+    """The most probable label, its probability, and the probabilities of all labels or of the `top_k` largest."""
+
+    model_config = ConfigDict(json_schema_extra={"example": PREDICTION_EXAMPLE})
+
+    label: str
+    confidence: float = Field(ge=0, le=1)
+    probabilities: dict[str, float]
+    model: ModelName
+
+
+class ProblemAnswer(BaseModel):
+    """An error, as RFC 9457 has it, with a stable `code`."""
+
+    model_config = ConfigDict(json_schema_extra={"example": PROBLEM_EXAMPLE})
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+class BatchResult(BaseModel):
+    """One image's prediction, or what is wrong with it."""
+
+    prediction: PredictionAnswer | None = None
+    problem: ProblemAnswer | None = None
+
+
+class BatchAnswer(BaseModel):
+    """One result for each file, in the order they were sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"results": [{"prediction": PREDICTION_EXAMPLE}, {"problem": PROBLEM_EXAMPLE}]}}
+    )
+
+    results: list[BatchResult]
+
+
+class HealthAnswer(BaseModel):
+    """The model that is ready to answer, and on what."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "ready",
+                "model": {"name": "cifar10", "version": "1"},
+                "engine": "openvino",
+                "precision": "bfloat16",
+            }
+        }
+    )
+
+    status: str
+    model: ModelName
+    engine: str
+    precision: str
+
+
+class ModelAnswer(BaseModel):
+    """The served version's manifest, whole, and what computes it here."""
+
+    manifest: dict[str, Any]
+    engine: str
+    precision: str
+    golden_difference: float

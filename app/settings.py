@@ -1,0 +1,41 @@
+"""The service's settings: the only reader of the environment.
+
+Made once at start-up and passed down. Every setting is `CIFAR10_` and the field's name in capitals, and stands in
+docs/configuration.md.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model_store.classifier import EngineName, PrecisionChoice
+
+SHIPPED_STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Immutable; a value that does not fit is refused at start-up by name."""
+
+    model_config = SettingsConfigDict(env_prefix="CIFAR10_", frozen=True, protected_namespaces=())
+
+    store: Path = Field(SHIPPED_STORE, description="folder that holds the published models")
+    model_name: str = Field("cifar10", description="model to serve")
+    model_version: Count | None = Field(None, description="version to serve; without it ACTIVE's, else the highest")
+    engine: EngineName = Field("openvino", description="what computes: openvino or tensorflow")
+    precision: PrecisionChoice = Field("auto", description="auto, float32 or bfloat16; auto takes what the processor has")
+    max_body_bytes: Count = Field(32_000_000, description="bytes of one request's body")
+    max_files: Count = Field(256, description="images in one batch request")
+    max_requests: Count = Field(256, description="predictions handled at once; more are answered 503")
+    max_waiting_images: Count = Field(2_048, description="decoded images waiting for the network; more are answered 503")
+    max_batch: Annotated[int, Field(ge=1, le=64)] = Field(32, description="images in one call of the network")
+    decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded at the same time")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="time for an upload to arrive, and again to be answered")
+    drain_seconds: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="after SIGTERM, how long /health/ready says 503 while requests are still accepted"
+    )
+    root_path: str = Field("", description="path prefix that a reverse proxy strips, such as /cifar10")
+    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-* headers are believed")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")

@@ -1,0 +1,115 @@
+"""A request's body → the encoded images in it, in memory only and never more bytes than allowed.
+
+Starlette's own form parser limits neither body nor file and spools files to disk, where nothing of a user's image may
+ever be; so the body is read here, counted as it arrives, and python-multipart splits it.
+"""
+
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from app.errors import Problem
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Problem: it is over `limit` bytes, whether announced or not, or its length is not a number.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise _too_large(f"{int(announced):,}", limit)
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(f"{size:,} or more", limit)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise Problem("malformed_request", "the connection was closed before the body was complete") from None
+    return b"".join(chunks)
+
+
+def _too_large(received: str, limit: int) -> Problem:
+    return Problem("too_large", f"the body has {received} bytes, the limit is {limit:,}; send a smaller image or fewer")
+
+
+def files_in(content_type: str, body: bytes, name: str, limit: int) -> list[bytes]:
+    """The encoded images of a body: the form's files named `name`, or the body itself when it is no form.
+
+    Any content type but `multipart/form-data` means that the body is the image: clients label raw bytes with anything.
+
+    Raises:
+        Problem: the form is malformed, has no such file, or has more than `limit` of them.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
+        return [body]
+    files = _parse_form(body, options.get(b"boundary", b""), name.encode(), limit)
+    if not files:
+        raise Problem("malformed_request", f"the form has no file named {name!r}; send it as curl -F {name}=@photo.jpg")
+    return files
+
+
+@dataclass
+class _Form:
+    """python-multipart's callbacks: collects the parts of one name, skips the others."""
+
+    name: bytes
+    limit: int
+    files: list[bytes] = field(default_factory=list)
+    header: bytes = b""
+    value: bytes = b""
+    part: list[bytes] | None = None
+    ended: bool = False
+
+    def on_part_begin(self) -> None:
+        self.header = self.value = b""
+        self.part = None
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self.header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self.value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self.header.lower() == b"content-disposition":
+            _, options = parse_options_header(self.value)
+            if options.get(b"name") == self.name:
+                self.part = []
+        self.header = self.value = b""
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self.part is not None:
+            self.part.append(data[start:end])
+
+    def on_part_end(self) -> None:
+        if self.part is None:
+            return
+        if len(self.files) == self.limit:
+            raise Problem("too_large", f"the form has more than {self.limit} files; send them in several requests")
+        self.files.append(b"".join(self.part))
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+CALLBACKS = tuple(name for name in vars(_Form) if name.startswith("on_"))
+
+
+def _parse_form(body: bytes, boundary: bytes, name: bytes, limit: int) -> list[bytes]:
+    form = _Form(name, limit)
+    try:
+        parser = MultipartParser(boundary, {callback: getattr(form, callback) for callback in CALLBACKS})
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise Problem("malformed_request", f"the multipart form cannot be read: {error}") from None
+    if not form.ended:
+        raise Problem("malformed_request", "the multipart form ends before its closing boundary; send it again")
+    return form.files

@@ -1,0 +1,156 @@
+"""A finished run or a published version → the next version in a store.
+
+Owns what is checked before anything is visible: the service's own reader takes the files, and what it would serve
+agrees with Keras on the same files.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.architecture import parse_architecture
+from model_store.classifier import Classifier, Network
+from model_store.errors import ModelError
+from model_store.manifest import Manifest, Precision, read_manifest
+from model_store.store import ARCHITECTURE, GOLDEN, MANIFEST, WEIGHTS, Golden, Store, read_golden, verify, write_golden
+from model_store.weights import read_weights
+from training.data import Images
+from training.errors import TrainingError
+from training.evaluate import Evaluation, evaluate
+from training.report import write_report
+from training.run import Run
+
+# The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
+# bfloat16 keeps eight bits of each product's factors.
+TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1}
+COMPARED = 512
+GOLDEN_IMAGES = 16
+
+
+def read_run(run: Run) -> Network:
+    """The network of a finished run, through the reader the service uses.
+
+    Raises:
+        TrainingError: the run is not finished, or the service could not load its network.
+    """
+    info = run.require_finished().info
+    try:
+        architecture = parse_architecture((run.folder / ARCHITECTURE).read_bytes())
+        weights = read_weights((run.folder / WEIGHTS).read_bytes(), architecture)
+        return Network(architecture, weights, info.labels, info.preprocessing, info.output)
+    except ModelError as error:
+        raise TrainingError(f"the service cannot load {run.folder}: {error}") from None
+
+
+def publish_run(run: Run, store: Store, name: str, test: Images) -> int:
+    """Evaluate a run on the test images and publish it. Returns the version.
+
+    Raises:
+        TrainingError: the service could not load the network, or would give other answers than Keras.
+    """
+    network, info = read_run(run), run.info
+    references = keras_probabilities(run.folder, network, test.pixels[:COMPARED])
+    differences = check_served(network, test.pixels[:COMPARED], references)
+    evaluation = evaluate(Classifier(network), test)
+
+    def write(folder: Path, version: int) -> Manifest:
+        for file in (ARCHITECTURE, WEIGHTS):
+            shutil.copyfile(run.folder / file, folder / file)
+        write_golden(Golden(test.pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), folder / GOLDEN)
+        write_report(folder / "report", evaluation, run.history)
+        return Manifest(
+            name=name,
+            version=version,
+            created=_now(),
+            labels=info.labels,
+            preprocessing=info.preprocessing,
+            output=info.output,
+            golden_tolerance=TOLERANCE,
+            files={},
+            metrics={"test": evaluation.summary() | _costs(network), "differences_from_keras": differences},
+            training=info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in run.history)},
+        )
+
+    return store.publish(name, write)
+
+
+def publish_version(folder: Path, store: Store, name: str) -> int:
+    """Publish an existing version as the next one of a store, after the same checks. Returns the version.
+
+    Raises:
+        TrainingError: the version is not whole, or is not served as Keras has it.
+    """
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+        files = verify(folder, manifest)
+        architecture = parse_architecture(files[ARCHITECTURE])
+        weights = read_weights(files[WEIGHTS], architecture)
+        golden = read_golden(files[GOLDEN])
+    except ModelError as error:
+        raise TrainingError(f"{folder} cannot be published: {error}") from None
+    network = Network(
+        architecture, weights, manifest.labels, manifest.preprocessing, manifest.output, manifest.temperature
+    )
+    check_served(network, golden.images, keras_probabilities(folder, network, golden.images))
+
+    def write(target: Path, version: int) -> Manifest:
+        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        origin = {"published_from": f"{manifest.name}/{manifest.version}"}
+        update = {"name": name, "version": version, "created": _now(), "training": manifest.training | origin}
+        return manifest.model_copy(update=update)
+
+    return store.publish(name, write)
+
+
+def check_served(
+    network: Network, images: NDArray[np.uint8], references: NDArray[np.float32]
+) -> dict[Precision, float]:
+    """The largest difference from Keras's probabilities at each precision this machine has.
+
+    Raises:
+        TrainingError: one is over its tolerance.
+    """
+    differences: dict[Precision, float] = {}
+    for classifier in {c.precision: c for c in (Classifier(network, precision="float32"), Classifier(network))}.values():
+        difference = float(np.abs(classifier.predict(images).probabilities - references).max())
+        if not difference <= TOLERANCE[classifier.precision]:
+            raise TrainingError(
+                f"in {classifier.precision} the served probabilities differ from Keras's by {difference:.4f}, "
+                f"the tolerance is {TOLERANCE[classifier.precision]}; the version is not published"
+            )
+        differences[classifier.precision] = difference
+    return differences
+
+
+def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What Keras itself makes of the two files: probabilities (N, K) for uint8 images (N, 32, 32, 3)."""
+    import keras
+
+    from training.fit import normalise
+
+    # Only files that parse_architecture has admitted come here, so nothing but stock layers is deserialised.
+    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
+    model.load_weights(folder / WEIGHTS)
+    out = model.predict(normalise(images, network.preprocessing), batch_size=64, verbose=0)
+    return _softmax(out / network.temperature) if network.output == "logits" else out
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
+    return probabilities
+
+
+def _costs(network: Network) -> dict[str, int]:
+    return {"parameters": network.architecture.parameters, "multiply_adds": network.architecture.multiply_adds}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
