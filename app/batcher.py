@@ -83,6 +83,10 @@ class Batcher:
             images = np.stack([image for image, _ in batch])
             try:
                 rows = await loop.run_in_executor(self._thread, self._predict, images)
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    future.cancel()
+                raise
             except Exception as error:
                 _fail(batch, error)
             else:

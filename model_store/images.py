@@ -71,7 +71,7 @@ def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large("image is too large") from None
-    except Exception:  # Pillow answers hostile bytes with anything from struct.error to MemoryError
+    except Exception:  # noqa: BLE001 - Pillow answers hostile bytes with anything from struct.error to MemoryError
         message = f"the {name} file ends early or is damaged; send the original again, or save it anew as JPEG or PNG"
         raise UnusableImage(message) from None
 

@@ -28,9 +28,9 @@ class Resize(Frozen):
     of its size as long as its shorter side keeps at least `jpeg_margin` × 32 pixels.
     """
 
-    filter: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "bicubic"
+    filter: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "lanczos"
     fit: Literal["stretch", "crop", "pad"] = "stretch"
-    jpeg_margin: int = Field(default=4, ge=1, le=64)
+    jpeg_margin: int = Field(default=2, ge=1, le=64)
 
 
 Precision = Literal["float32", "bfloat16"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Network
 from model_store.errors import ModelError
-from model_store.manifest import Manifest, Precision, read_manifest
+from model_store.manifest import Manifest, Precision, Resize, read_manifest
 from model_store.store import ARCHITECTURE, GOLDEN, MANIFEST, WEIGHTS, Golden, Store, read_golden, verify, write_golden
 from model_store.weights import read_weights
 from training.data import Images
@@ -44,7 +44,9 @@ def read_run(run: Run) -> Network:
     try:
         architecture = parse_architecture((run.folder / ARCHITECTURE).read_bytes())
         weights = read_weights((run.folder / WEIGHTS).read_bytes(), architecture)
-        return Network(architecture, weights, info.labels, info.preprocessing, info.output)
+        # The policy for uploads is chosen apart from any training: what a run began with may have been replaced.
+        preprocessing = info.preprocessing.model_copy(update={"resize": Resize()})
+        return Network(architecture, weights, info.labels, preprocessing, info.output)
     except ModelError as error:
         raise TrainingError(f"the service cannot load {run.folder}: {error}") from None
 
@@ -70,7 +72,7 @@ def publish_run(run: Run, store: Store, name: str, test: Images) -> int:
             version=version,
             created=_now(),
             labels=info.labels,
-            preprocessing=info.preprocessing,
+            preprocessing=network.preprocessing,
             output=info.output,
             golden_tolerance=TOLERANCE,
             files={},

@@ -1,0 +1,56 @@
+# docker build .                     the service (the last stage)
+# docker build --target training .   the offline jobs
+#
+# Every dependency is a wheel checked against the locks' hashes; nothing is compiled, and pip stays behind in the builders.
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS builder
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv --without-pip /venv
+COPY requirements/serve.txt /requirements/
+RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/serve.txt
+
+FROM builder AS training-builder
+COPY requirements/training.txt /requirements/
+RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/training.txt
+
+# The store as it ships: of every model its highest version.
+FROM ${BASE} AS models
+COPY model_store/models /models
+RUN for model in /models/*/; do ls "$model" | grep -x '[0-9]*' | sort -n | head -n -1 | sed "s|^|$model|" | xargs -r rm -r; done
+
+# What both images have: an environment in which nothing is written beside the code, and a store that a fresh volume
+# mounted at /models begins as a copy of, whichever of the two is started first.
+FROM ${BASE} AS runtime
+ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    CIFAR10_STORE=/models
+COPY --from=models --chown=10001:10001 /models /models
+VOLUME ["/models"]
+WORKDIR /srv
+
+FROM runtime AS training
+COPY --from=training-builder /venv /venv
+COPY LICENSE ./
+COPY model_store/*.py model_store/
+COPY training training
+RUN python -m compileall -q model_store training && install -d -o 10001 -g 10001 /data /runs
+ENV CIFAR10_DATA=/data
+USER 10001:10001
+VOLUME ["/data", "/runs"]
+ENTRYPOINT ["python", "-m", "training"]
+CMD ["--help"]
+
+FROM runtime AS serve
+COPY --from=builder /venv /venv
+COPY LICENSE ./
+COPY model_store/*.py model_store/
+COPY app app
+RUN python -m compileall -q app model_store
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+CMD ["python", "-m", "app", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,81 @@
+# Needs make, git and a supported Python with its venv module; everything else goes into .venv from requirements/,
+# checked by hash. A stamp in .venv is younger than the lock that it stands for, so a lock that changes is installed anew.
+SUPPORTED := 3.11 3.12 3.13
+HOST := 127.0.0.1
+PORT := 8000
+DATA := $(or $(CIFAR10_DATA),data)
+OUT := runs/fast
+IMAGE := cifar10
+HARDWARE := $(if $(GPU),gpu,training)
+
+is_supported := import sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(SUPPORTED)".split())
+have := $(shell .venv/bin/python -V 2>/dev/null)
+ifeq ($(origin PYTHON),undefined)
+  PYTHON = $(or $(shell for python in python3 $(patsubst %,python%,$(SUPPORTED)); do \
+      $$python -c '$(is_supported)' 2>/dev/null && echo $$python && break; done),python3)
+  want := $(have)
+else
+  want := $(shell $(PYTHON) -V 2>&1)
+endif
+
+.PHONY: help run check test train image lock clean again
+.DELETE_ON_ERROR:
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@echo 'Settings: HOST=$(HOST) PORT=$(PORT) (run), DATA=$(DATA) OUT=$(OUT) GPU=1 (train), IMAGE=$(IMAGE) (image), PYTHON=python3.12'
+
+run: .venv/.serve  ## serve the model in the repository on http://127.0.0.1:8000
+	@exec .venv/bin/python -m app serve --host $(HOST) --port $(PORT)
+
+check: .venv/.dev  ## format, lint, types, the import contract and all tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy app model_store training
+	.venv/bin/lint-imports
+	.venv/bin/pytest
+
+test: .venv/.dev  ## all tests, or some: make test ARGS="tests/app -k predict"
+	.venv/bin/pytest $(ARGS)
+
+train: .venv/.$(HARDWARE)  ## train the recipe "fast" into runs/fast, after fetching CIFAR-10 where it is missing
+	@test -e '$(DATA)/cifar-10-batches-bin/test_batch.bin' || .venv/bin/python -m training fetch --to '$(DATA)'
+	$(if $(GPU),KERAS_BACKEND=jax) .venv/bin/python -m training train --recipe fast --data '$(DATA)' --out '$(OUT)'
+
+image:  ## build the container images cifar10:serve and cifar10:training
+	docker build --target serve --tag $(IMAGE):serve .
+	docker build --target training --tag $(IMAGE):training .
+
+lock: .venv/.dev  ## compile the dependency groups of pyproject.toml into requirements/
+	.venv/bin/uv pip compile $(lock_options) --group dev -o requirements/dev.txt
+	.venv/bin/uv pip compile $(lock_options) --group serve -c requirements/dev.txt -o requirements/serve.txt
+	.venv/bin/uv pip compile $(lock_options) --group training -c requirements/dev.txt -o requirements/training.txt
+	.venv/bin/uv pip compile $(lock_options) --group gpu -c requirements/dev.txt -o requirements/gpu.txt
+
+# One version of each package for every supported Python, and nothing of the machine that compiled it.
+lock_options := --quiet --universal --fork-strategy fewest --python-version $(firstword $(SUPPORTED)) --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+clean:  ## remove .venv and every cache; data/ and runs/ stay
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find app model_store training tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Remade when its Python has gone or PYTHON asks for another one.
+.venv/.made: $(if $(filter-out $(subst $() ,_,$(or $(want),none)),$(subst $() ,_,$(or $(have),gone))),again)
+	@$(PYTHON) -c '$(is_supported)' 2>/dev/null || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1 || true), but this needs Python \
+	$(SUPPORTED) (what TensorFlow and OpenVINO have wheels for); install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no working venv module; on Debian or Ubuntu \
+	install it with: apt install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+# A lock is a subset of the next one with the same versions, so the smaller stamps come with the bigger ones.
+.venv/.serve: covered := .serve
+.venv/.training: covered := .serve .training
+.venv/.gpu: covered := .serve .training .gpu
+.venv/.dev: covered := .serve .training .dev
+.venv/.%: requirements/%.txt .venv/.made
+	@echo 'Installing $< into .venv'
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes -r $<
+	@cd .venv && touch $(covered)

@@ -1,0 +1,153 @@
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.batcher import Batcher, QueueFullError
+
+
+def image(number: int) -> np.ndarray:
+    return np.full((32, 32, 3), number, np.uint8)
+
+
+def first_pixels(batch: np.ndarray) -> np.ndarray:
+    """A network whose row tells which image it saw."""
+    return batch[:, 0, 0, :1].astype(np.float32)
+
+
+class Gate:
+    """`first_pixels` that waits until it is let go, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.open, self.entered, self.batches = threading.Event(), threading.Event(), []
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        self.batches.append(batch[:, 0, 0, 0].tolist())
+        self.entered.set()
+        assert self.open.wait(30)
+        return first_pixels(batch)
+
+
+async def entered(gate: Gate) -> None:
+    assert await asyncio.to_thread(gate.entered.wait, 30)
+
+
+async def settle() -> None:
+    """Let every task that can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=9), min_size=1, max_size=30), st.integers(1, 8))
+def test_every_waiter_gets_its_own_rows(groups, max_batch):
+    async def scenario():
+        batcher = Batcher(first_pixels, max_batch, 10_000)
+        answers = await asyncio.gather(*(batcher.submit_all([image(n) for n in group]) for group in groups))
+        await batcher.close()
+        return [[int(row[0]) for row in rows] for rows in answers]
+
+    assert asyncio.run(scenario()) == groups
+
+
+def test_a_lone_image_is_not_held_back():
+    async def scenario():
+        gate = Gate()
+        gate.open.set()
+        batcher = Batcher(gate, 8, 8)
+        row = await batcher.submit(image(5))
+        await batcher.close()
+        return row.tolist(), gate.batches
+
+    assert asyncio.run(scenario()) == ([5.0], [[5]])
+
+
+def test_what_arrives_while_the_network_is_busy_forms_the_next_batches():
+    async def scenario():
+        gate = Gate()
+        batcher = Batcher(gate, 3, 100)
+        waiting = [asyncio.create_task(batcher.submit(image(0)))]
+        await entered(gate)
+        waiting += [asyncio.create_task(batcher.submit(image(n))) for n in range(1, 6)]
+        await settle()
+        gate.open.set()
+        await asyncio.gather(*waiting)
+        await batcher.close()
+        return gate.batches
+
+    assert asyncio.run(scenario()) == [[0], [1, 2, 3], [4, 5]]
+
+
+def test_cancelled_waiters_are_not_computed():
+    async def scenario():
+        gate = Gate()
+        batcher = Batcher(gate, 8, 100)
+        first = asyncio.create_task(batcher.submit(image(0)))
+        await entered(gate)
+        gone, stays = (asyncio.create_task(batcher.submit(image(n))) for n in (1, 2))
+        await settle()
+        gone.cancel()
+        await settle()
+        gate.open.set()
+        await asyncio.gather(first, stays)
+        await batcher.close()
+        return gate.batches
+
+    assert asyncio.run(scenario()) == [[0], [2]]
+
+
+def test_a_full_queue_takes_all_of_a_group_or_none():
+    async def scenario():
+        gate = Gate()
+        batcher = Batcher(gate, 1, 2)
+        first = asyncio.create_task(batcher.submit(image(0)))
+        await entered(gate)
+        second = asyncio.create_task(batcher.submit(image(1)))
+        await settle()
+        with pytest.raises(QueueFullError, match="1 images are waiting, the limit is 2"):
+            await batcher.submit_all([image(2), image(3)])
+        third = asyncio.create_task(batcher.submit(image(4)))
+        await settle()
+        gate.open.set()
+        await asyncio.gather(first, second, third)
+        await batcher.close()
+        return gate.batches
+
+    assert asyncio.run(scenario()) == [[0], [1], [4]]
+
+
+def test_a_failing_network_fails_its_batch_and_not_the_next():
+    calls = []
+
+    def fails_once(batch):
+        calls.append(len(batch))
+        if len(calls) == 1:
+            raise RuntimeError("no")
+        return first_pixels(batch)
+
+    async def scenario():
+        batcher = Batcher(fails_once, 8, 8)
+        with pytest.raises(RuntimeError, match="no"):
+            await batcher.submit(image(1))
+        row = await batcher.submit(image(2))
+        await batcher.close()
+        return row.tolist()
+
+    assert asyncio.run(scenario()) == [2.0]
+
+
+def test_closing_cancels_whoever_still_waits():
+    async def scenario():
+        gate = Gate()
+        batcher = Batcher(gate, 1, 8)
+        waiting = [asyncio.create_task(batcher.submit(image(n))) for n in range(2)]
+        await entered(gate)
+        await settle()
+        gate.open.set()
+        await batcher.close()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(result) for result in asyncio.run(scenario())] == [asyncio.CancelledError] * 2

@@ -1,0 +1,218 @@
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.errors import CODES
+from app.middleware import SECURITY_HEADERS
+from tests.app.conftest import png
+
+LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def ask(client, data, **options):
+    return client.post("/predict", files={"file": ("i.png", data)}, **options)
+
+
+def test_predict_answers_all_probabilities_in_label_order(client):
+    answer = ask(client, png()).json()
+    assert list(answer) == ["label", "confidence", "probabilities", "model"]
+    assert list(answer["probabilities"]) == LABELS
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert answer["confidence"] == max(answer["probabilities"].values()) == answer["probabilities"][answer["label"]]
+    assert answer["model"] == {"name": "cifar10", "version": client.get("/health").json()["model"]["version"]}
+
+
+def test_top_k_keeps_the_largest_first(client):
+    full = ask(client, png()).json()["probabilities"]
+    kept = ask(client, png(), params={"top_k": 3}).json()["probabilities"]
+    assert list(kept.items()) == sorted(full.items(), key=lambda item: -item[1])[:3]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["image/png", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain", None]
+)
+def test_any_other_content_type_means_that_the_body_is_the_image(client, content_type):
+    headers = {"Content-Type": content_type} if content_type else {}
+    raw = client.post("/predict", content=png(), headers=headers)
+    assert raw.json() == ask(client, png()).json()
+
+
+def test_prediction_is_what_the_classifier_gives_for_the_pixels(client):
+    pixels = np.random.default_rng(7).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0]).save(buffer, "PNG")
+    served = list(ask(client, buffer.getvalue()).json()["probabilities"].values())
+    direct = client.app.state.pipeline.loaded.classifier.predict(pixels).probabilities[0]
+    assert np.abs(np.array(served) - direct).max() < 1e-6
+
+
+def test_batch_answers_in_order_and_one_bad_image_spoils_no_other(client):
+    sent = [png(1), b"not an image", png(2), png(3)[:200], png(1)]
+    results = client.post("/predict/batch", files=[("files", (f"{i}", data)) for i, data in enumerate(sent)]).json()[
+        "results"
+    ]
+    assert [list(result) for result in results] == [["prediction"], ["problem"], ["prediction"], ["problem"], ["prediction"]]
+    assert [results[i]["problem"]["code"] for i in (1, 3)] == ["unsupported_image", "unusable_image"]
+    for index in (0, 2, 4):
+        alone = ask(client, sent[index]).json()["probabilities"]
+        together = results[index]["prediction"]["probabilities"]
+        assert np.abs(np.array(list(alone.values())) - list(together.values())).max() < 0.02
+    assert results[0] == results[4]
+
+
+def test_batch_of_one_raw_image_is_accepted(client):
+    results = client.post("/predict/batch?top_k=1", content=png()).json()["results"]
+    assert len(results) == 1 and len(results[0]["prediction"]["probabilities"]) == 1
+
+
+def form(*parts: bytes, end: bytes = b"--X--\r\n") -> dict:
+    body = b"".join(b"--X\r\n" + part + b"\r\n" for part in parts) + end
+    return {"content": body, "headers": {"Content-Type": "multipart/form-data; boundary=X"}}
+
+
+PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "said"),
+    [
+        pytest.param({"content": b"{}"}, "unsupported_image", "JSON", id="json"),
+        pytest.param({"content": b""}, "unsupported_image", "nothing in it", id="empty"),
+        pytest.param({"content": png()[:300]}, "unusable_image", "ends early", id="truncated"),
+        pytest.param({"files": {"image": png()}}, "malformed_request", "-F file=@photo.jpg", id="other field"),
+        pytest.param(form(PART + png(), end=b""), "malformed_request", "closing boundary", id="unclosed form"),
+        pytest.param(form(PART + png(), PART + png()), "too_large", "more than 1 files", id="two files"),
+        pytest.param(
+            {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
+            "malformed_request",
+            "cannot be read",
+            id="no boundary",
+        ),
+        pytest.param({"content": png(), "params": {"top_k": 0}}, "invalid_parameter", "top_k", id="top_k 0"),
+        pytest.param({"content": png(), "params": {"top_k": "x"}}, "invalid_parameter", "top_k", id="top_k x"),
+    ],
+)
+def test_predict_explains_what_is_wrong(client, request_, code, said):
+    response = client.post("/predict", **request_)
+    document = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, document["code"]) == (CODES[code][0], code)
+    assert said in document["detail"] and document["request_id"] == response.headers["x-request-id"]
+
+
+def test_unknown_address_and_method_are_problems_too(client):
+    assert client.get("/nope").json()["code"] == "not_found"
+    wrong = client.get("/predict")
+    assert wrong.json()["code"] == "method_not_allowed" and wrong.headers["allow"] == "POST"
+
+
+def test_announced_body_over_the_limit_is_refused(client_with):
+    small = client_with(max_body_bytes=1_000)
+    response = small.post("/predict", content=bytes(1_001))
+    assert response.status_code == 413 and "1,001 bytes, the limit is 1,000" in response.json()["detail"]
+
+
+def test_chunked_body_over_the_limit_is_refused(client_with):
+    small = client_with(max_body_bytes=1_000)
+    response = small.post("/predict", content=iter([bytes(600)] * 2))
+    assert response.status_code == 413 and response.json()["code"] == "too_large"
+
+
+def test_too_many_files_in_a_batch_are_refused(client_with):
+    small = client_with(max_files=2)
+    response = small.post("/predict/batch", files=[("files", png())] * 3)
+    assert response.status_code == 413 and "more than 2 files" in response.json()["detail"]
+
+
+def test_more_waiting_images_than_allowed_are_refused_with_retry_after(client_with):
+    small = client_with(max_waiting_images=2)
+    response = small.post("/predict/batch", files=[("files", png())] * 3)
+    assert response.status_code == 503 and response.json()["code"] == "overloaded"
+    assert int(response.headers["retry-after"]) >= 1
+
+
+def test_unservable_store_keeps_the_service_up_and_says_why(client_with, tmp_path):
+    broken = client_with(store=tmp_path)
+    for path in ("/health", "/health/ready", "/model"):
+        response = broken.get(path)
+        assert response.status_code == 503 and "holds no version of 'cifar10'" in response.json()["detail"]
+    assert ask(broken, png()).json()["code"] == "not_ready"
+    assert broken.get("/health/live").status_code == 200
+
+
+def test_health_and_model_tell_what_is_served(client):
+    health, model = client.get("/health").json(), client.get("/model").json()
+    assert health["status"] == "ready" and health["engine"] == "openvino"
+    assert client.get("/health/ready").json() == health
+    assert model["manifest"]["labels"] == LABELS
+    assert str(model["manifest"]["version"]) == health["model"]["version"]
+    assert model["manifest"]["metrics"]["test"]["accuracy"] >= 0.93
+
+
+def test_readiness_falls_while_draining_and_predictions_go_on(client):
+    pipeline = client.app.state.pipeline
+    pipeline.draining = True
+    try:
+        assert client.get("/health/ready").status_code == 503
+        assert client.get("/health/live").status_code == 200
+        assert ask(client, png()).status_code == 200
+    finally:
+        pipeline.draining = False
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/health", "/nope", "/page/page.js"])
+def test_every_answer_has_the_security_headers(client, path):
+    headers = client.get(path).headers
+    assert {name: headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+
+
+def test_an_error_nobody_foresaw_is_a_problem_with_a_request_id(client, monkeypatch):
+    monkeypatch.setattr(client.app.state.pipeline, "settings", None)
+    response = ask(client, png())
+    assert response.status_code == 500 and response.json()["code"] == "internal"
+    assert re.fullmatch("[0-9a-f]{32}", response.json()["request_id"])
+
+
+def test_request_id_is_taken_over_or_made(client):
+    assert client.get("/health", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made = client.get("/health", headers={"X-Request-ID": 'a" b'}).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_pages_need_no_other_host_and_no_inline_code(client, page):
+    html = client.get(page).text
+    assert "://" not in re.sub(r"curl -F.*", "", html)
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", html)
+    for reference in re.findall(r'(?:src|href)="([^"]+\.(?:js|css|svg))"', html):
+        assert client.get("/" + reference).status_code == 200
+
+
+def test_openapi_documents_every_error_of_the_code_table(client):
+    document = client.get("/openapi.json").json()
+    text = str(document)
+    undocumented = {"not_found", "method_not_allowed"}  # of addresses that are not in the document
+    assert [code for code in CODES if code not in undocumented and f"`{code}`" not in text] == []
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert list(body) == ["multipart/form-data", "image/*"]
+
+
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.binary(max_size=2_000) | st.binary(max_size=200).map(lambda tail: PART + tail),
+    content_type=st.sampled_from(["", "image/png", "multipart/form-data; boundary=X", "multipart/form-data", "x/\u00e9"])
+    | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60),
+    top_k=st.sampled_from([None, "1", "-1", "", "1e3"]),
+)
+def test_arbitrary_requests_never_get_a_500(client, body, content_type, top_k):
+    for path in ("/predict", "/predict/batch"):
+        params = {} if top_k is None else {"top_k": top_k}
+        headers = {"Content-Type": content_type.encode("latin-1")}
+        response = client.post(path, content=body, headers=headers, params=params)
+        assert response.status_code in (200, 400, 413, 415, 422)

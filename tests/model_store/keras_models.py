@@ -1,0 +1,117 @@
+"""Small real Keras models, what Keras saves of them, and what Keras itself answers."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from model_store.architecture import INPUT_SHAPE, parse_architecture
+from model_store.classifier import Classifier, Network
+from model_store.manifest import Preprocessing
+from model_store.weights import read_weights
+
+PREPROCESSING = Preprocessing(mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A model's two files, and images with their probabilities by Keras."""
+
+    architecture: str
+    weights: bytes
+    images: np.ndarray  # (M, 32, 32, 3) uint8
+    probabilities: np.ndarray  # (M, 3) float32
+
+    def network(self, **changes) -> Network:
+        parsed = parse_architecture(self.architecture)
+        weights = read_weights(self.weights, parsed)
+        return Network(**{**asdict_network(parsed, weights, "logits", 1.0), "labels": ("a", "b", "c"), **changes})
+
+
+def chain(*stack: keras.Layer) -> keras.Model:
+    """A Sequential model of normalised images."""
+    return keras.Sequential([keras.Input(INPUT_SHAPE), *stack])
+
+
+def tiny_model() -> Tiny:
+    keras.utils.clear_session()
+    stack = [layers.Conv2D(6, 3, strides=2, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.5)]
+    model = randomised(chain(*stack, layers.GlobalAveragePooling2D(), layers.Dense(3)))
+    images = random_images(5)
+    return Tiny(*saved(model), images, softmax(keras_values(model, images)))
+
+
+def random_images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *INPUT_SHAPE), dtype=np.uint8)
+
+
+def randomised(model: keras.Model, seed: int = 0) -> keras.Model:
+    """The model with random weights everywhere, batch-norm statistics included, that keep values moderate."""
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        layer.set_weights([_random_weight(random, weight.name, tuple(weight.shape)) for weight in layer.weights])
+    return model
+
+
+def _random_weight(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name == "moving_variance":
+        return random.uniform(0.25, 2, shape)
+    if name == "gamma":
+        return random.uniform(0.5, 1.5, shape) * random.choice([-1, 1], shape)
+    fan_in = np.prod(shape[:-1]) if name == "kernel" else 4
+    return random.normal(0, 1 / np.sqrt(fan_in), shape)
+
+
+def saved(model: keras.Model) -> tuple[str, bytes]:
+    """What `to_json` and `save_weights` give."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.weights.h5")
+        model.save_weights(path)
+        return model.to_json(), path.read_bytes()
+
+
+def as_network(model: keras.Model, output: str = "probabilities", temperature: float = 1.0) -> Network:
+    """The network that model_store reads from the model's files.
+
+    With `output="probabilities"` nothing is done after the last layer, so whatever it gives can be compared.
+    """
+    text, content = saved(model)
+    architecture = parse_architecture(text)
+    return Network(**asdict_network(architecture, read_weights(content, architecture), output, temperature))
+
+
+def asdict_network(architecture, weights, output, temperature):
+    return {
+        "architecture": architecture,
+        "weights": weights,
+        "labels": tuple(map(str, range(architecture.classes))),
+        "preprocessing": PREPROCESSING,
+        "output": output,
+        "temperature": temperature,
+    }
+
+
+def served(network: Network, images: np.ndarray, engine: str = "openvino", precision: str = "float32") -> np.ndarray:
+    return Classifier(network, engine, precision).predict(images).probabilities
+
+
+def keras_values(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """What Keras itself gives after the last layer, for the images normalised."""
+    mean, std = (np.array(values, np.float32) for values in (PREPROCESSING.mean, PREPROCESSING.std))
+    return keras.ops.convert_to_numpy(model((images / np.float32(255) - mean) / std, training=False))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def assert_same(received: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
+    """Equal within a tolerance that is relative for values above one."""
+    assert received.shape == expected.shape
+    assert np.isfinite(expected).all()
+    difference = np.abs(received - expected).max() / max(1.0, np.abs(expected).max())
+    assert difference <= tolerance

@@ -1,0 +1,278 @@
+"""What is served equals what Keras computes on TensorFlow, for every layer alone and for whole networks."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+from model_store import network as openvino_network
+from model_store.architecture import LAYERS, parse_architecture
+from model_store.classifier import choose_precision
+from tests.model_store.keras_models import (
+    PREPROCESSING,
+    as_network,
+    assert_same,
+    chain,
+    keras_values,
+    random_images,
+    randomised,
+    saved,
+    served,
+    softmax,
+)
+from training.networks import airbench, notebook_cnn
+from training.recipes import Airbench
+
+ACTIVATIONS = ("linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax")
+IMAGES = random_images(3)
+
+
+def odd():
+    """31×31×4: an odd side, so that padding is not symmetric."""
+    return layers.Conv2D(4, 2)
+
+
+def small():
+    """3×3×5."""
+    return layers.Conv2D(5, 4, strides=11)
+
+
+def image(*stack):
+    """A model that ends in an image, flattened: every value of it is compared."""
+    return chain(*stack, layers.Flatten())
+
+
+def add(count):
+    inputs = keras.Input((32, 32, 3))
+    branches = [layers.Conv2D(4, 3, strides=4)(inputs) for _ in range(count)]
+    return keras.Model(inputs, layers.Flatten()(layers.Add()(branches)))
+
+
+def pools(layer):
+    return {
+        "2": lambda: image(odd(), layer(2)),
+        "2 same": lambda: image(odd(), layer(2, padding="same")),
+        "3 stride 2": lambda: image(odd(), layer(3, strides=2)),
+        "3 stride 2 same": lambda: image(odd(), layer(3, strides=2, padding="same")),
+        "3 stride 1 same": lambda: image(odd(), layer(3, strides=1, padding="same")),
+        "2 stride 3": lambda: image(odd(), layer(2, strides=3)),
+        "2 stride 3 same": lambda: image(odd(), layer(2, strides=3, padding="same")),
+        "3x2 stride 1x2 same": lambda: image(odd(), layer((3, 2), strides=(1, 2), padding="same")),
+        "whole image": lambda: image(small(), layer(3)),
+    }
+
+
+def convolution(**options):
+    return lambda: image(layers.Conv2D(5, **options))
+
+
+ALONE = {
+    "InputLayer": {"alone": lambda: image()},
+    "Conv2D": {
+        f"{size} stride {stride} {padding}": convolution(kernel_size=size, strides=stride, padding=padding)
+        for size in (1, 2, 3, 5)
+        for stride in (1, 2)
+        for padding in ("same", "valid")
+    }
+    | {
+        "no bias": convolution(kernel_size=3, use_bias=False),
+        "3x1 stride 1x2": convolution(kernel_size=(3, 1), strides=(1, 2), padding="same"),
+        "after another": lambda: image(odd(), layers.Conv2D(6, 3)),
+    }
+    | {name: convolution(kernel_size=2, strides=3, activation=name) for name in ACTIVATIONS},
+    "Dense": {"no bias": lambda: chain(small(), layers.Flatten(), layers.Dense(7, use_bias=False))}
+    | {name: lambda name=name: chain(layers.Flatten(), layers.Dense(7, activation=name)) for name in ACTIVATIONS},
+    "BatchNormalization": {
+        f"{'image' if on_image else 'vector'} center {center} scale {scale}": lambda on_image=on_image, options={
+            "center": center,
+            "scale": scale,
+        }: (
+            image(small(), layers.BatchNormalization(**options))
+            if on_image
+            else chain(small(), layers.Flatten(), layers.BatchNormalization(epsilon=0.1, **options))
+        )
+        for on_image in (True, False)
+        for center in (True, False)
+        for scale in (True, False)
+    },
+    "Activation": {f"{name} image": lambda name=name: image(small(), layers.Activation(name)) for name in ACTIVATIONS}
+    | {f"{name} vector": lambda name=name: chain(layers.Flatten(), layers.Activation(name)) for name in ACTIVATIONS}
+    | {
+        "softmax over channels, then pooled": lambda: image(
+            odd(), layers.Activation("softmax"), layers.AveragePooling2D(3)
+        )
+    },
+    "MaxPooling2D": pools(layers.MaxPooling2D),
+    "AveragePooling2D": pools(layers.AveragePooling2D),
+    "GlobalAveragePooling2D": {"alone": lambda: chain(odd(), layers.GlobalAveragePooling2D())},
+    "GlobalMaxPooling2D": {"alone": lambda: chain(odd(), layers.GlobalMaxPooling2D())},
+    "Flatten": {
+        "several positions": lambda: chain(small(), layers.Flatten()),
+        "one row": lambda: chain(layers.Conv2D(3, (32, 8), strides=8), layers.Flatten()),
+        "one position": lambda: chain(layers.Conv2D(6, 32), layers.Flatten()),
+        "a vector": lambda: chain(small(), layers.Flatten(), layers.Flatten()),
+    },
+    "Dropout": {"image": lambda: image(layers.Dropout(0.5)), "seeded": lambda: image(layers.Dropout(0.9, seed=3))},
+    "Rescaling": {
+        "image": lambda: image(layers.Rescaling(-2.5, 0.75)),
+        "vector": lambda: chain(layers.Flatten(), layers.Rescaling(1 / 9)),
+    },
+    "Add": {f"of {count}": lambda count=count: add(count) for count in (2, 3)},
+}
+
+
+def test_every_layer_that_is_served_has_a_parity_case():
+    assert ALONE.keys() == LAYERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "build"),
+    [pytest.param(kind, build, id=f"{kind}-{name}") for kind, cases in ALONE.items() for name, build in cases.items()],
+)
+def test_a_layer_alone_equals_keras(kind, build):
+    keras.utils.clear_session()
+    model = randomised(build())
+    network = as_network(model)
+    assert kind in {type(node.layer).__name__ for node in network.architecture.nodes}
+    assert_same(served(network, IMAGES), keras_values(model, IMAGES))
+
+
+def classifier_of(last):
+    return randomised(chain(layers.Conv2D(8, 3, strides=2, activation="relu"), layers.Flatten(), *last))
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_logits_are_divided_by_the_temperature_before_softmax(engine, temperature):
+    model = classifier_of([layers.Dense(4)])
+    expected = softmax(keras_values(model, IMAGES) / temperature)
+    assert_same(served(as_network(model, "logits", temperature), IMAGES, engine), expected)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_probabilities_are_served_as_the_network_gives_them(engine):
+    model = classifier_of([layers.Dense(4, activation="softmax")])
+    assert_same(served(as_network(model), IMAGES, engine), keras_values(model, IMAGES))
+
+
+def notebook():
+    return notebook_cnn(10), "probabilities"
+
+
+def airbench_small():
+    sample = random_images(20, seed=1) / np.float32(255)
+    return airbench(Airbench((8, 16, 16), "gelu", batch_norm_momentum=0.6), 10, sample), "logits"
+
+
+def residual():
+    """Two branches of unequal length that join, one of them through a layer of its own."""
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(6, 3, padding="same", use_bias=False)(inputs)
+    for width in (6, 9):
+        y = layers.Activation("silu")(layers.BatchNormalization()(x))
+        y = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(y)
+        y = layers.Conv2D(width, 3, padding="same")(layers.Activation("relu")(layers.BatchNormalization()(y)))
+        x = layers.Add()([layers.Conv2D(width, 1, strides=2)(x), y])
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x))), "logits"
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+@pytest.mark.parametrize("build", [notebook, airbench_small, residual], ids=lambda build: build.__name__)
+def test_a_whole_network_equals_keras(build, engine):
+    keras.utils.clear_session()
+    model, output = build()
+    randomised(model)
+    values = keras_values(model, IMAGES)
+    assert_same(served(as_network(model, output), IMAGES, engine), values if output != "logits" else softmax(values))
+
+
+def test_bfloat16_stays_close_to_keras():
+    if choose_precision("openvino", "auto") != "bfloat16":
+        pytest.skip("this processor has no bfloat16 instructions")
+    model, _ = residual()
+    randomised(model)
+    received = served(as_network(model, "logits"), IMAGES, precision="bfloat16")
+    assert_same(received, softmax(keras_values(model, IMAGES)), tolerance=0.05)
+
+
+def test_the_float_network_takes_pixels_between_zero_and_one():
+    model = classifier_of([layers.Dense(4)])
+    network = as_network(model, "logits", 2.0)
+    parts = (network.architecture, network.weights, PREPROCESSING, "logits", 2.0)
+    compiled = openvino_network.ov.compile_model(
+        openvino_network.build_float_network(*parts), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    received = compiled(IMAGES / np.float32(255))["probabilities"]
+    assert_same(received, softmax(keras_values(model, IMAGES) / 2))
+
+
+names = st.sampled_from(ACTIVATIONS)
+padding = st.sampled_from(["same", "valid"])
+pooling = st.sampled_from([layers.MaxPooling2D, layers.AveragePooling2D])
+side = st.integers(1, 3)
+blocks = st.one_of(
+    st.tuples(st.just("convolution"), st.integers(1, 6), side, side, padding, names, st.booleans()),
+    st.tuples(st.just("pool"), pooling, side, side, padding),
+    st.tuples(st.just("normalise"), st.booleans(), st.booleans()),
+    st.tuples(st.just("activate"), names),
+    st.tuples(st.just("drop")),
+    st.tuples(st.just("rescale"), st.floats(-2, 2), st.floats(-1, 1)),
+    st.tuples(st.just("residual"), side, names),
+)
+heads = st.sampled_from([layers.Flatten, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
+
+
+def layer_of(block, shape):
+    """The Keras layer that a drawn block stands for, its window no larger than the image."""
+    fit = min(shape[1:3])
+    match block:
+        case "convolution", filters, size, stride, pad, activation, bias:
+            size = min(size, fit)
+            return layers.Conv2D(filters, size, stride, pad, activation=activation, use_bias=bias)
+        case "pool", kind, size, stride, pad:
+            return kind(min(size, fit), stride, pad)
+        case "normalise", center, scale:
+            return layers.BatchNormalization(center=center, scale=scale)
+        case "activate", activation:
+            return layers.Activation(activation)
+        case ("drop",):
+            return layers.Dropout(0.3)
+        case "rescale", scale, offset:
+            return layers.Rescaling(scale, offset)
+    raise AssertionError(block)
+
+
+def random_network(drawn, head, hidden):
+    """Functional where a block is a residual one, Sequential otherwise."""
+    inputs = x = keras.Input((32, 32, 3))
+    stack = []
+    for block in drawn:
+        match block:
+            case "residual", size, activation:
+                y = layers.Conv2D(x.shape[-1], size, padding="same", activation=activation)(x)
+                x = layers.Add()([x, layers.BatchNormalization()(y)])
+            case _:
+                stack.append(layer_of(block, x.shape))
+                x = stack[-1](x)
+    end = [head(), *([layers.Dense(6, activation="gelu"), layers.BatchNormalization()] if hidden else [])]
+    end.append(layers.Dense(4))
+    if not any(block[0] == "residual" for block in drawn):
+        return chain(*stack, *end)
+    for layer in end:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(st.lists(blocks, max_size=6), heads, st.booleans())
+def test_any_small_network_equals_keras(drawn, head, hidden):
+    keras.utils.clear_session()
+    model = randomised(random_network(drawn, head, hidden))
+    assert_same(served(as_network(model), IMAGES), keras_values(model, IMAGES))
+
+
+def test_an_admitted_network_has_as_many_parameters_as_keras_counts():
+    model, _ = residual()
+    assert parse_architecture(saved(model)[0]).parameters == model.count_params()
