@@ -87,7 +87,7 @@ class Batcher:
                 for _, future in batch:
                     future.cancel()
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 whatever it is, the callers must hear of it
                 _fail(batch, error)
             else:
                 for (_, future), row in zip(batch, rows, strict=True):

@@ -81,7 +81,9 @@ def problem_of(error: Exception) -> Problem:
         case HTTPException(status_code=404):
             return Problem("not_found", "there is nothing at this address; GET /docs lists what there is")
         case HTTPException(status_code=405):
-            return Problem("method_not_allowed", f"this address takes {(error.headers or {}).get('Allow', 'another method')}")
+            return Problem(
+                "method_not_allowed", f"this address takes {(error.headers or {}).get('Allow', 'another method')}"
+            )
         case HTTPException():
             return Problem("malformed_request", str(error.detail))
     return Problem("internal", "the service failed to answer; tell its operator the request_id")

@@ -19,6 +19,7 @@ from app.settings import Settings
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
+HANDLED = (Problem, ImageError, RequestValidationError, HTTPException, Exception)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -40,9 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         middleware=[Middleware(RequestContext)],
-        exception_handlers={
-            error: answer_error for error in (Problem, ImageError, RequestValidationError, HTTPException, Exception)
-        },
+        exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
     app.state.pipeline = Pipeline(settings)
     app.state.page = PAGE

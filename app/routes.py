@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import Awaitable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel
 
 from app import schemas
 from app.errors import CODES, Problem, problem_of
@@ -22,9 +23,12 @@ router = APIRouter()
 TopK = Annotated[int | None, Query(ge=1, le=1000, description="keep the k largest probabilities, largest first")]
 
 
-def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can answer with these errors."""
-    answers: dict[int | str, dict[str, Any]] = {}
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+def _answers(good: type[BaseModel], *codes: str) -> Responses:
+    """The `responses` of a route that answers with `good` or with one of these errors."""
+    answers: Responses = {200: {"model": good}}
     for code in codes:
         status, meaning = CODES[code]
         said = f"`{code}`: {meaning}"
@@ -41,7 +45,11 @@ def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 def _image_body(field: str, many: bool) -> dict[str, Any]:
     one = {"type": "string", "format": "binary"}
-    form = {"type": "object", "required": [field], "properties": {field: {"type": "array", "items": one} if many else one}}
+    form = {
+        "type": "object",
+        "required": [field],
+        "properties": {field: {"type": "array", "items": one} if many else one},
+    }
     return {
         "requestBody": {
             "required": True,
@@ -56,8 +64,7 @@ REFUSALS = ("malformed_request", "slow_upload", "too_large", "invalid_parameter"
 @router.post(
     "/predict",
     summary="Classify one image",
-    responses={200: {"model": schemas.PredictionAnswer}}
-    | _problems("unsupported_image", "unusable_image", "internal", *REFUSALS),
+    responses=_answers(schemas.PredictionAnswer, "unsupported_image", "unusable_image", "internal", *REFUSALS),
     openapi_extra=_image_body("file", many=False),
 )
 async def predict(request: Request, top_k: TopK = None) -> Response:
@@ -72,7 +79,7 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
 @router.post(
     "/predict/batch",
     summary="Classify several images",
-    responses={200: {"model": schemas.BatchAnswer}} | _problems("internal", *REFUSALS),
+    responses=_answers(schemas.BatchAnswer, "internal", *REFUSALS),
     openapi_extra=_image_body("files", many=True),
 )
 async def predict_batch(request: Request, top_k: TopK = None) -> Response:
@@ -85,8 +92,9 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
 
 
 @router.get(
-    "/health", summary="Whether a model is being served, and which",
-    responses={200: {"model": schemas.HealthAnswer}} | _problems("not_ready"),
+    "/health",
+    summary="Whether a model is being served, and which",
+    responses=_answers(schemas.HealthAnswer, "not_ready"),
 )
 async def health(request: Request) -> Response:
     """200 once the version's hashes, golden images and warm-up have passed; 503 with the reason otherwise."""
@@ -106,8 +114,9 @@ async def health(request: Request) -> Response:
 
 
 @router.get(
-    "/health/ready", summary="Readiness: as /health",
-    responses={200: {"model": schemas.HealthAnswer}} | _problems("not_ready"),
+    "/health/ready",
+    summary="Readiness: as /health",
+    responses=_answers(schemas.HealthAnswer, "not_ready"),
 )
 async def ready(request: Request) -> Response:
     """For orchestrators: send traffic only on 200."""
@@ -121,8 +130,9 @@ async def live() -> dict[str, str]:
 
 
 @router.get(
-    "/model", summary="The served version's manifest and metrics",
-    responses={200: {"model": schemas.ModelAnswer}} | _problems("not_ready"),
+    "/model",
+    summary="The served version's manifest and metrics",
+    responses=_answers(schemas.ModelAnswer, "not_ready"),
 )
 async def model(request: Request) -> Response:
     """Labels, preprocessing, files with their SHA-256, metrics and how the network was trained."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PREDICTION_EXAMPLE = {
+PREDICTION_EXAMPLE: dict[str, Any] = {
     "label": "cat",
     "confidence": 0.93,
     "probabilities": {
@@ -21,7 +21,7 @@ PREDICTION_EXAMPLE = {
     },
     "model": {"name": "cifar10", "version": "1"},
 }
-PROBLEM_EXAMPLE = {
+PROBLEM_EXAMPLE: dict[str, Any] = {
     "type": "about:blank",
     "title": "Unsupported Media Type",
     "status": 415,

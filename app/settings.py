@@ -25,14 +25,20 @@ class Settings(BaseSettings):
     model_name: str = Field("cifar10", description="model to serve")
     model_version: Count | None = Field(None, description="version to serve; without it ACTIVE's, else the highest")
     engine: EngineName = Field("openvino", description="what computes: openvino or tensorflow")
-    precision: PrecisionChoice = Field("auto", description="auto, float32 or bfloat16; auto takes what the processor has")
+    precision: PrecisionChoice = Field(
+        "auto", description="auto, float32 or bfloat16; auto takes what the processor has"
+    )
     max_body_bytes: Count = Field(32_000_000, description="bytes of one request's body")
     max_files: Count = Field(256, description="images in one batch request")
     max_requests: Count = Field(256, description="predictions handled at once; more are answered 503")
-    max_waiting_images: Count = Field(2_048, description="decoded images waiting for the network; more are answered 503")
+    max_waiting_images: Count = Field(
+        2_048, description="decoded images waiting for the network; more are answered 503"
+    )
     max_batch: Annotated[int, Field(ge=1, le=64)] = Field(32, description="images in one call of the network")
     decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded at the same time")
-    timeout_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="time for an upload to arrive, and again to be answered")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="time for an upload to arrive, and again to be answered"
+    )
     drain_seconds: Annotated[float, Field(ge=0)] = Field(
         1.0, description="after SIGTERM, how long /health/ready says 503 while requests are still accepted"
     )

@@ -7,7 +7,7 @@ ever be; so the body is read here, counted as it arrives, and python-multipart s
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import Problem
@@ -67,6 +67,17 @@ class _Form:
     part: list[bytes] | None = None
     ended: bool = False
 
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self.on_part_begin,
+            "on_header_field": self.on_header_field,
+            "on_header_value": self.on_header_value,
+            "on_header_end": self.on_header_end,
+            "on_part_data": self.on_part_data,
+            "on_part_end": self.on_part_end,
+            "on_end": self.on_end,
+        }
+
     def on_part_begin(self) -> None:
         self.header = self.value = b""
         self.part = None
@@ -99,13 +110,10 @@ class _Form:
         self.ended = True
 
 
-CALLBACKS = tuple(name for name in vars(_Form) if name.startswith("on_"))
-
-
 def _parse_form(body: bytes, boundary: bytes, name: bytes, limit: int) -> list[bytes]:
     form = _Form(name, limit)
     try:
-        parser = MultipartParser(boundary, {callback: getattr(form, callback) for callback in CALLBACKS})
+        parser = MultipartParser(boundary, form.callbacks())
         parser.write(body)
         parser.finalize()
     except FormParserError as error:

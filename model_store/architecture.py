@@ -49,7 +49,9 @@ class Layer(Frozen):
 
     def inference_config(self) -> dict[str, Any]:
         """The attributes that matter at inference, by Keras's names."""
-        return {key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any}
+        return {
+            key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any
+        }
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape this layer gives for inputs of these shapes. Raises ModelError where it takes no such input."""
@@ -99,7 +101,7 @@ class Conv2D(Layer):
         return (*_window(self, (height, width), self.kernel_size, self.strides, self.padding), self.filters)
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """kernel (height, width, in, out) and bias (out,)."""
+        """Kernel (height, width, in, out) and bias (out,)."""
         kernel = {"kernel": (*self.kernel_size, shape[2], self.filters)}
         return kernel | ({"bias": (self.filters,)} if self.use_bias else {})
 
@@ -126,11 +128,13 @@ class Dense(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         """(units,)."""
         if len(_only(self, inputs)) != 1:
-            raise ModelError(f"layer {self.name!r} (Dense) takes vectors, its input is {inputs[0]}; put a Flatten before it")
+            raise ModelError(
+                f"layer {self.name!r} (Dense) takes vectors, its input is {inputs[0]}; put a Flatten before it"
+            )
         return (self.units,)
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """kernel (in, out) and bias (out,)."""
+        """Kernel (in, out) and bias (out,)."""
         return {"kernel": (shape[0], self.units)} | ({"bias": (self.units,)} if self.use_bias else {})
 
     def multiply_adds(self, shape: Shape) -> int:
@@ -302,7 +306,9 @@ class Architecture:
 
     def weight_shapes(self) -> dict[str, dict[str, Shape]]:
         """{layer name: {weight name: shape}} of the layers that have weights, in the file's order."""
-        shapes = {node.layer.name: node.layer.weight_shapes(self.input_shape(node)) for node in self.nodes if node.inputs}
+        shapes = {
+            node.layer.name: node.layer.weight_shapes(self.input_shape(node)) for node in self.nodes if node.inputs
+        }
         return {name: weights for name, weights in shapes.items() if weights}
 
     @property
@@ -439,7 +445,9 @@ def _within_limits(architecture: Architecture) -> Architecture:
     if architecture.parameters > MAX_PARAMETERS:
         raise ModelError(f"the model has {architecture.parameters:,} weights, the limit is {MAX_PARAMETERS:,}")
     if architecture.multiply_adds > MAX_MULTIPLY_ADDS:
-        raise ModelError(f"the model takes {architecture.multiply_adds:,} multiply-adds, the limit is {MAX_MULTIPLY_ADDS:,}")
+        raise ModelError(
+            f"the model takes {architecture.multiply_adds:,} multiply-adds, the limit is {MAX_MULTIPLY_ADDS:,}"
+        )
     return architecture
 
 

@@ -45,7 +45,9 @@ class Network:
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.architecture.classes:
-            raise ModelError(f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels")
+            raise ModelError(
+                f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels"
+            )
 
 
 class Classifier:
@@ -107,7 +109,9 @@ def _openvino(network: Network, precision: Precision) -> Infer:
 
     def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         # The result is the engine's own memory, overwritten by the next call; `predict` copies it out under its lock.
-        rows: NDArray[np.float32] = request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)[0]
+        rows: NDArray[np.float32] = request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)[
+            0
+        ]
         return rows
 
     return infer

@@ -67,8 +67,8 @@ def _probabilities(
     output: str,
     temperature: float,
 ) -> ov.Node:
-    scale = 1 / (255 * np.float32(preprocessing.std))
-    shift = -np.float32(preprocessing.mean) / np.float32(preprocessing.std)
+    std = np.asarray(preprocessing.std, np.float32)
+    scale, shift = 1 / (255 * std), -np.asarray(preprocessing.mean, np.float32) / std
     normalised = ops.add(ops.multiply(pixels, scale), shift)
     values = {architecture.nodes[0].layer.name: ops.transpose(normalised, [0, 3, 1, 2])}
     for node in architecture.nodes[1:]:

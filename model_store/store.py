@@ -66,7 +66,9 @@ class Store:
         folder = self.root / name
         if not folder.is_dir():
             return []
-        return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and re.match(r"^[1-9]\d*$", path.name))
+        return sorted(
+            int(path.name) for path in folder.iterdir() if path.is_dir() and re.match(r"^[1-9]\d*$", path.name)
+        )
 
     def folder(self, name: str, version: int) -> Path:
         """Where a version lies."""

@@ -20,11 +20,12 @@ from model_store.architecture import INPUT_SHAPE, Add, Dropout
 if TYPE_CHECKING:
     from model_store.classifier import Network
 
+
 def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """A function from uint8 (N, 32, 32, 3) to probabilities (N, K) float32."""
     model = build_keras(network)
-    scale = 1 / (255 * np.float32(network.preprocessing.std))
-    shift = -np.float32(network.preprocessing.mean) / np.float32(network.preprocessing.std)
+    std = np.asarray(network.preprocessing.std, np.float32)
+    scale, shift = 1 / (255 * std), -np.asarray(network.preprocessing.mean, np.float32) / std
 
     @tf.function(input_signature=[tf.TensorSpec((None, *INPUT_SHAPE), tf.uint8)])  # type: ignore[untyped-decorator]
     def answer(images: Any) -> Any:

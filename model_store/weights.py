@@ -1,6 +1,6 @@
 """HDF5 → checked arrays: exactly the weights an architecture needs, nothing followed outside the file.
 
-Reads the layout of Keras 3's `save_weights`: `layers/{class}[_{n}]/vars/{index}`, where n counts the layers of one class.
+Reads the layout of Keras 3's `save_weights`: `layers/{class}[_{n}]/vars/{index}`, n counting a class's layers.
 """
 
 import io

@@ -9,12 +9,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TypeAlias
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with ten lines about GPUs
 
 from model_store.classifier import Classifier, Network
 from model_store.errors import ModelError
-from model_store.store import Store, load, read_manifest, read_network, verify
+from model_store.manifest import read_manifest
+from model_store.store import Store, load, read_network, verify
 from training.errors import TrainingError
 from training.recipes import RECIPES, recipe
 from training.run import Run
@@ -43,22 +45,31 @@ def _how_to_resume(options: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Offline jobs around CIFAR-10 networks.")
     jobs = parser.add_subparsers(required=True, metavar="JOB")
-    for add in (_add_fetch, _add_train, _add_evaluate, _add_publish, _add_versions, _add_prune, _add_export, _add_study):
+    for add in (
+        _add_fetch,
+        _add_train,
+        _add_evaluate,
+        _add_publish,
+        _add_versions,
+        _add_prune,
+        _add_export,
+        _add_study,
+    ):
         add(jobs)
     return parser
 
 
-Jobs = argparse._SubParsersAction  # type: ignore[type-arg]
+Jobs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def _add_fetch(jobs: "Jobs") -> None:
+def _add_fetch(jobs: Jobs) -> None:
     job = jobs.add_parser("fetch", help="get CIFAR-10 and verify it")
     job.add_argument("--to", type=Path, default=Path("data"), help="folder to put it in (default: data)")
     job.add_argument("--from", dest="source", type=Path, help="a folder or .tar.gz you have already")
     job.set_defaults(job=_fetch)
 
 
-def _add_train(jobs: "Jobs") -> None:
+def _add_train(jobs: Jobs) -> None:
     described = "; ".join(f"{name}: {chosen.description}" for name, chosen in RECIPES.items())
     job = jobs.add_parser("train", help="train a recipe into a run directory", description=described)
     job.add_argument("--recipe", required=True, choices=RECIPES)
@@ -73,7 +84,7 @@ def _add_train(jobs: "Jobs") -> None:
     job.set_defaults(job=_train)
 
 
-def _add_evaluate(jobs: "Jobs") -> None:
+def _add_evaluate(jobs: Jobs) -> None:
     job = jobs.add_parser("evaluate", help="measure a version or a run as it is served")
     job.add_argument("what", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
     _add_data(job)
@@ -83,7 +94,7 @@ def _add_evaluate(jobs: "Jobs") -> None:
     job.set_defaults(job=_evaluate)
 
 
-def _add_publish(jobs: "Jobs") -> None:
+def _add_publish(jobs: Jobs) -> None:
     job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
     job.add_argument("what", metavar="RUN|VERSION", type=Path)
     _add_store(job)
@@ -91,20 +102,20 @@ def _add_publish(jobs: "Jobs") -> None:
     job.set_defaults(job=_publish)
 
 
-def _add_versions(jobs: "Jobs") -> None:
+def _add_versions(jobs: Jobs) -> None:
     job = jobs.add_parser("versions", help="list a store's versions with their figures")
     job.add_argument("--store", type=Path, default=STORE)
     job.set_defaults(job=_versions)
 
 
-def _add_prune(jobs: "Jobs") -> None:
+def _add_prune(jobs: Jobs) -> None:
     job = jobs.add_parser("prune", help="remove all but the newest versions and the active one")
     _add_store(job)
     job.add_argument("--keep", type=_positive, required=True, metavar="N")
     job.set_defaults(job=_prune)
 
 
-def _add_export(jobs: "Jobs") -> None:
+def _add_export(jobs: Jobs) -> None:
     job = jobs.add_parser("export", help="write a version's network for another server")
     job.add_argument("what", metavar="VERSION", type=Path)
     job.add_argument("--format", choices=("openvino",), required=True)
@@ -112,7 +123,7 @@ def _add_export(jobs: "Jobs") -> None:
     job.set_defaults(job=_export)
 
 
-def _add_study(jobs: "Jobs") -> None:
+def _add_study(jobs: Jobs) -> None:
     job = jobs.add_parser("resize-study", help="measure resize policies on the held-out images")
     job.add_argument("what", metavar="RUN", type=Path, help="a run trained with --hold-out")
     _add_data(job)
@@ -123,7 +134,10 @@ def _add_study(jobs: "Jobs") -> None:
 def _add_data(job: argparse.ArgumentParser) -> None:
     given = os.environ.get("CIFAR10_DATA")
     job.add_argument(
-        "--data", type=Path, default=Path(given or "data"), help="folder that `fetch` made (default: $CIFAR10_DATA, else data)"
+        "--data",
+        type=Path,
+        default=Path(given or "data"),
+        help="folder that `fetch` made (default: $CIFAR10_DATA, else data)",
     )
 
 
@@ -208,11 +222,10 @@ def _versions(options: argparse.Namespace) -> None:
         for version in store.versions(name):
             manifest = read_manifest(store.folder(name, version) / "manifest.json")
             test = manifest.metrics.get("test", {})
-            print(
-                f"{name:<20}{version:>7}{'*' if version == serving else ' '}{test.get('accuracy', float('nan')):>10.2%}"
-                f"{test.get('expected_calibration_error', float('nan')):>8.2%}"
-                f"{manifest.files['model.weights.h5'].size:>12,}  {manifest.training.get('recipe', '?'):<20}{manifest.created}"
-            )
+            accuracy, error = (test.get(key, float("nan")) for key in ("accuracy", "expected_calibration_error"))
+            size, by = manifest.files["model.weights.h5"].size, manifest.training.get("recipe", "?")
+            mark = "*" if version == serving else " "
+            print(f"{name:<20}{version:>7}{mark}{accuracy:>10.2%}{error:>8.2%}{size:>12,}  {by:<20}{manifest.created}")
     print("* is served")
 
 

@@ -79,7 +79,8 @@ def affine(pixels: Pixels, rng: Generator, how: Affine) -> Pixels:
     for start in range(0, n, CHUNK):  # coordinates of all images at once would take gigabytes
         part = slice(start, start + CHUNK)
         out[part] = _sample(pixels[part], matrix[part], offset[part])
-    return np.where(mirrored[:, None, None, None], out[:, :, ::-1], out)
+    upright: Pixels = np.where(mirrored[:, None, None, None], out[:, :, ::-1], out)
+    return upright
 
 
 def _sample(pixels: Pixels, matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> Pixels:
@@ -95,8 +96,10 @@ def _sample(pixels: Pixels, matrix: NDArray[np.float64], offset: NDArray[np.floa
     image = np.arange(len(pixels))[:, None]
 
     def at(dy: int, dx: int) -> NDArray[np.float32]:
-        return flat[image, (y + dy) * side + x + dx].astype(np.float32)
+        values: NDArray[np.float32] = flat[image, (y + dy) * side + x + dx].astype(np.float32)
+        return values
 
     top = at(0, 0) * (1 - wx) + at(0, 1) * wx
     bottom = at(1, 0) * (1 - wx) + at(1, 1) * wx
-    return np.rint(top * (1 - wy) + bottom * wy).astype(np.uint8).reshape(pixels.shape)
+    sampled: Pixels = np.rint(top * (1 - wy) + bottom * wy).astype(np.uint8)
+    return sampled.reshape(pixels.shape)

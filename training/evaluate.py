@@ -39,9 +39,7 @@ class Evaluation:
         """Everything, ready for JSON."""
         by_class = {
             label: {"precision": round(precision, 4), "recall": round(recall, 4)}
-            for label, precision, recall in zip(
-                self.labels, self.precision_by_class, self.recall_by_class, strict=True
-            )
+            for label, precision, recall in zip(self.labels, self.precision_by_class, self.recall_by_class, strict=True)
         }
         return {
             **self.summary(),
@@ -69,7 +67,7 @@ class Evaluation:
         lines = [
             f"images {self.images:,}, {self.engine} in {self.precision}, {self.images_per_second:,.0f} images/s",
             f"accuracy                    {self.accuracy:8.2%}   one forward pass",
-            f"accuracy with mirror        {self.mirror_accuracy:8.2%}   averaged with the mirrored image; not what is served",
+            f"accuracy with mirror        {self.mirror_accuracy:8.2%}   averaged with the mirror image's; not served",
             f"negative log-likelihood     {self.negative_log_likelihood:8.4f}",
             f"calibration error (ECE)     {self.expected_calibration_error:8.2%}   {ECE_BINS} bins",
             "",

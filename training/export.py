@@ -33,6 +33,6 @@ def export_openvino(network: Network, out: Path) -> float:
     return difference
 
 
-def _run(model: ov.Model, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    result: np.ndarray = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)[0]  # type: ignore[type-arg]
+def _run(model: ov.Model, images: np.ndarray) -> np.ndarray:
+    result: np.ndarray = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)[0]
     return result

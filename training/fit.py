@@ -121,7 +121,9 @@ def recipe_of(info: RunInfo) -> Recipe:
     """
     chosen = dataclasses.replace(recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
     if json.dumps(dataclasses.asdict(chosen)) != json.dumps(info.recipe_values):
-        raise TrainingError(f"recipe {info.recipe!r} has changed since this run began; start a new run with another --out")
+        raise TrainingError(
+            f"recipe {info.recipe!r} has changed since this run began; start a new run with another --out"
+        )
     return chosen
 
 
@@ -144,7 +146,7 @@ def build(chosen: Recipe, info: RunInfo, images: Images) -> keras.Model:
 
 def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """What the network sees: `(pixel / 255 - mean) / std`, (N, 32, 32, 3) float32."""
-    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+    mean, std = (np.asarray(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
     return ((pixels / np.float32(255) - mean) / std).astype(np.float32)
 
 
@@ -177,7 +179,9 @@ def steps_per_epoch(chosen: Recipe, count: int) -> int:
     """
     steps = -(-count // chosen.batch_size) if chosen.partial_batch else count // chosen.batch_size
     if not steps:
-        raise TrainingError(f"{count} images are less than one batch of {chosen.batch_size}; pass a smaller --batch-size")
+        raise TrainingError(
+            f"{count} images are less than one batch of {chosen.batch_size}; pass a smaller --batch-size"
+        )
     return steps
 
 

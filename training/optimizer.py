@@ -9,7 +9,7 @@ from keras import ops
 LOOKAHEAD_STEPS = 5
 
 
-class LookaheadSGD(keras.optimizers.Optimizer):
+class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
     """Nesterov SGD with coupled L2, a higher rate for biases, and a slow average the weights return to.
 
     Every fifth step the weights become `a * slow + (1 - a) * weights` and `slow` becomes the same, where
@@ -64,7 +64,7 @@ class LookaheadSGD(keras.optimizers.Optimizer):
         self.assign(variable, ops.where(due, averaged, fast))
 
 
-class Triangle(keras.optimizers.schedules.LearningRateSchedule):
+class Triangle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """From `start` × peak up to the peak over `warmup` of all steps, then down to `end` × peak, both linearly."""
 
     def __init__(self, peak: float, total_steps: int, start: float, warmup: float, end: float) -> None:

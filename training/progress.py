@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 
-class Progress(keras.callbacks.Callback):
+class Progress(keras.callbacks.Callback):  # type: ignore[misc]
     """Prints one line an epoch, and on a terminal keeps it current in between."""
 
     def __init__(self, epochs: int, images_per_epoch: int) -> None:

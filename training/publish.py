@@ -6,7 +6,6 @@ agrees with Keras on the same files.
 
 import os
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from model_store.store import ARCHITECTURE, GOLDEN, MANIFEST, WEIGHTS, Golden, S
 from model_store.weights import read_weights
 from training.data import Images
 from training.errors import TrainingError
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import evaluate
 from training.report import write_report
 from training.run import Run
 
@@ -120,7 +119,9 @@ def check_served(
         TrainingError: one is over its tolerance.
     """
     differences: dict[Precision, float] = {}
-    for classifier in {c.precision: c for c in (Classifier(network, precision="float32"), Classifier(network))}.values():
+    for classifier in {
+        c.precision: c for c in (Classifier(network, precision="float32"), Classifier(network))
+    }.values():
         difference = float(np.abs(classifier.predict(images).probabilities - references).max())
         if not difference <= TOLERANCE[classifier.precision]:
             raise TrainingError(

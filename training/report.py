@@ -46,7 +46,9 @@ def _reliability(evaluation: Evaluation, path: Path) -> None:
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect calibration")
     axes.scatter(confidence, accuracy, s=15 + 300 * count / count.sum(), label="bins, area by images", zorder=3)
     error = evaluation.expected_calibration_error
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03), title=f"Reliability, ECE {error:.2%}")
+    axes.set(
+        xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03), title=f"Reliability, ECE {error:.2%}"
+    )
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)
     plt.close(figure)

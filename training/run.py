@@ -108,8 +108,9 @@ class Run:
     def checkpoint(self, variables: list[NDArray[Any]], history: list[dict[str, float]]) -> None:
         """Record an epoch's end. A kill between the two files loses no state: the state carries its epoch."""
         partial = self.folder / "state.partial.npz"
-        np.savez(partial, epoch=len(history), **{f"v{i:04}": value for i, value in enumerate(variables)})
-        os.replace(partial, self.folder / "state.npz")
+        arrays: dict[str, Any] = {f"v{i:04}": value for i, value in enumerate(variables)}
+        np.savez(partial, epoch=len(history), **arrays)
+        partial.replace(self.folder / "state.npz")
         self._replace("history.json", (json.dumps(history, indent=1) + "\n").encode())
 
     def restore(self) -> tuple[list[NDArray[Any]], int]:
@@ -123,7 +124,7 @@ class Run:
     def _replace(self, name: str, content: bytes) -> None:
         partial = self.folder / f"{name}.partial"
         partial.write_bytes(content)
-        os.replace(partial, self.folder / name)
+        partial.replace(self.folder / name)
 
 
 def environment(backend: str, device: str) -> dict[str, str]:

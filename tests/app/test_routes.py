@@ -57,7 +57,13 @@ def test_batch_answers_in_order_and_one_bad_image_spoils_no_other(client):
     results = client.post("/predict/batch", files=[("files", (f"{i}", data)) for i, data in enumerate(sent)]).json()[
         "results"
     ]
-    assert [list(result) for result in results] == [["prediction"], ["problem"], ["prediction"], ["problem"], ["prediction"]]
+    assert [list(result) for result in results] == [
+        ["prediction"],
+        ["problem"],
+        ["prediction"],
+        ["problem"],
+        ["prediction"],
+    ]
     assert [results[i]["problem"]["code"] for i in (1, 3)] == ["unsupported_image", "unusable_image"]
     for index in (0, 2, 4):
         alone = ask(client, sent[index]).json()["probabilities"]
@@ -206,7 +212,9 @@ def test_openapi_documents_every_error_of_the_code_table(client):
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=2_000) | st.binary(max_size=200).map(lambda tail: PART + tail),
-    content_type=st.sampled_from(["", "image/png", "multipart/form-data; boundary=X", "multipart/form-data", "x/\u00e9"])
+    content_type=st.sampled_from(
+        ["", "image/png", "multipart/form-data; boundary=X", "multipart/form-data", "x/\u00e9"]
+    )
     | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60),
     top_k=st.sampled_from([None, "1", "-1", "", "1e3"]),
 )

@@ -340,7 +340,9 @@ def test_big_jpeg_is_decoded_at_reduced_scale():
     scaled.draft(None, (128, 128))
     assert scaled.size == (320, 240)  # 1/4 would leave 120 px, less than 4 × 32
     full = Image.open(io.BytesIO(data)).resize((SIDE, SIDE))
-    assert np.array_equal(decode(data, Resize(filter="bicubic", jpeg_margin=4)), np.asarray(scaled.resize((SIDE, SIDE))))
+    assert np.array_equal(
+        decode(data, Resize(filter="bicubic", jpeg_margin=4)), np.asarray(scaled.resize((SIDE, SIDE)))
+    )
     assert np.array_equal(decode(data, Resize(filter="bicubic", jpeg_margin=8)), np.asarray(full))
 
 

@@ -85,10 +85,7 @@ ALONE = {
     "Dense": {"no bias": lambda: chain(small(), layers.Flatten(), layers.Dense(7, use_bias=False))}
     | {name: lambda name=name: chain(layers.Flatten(), layers.Dense(7, activation=name)) for name in ACTIVATIONS},
     "BatchNormalization": {
-        f"{'image' if on_image else 'vector'} center {center} scale {scale}": lambda on_image=on_image, options={
-            "center": center,
-            "scale": scale,
-        }: (
+        f"{'image' if on_image else 'vector'} center {center} scale {scale}": lambda on_image=on_image, options={"center": center, "scale": scale}: (
             image(small(), layers.BatchNormalization(**options))
             if on_image
             else chain(small(), layers.Flatten(), layers.BatchNormalization(epsilon=0.1, **options))
