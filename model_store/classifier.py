@@ -109,9 +109,8 @@ def _openvino(network: Network, precision: Precision) -> Infer:
 
     def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         # The result is the engine's own memory, overwritten by the next call; `predict` copies it out under its lock.
-        rows: NDArray[np.float32] = request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)[
-            0
-        ]
+        contiguous = np.ascontiguousarray(images)
+        rows: NDArray[np.float32] = request.infer(contiguous, share_inputs=True, share_outputs=True)[0]
         return rows
 
     return infer

@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,13 @@ from numpy.typing import NDArray
 from model_store.architecture import INPUT_SHAPE, parse_architecture
 from model_store.classifier import Classifier, EngineName, Network, PrecisionChoice
 from model_store.errors import ModelError
-from model_store.manifest import NAME_PATTERN, File, Manifest, read_manifest, write_manifest
+from model_store.manifest import FILE_PATTERN, NAME_PATTERN, File, Manifest, read_manifest, write_manifest
 from model_store.weights import read_weights
 
 MANIFEST, ARCHITECTURE, WEIGHTS, GOLDEN = "manifest.json", "architecture.json", "model.weights.h5", "golden.npz"
 REQUIRED = (ARCHITECTURE, WEIGHTS, GOLDEN)
 MAX_FILE_BYTES = 500_000_000
+VERSION_PATTERN = r"[1-9][0-9]{0,8}"
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,17 @@ class Store:
         """The models in the store."""
         if not self.root.is_dir():
             return []
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and re.match(NAME_PATTERN, path.name))
+        return sorted(
+            path.name for path in self.root.iterdir() if path.is_dir() and re.fullmatch(NAME_PATTERN, path.name)
+        )
 
     def versions(self, name: str) -> list[int]:
         """The published versions of a model, ascending."""
         folder = self.root / name
         if not folder.is_dir():
             return []
-        return sorted(
-            int(path.name) for path in folder.iterdir() if path.is_dir() and re.match(r"^[1-9]\d*$", path.name)
-        )
+        names = (path.name for path in folder.iterdir() if path.is_dir())
+        return sorted(int(name) for name in names if re.fullmatch(VERSION_PATTERN, name))
 
     def folder(self, name: str, version: int) -> Path:
         """Where a version lies."""
@@ -89,12 +92,15 @@ class Store:
         return wanted
 
     def _active(self, name: str) -> int | None:
+        path = self.root / name / "ACTIVE"
         try:
-            text = (self.root / name / "ACTIVE").read_text().strip()
+            text = path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
-        if not re.match(r"^[1-9]\d*$", text):
-            raise ModelError(f"{self.root / name / 'ACTIVE'} must hold a version number, it holds {text[:40]!r}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path} cannot be read: {error}; it must hold a version number") from None
+        if not re.fullmatch(VERSION_PATTERN, text):
+            raise ModelError(f"{path} must hold a version number, it holds {text[:40]!r}")
         return int(text)
 
     def publish(self, name: str, write: Callable[[Path, int], Manifest]) -> int:
@@ -104,9 +110,9 @@ class Store:
         another job takes the number first, the next one is tried and `write` is called again.
 
         Raises:
-            ModelError: the name is not one, or `write` left out a required file.
+            ModelError: the name is not one, `write` left out a required file, or wrote one that no manifest can list.
         """
-        if not re.match(NAME_PATTERN, name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise ModelError(f"{name!r} is not a model name; use lower-case letters, digits, dot, dash and underscore")
         home = self.root / name
         home.mkdir(parents=True, exist_ok=True)
@@ -115,7 +121,7 @@ class Store:
             staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=home))
             try:
                 manifest = write(staging, version)
-                write_manifest(manifest.model_copy(update={"files": hash_files(staging)}), staging / MANIFEST)
+                write_manifest(_completed(manifest, hash_files(staging)), staging / MANIFEST)
                 _make_durable(staging)
                 staging.rename(home / str(version))
                 return version
@@ -126,7 +132,15 @@ class Store:
                 shutil.rmtree(staging, ignore_errors=True)
 
     def prune(self, name: str, keep: int) -> list[int]:
-        """Remove all but the newest `keep` versions and the active one; returns those removed."""
+        """Remove all but the newest `keep` versions and the active one; returns those removed.
+
+        Raises:
+            ModelError: `keep` is less than one, or ACTIVE cannot be understood.
+        """
+        if keep < 1:
+            raise ModelError(
+                f"prune must keep at least 1 version, not {keep}; delete the model's folder to remove it all"
+            )
         active = self._active(name)
         doomed = [version for version in self.versions(name)[:-keep] if version != active]
         for version in doomed:
@@ -210,10 +224,12 @@ def read_golden(content: bytes) -> Golden:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             golden = Golden(arrays["images"], arrays["probabilities"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"{GOLDEN} cannot be read: {error}") from None
     if golden.images.dtype != np.uint8 or golden.images.shape[1:] != INPUT_SHAPE or len(golden.images) == 0:
         raise ModelError(f"{GOLDEN} holds images {golden.images.dtype} {golden.images.shape}, not uint8 (M, 32, 32, 3)")
+    if golden.probabilities.dtype != np.float32:
+        raise ModelError(f"{GOLDEN} holds probabilities {golden.probabilities.dtype}, not float32")
     return golden
 
 
@@ -234,6 +250,15 @@ def replay(manifest: Manifest, classifier: Classifier, golden: Golden) -> float:
             f"{classifier.precision} is {tolerance}; try CIFAR10_PRECISION=float32, or publish the version again"
         )
     return difference
+
+
+def _completed(manifest: Manifest, files: dict[str, File]) -> Manifest:
+    """The manifest with the files it lists, as strictly checked as when it is read."""
+    if absent := [name for name in REQUIRED if name not in files]:
+        raise ModelError(f"{absent[0]} was not written; a version needs {', '.join(REQUIRED)}")
+    if wrong := [name for name in files if not re.fullmatch(FILE_PATTERN, name)]:
+        raise ModelError(f"{wrong[0]!r} cannot be published; files are named in ASCII and at most one folder down")
+    return manifest.model_copy(update={"files": files})
 
 
 def hash_files(folder: Path) -> dict[str, File]:

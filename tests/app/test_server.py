@@ -1,0 +1,170 @@
+"""The service as a process of its own: start, shutdown, proxies, slow and lying clients."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.app.conftest import PATIENCE_SECONDS, png
+
+ROOT = Path(__file__).parent.parent.parent
+RECORDER = """
+import os, socket, sys
+real = socket.socket.connect
+def connect(self, address):
+    if self.family in (socket.AF_INET, socket.AF_INET6):
+        open(os.environ["DIALLED"], "a").write(repr(address) + "\\n")
+    return real(self, address)
+socket.socket.connect = connect
+looked_up = socket.getaddrinfo
+def getaddrinfo(host, *rest, **named):
+    if host not in (None, "127.0.0.1"):
+        open(os.environ["DIALLED"], "a").write(repr(host) + "\\n")
+    return looked_up(host, *rest, **named)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen
+    port: int
+    log: Path
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def lines(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@contextmanager
+def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    environment = os.environ | {f"CIFAR10_{name.upper()}": value for name, value in settings.items() if name.islower()}
+    environment |= {name: value for name, value in settings.items() if name.isupper()}
+    command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+    server = Server(process, port, log)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, server.log.read_text()
+        try:
+            if httpx2.get(server.url("/health/ready")).status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(server.log.read_text())
+
+
+def stop(server: Server, signal_: int = signal.SIGTERM) -> int:
+    server.process.send_signal(signal_)
+    return server.process.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_stops_with_exit_code_0(tmp_path, signal_):
+    with serving(tmp_path, drain_seconds="0") as server:
+        assert stop(server, signal_) == 0
+
+
+def test_sigterm_lets_readiness_fall_first_and_the_request_under_way_finish(tmp_path):
+    body = png()
+    with serving(tmp_path, drain_seconds="1") as server:
+        slow = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+        slow.putrequest("POST", "/predict")
+        slow.putheader("Content-Length", str(len(body)))
+        slow.endheaders(body[:10])
+        server.process.send_signal(signal.SIGTERM)
+        while (fallen := httpx2.get(server.url("/health/ready"))).status_code == 200:
+            pass
+        assert fallen.json()["code"] == "not_ready"
+        assert httpx2.post(server.url("/predict"), content=body).status_code == 200
+        slow.send(body[10:])
+        assert json.loads(slow.getresponse().read())["label"]
+        slow.close()
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_body_that_does_not_arrive_is_given_up(tmp_path):
+    with serving(tmp_path, timeout_seconds="0.2") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+        connection.putrequest("POST", "/predict")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"only this")
+        response = connection.getresponse()
+        assert response.status == 408 and json.loads(response.read())["code"] == "slow_upload"
+        connection.close()
+
+
+def test_many_connections_each_get_their_own_answer(tmp_path):
+    bodies = [png(seed) for seed in range(40)]
+    with serving(tmp_path, precision="float32") as server, httpx2.Client() as client:
+        alone = [client.post(server.url("/predict"), content=body).json()["probabilities"] for body in bodies]
+        answers = hammer(server, bodies * 5)
+    for index, answer in enumerate(answers):
+        for label, probability in alone[index % len(bodies)].items():
+            assert answer["probabilities"][label] == pytest.approx(probability, abs=1e-4)
+
+
+def hammer(server: Server, bodies: list[bytes]) -> list[dict]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with httpx2.Client() as client, ThreadPoolExecutor(32) as pool:
+        return list(pool.map(lambda body: client.post(server.url("/predict"), content=body).json(), bodies))
+
+
+def test_nothing_dials_out_and_nothing_of_an_upload_is_written(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(RECORDER)
+    (tmp_path / "home").mkdir()
+    dialled = tmp_path / "dialled"
+    moved = {"PYTHONPATH": str(tmp_path / "site"), "DIALLED": str(dialled)}
+    moved |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    with serving(tmp_path, **moved) as server:
+        files = {"file": ("marked-file-name.png", png() + b"marked-content" * 200_000)}
+        assert httpx2.post(server.url("/predict?marked-query=1"), files=files).status_code == 200
+        httpx2.post(server.url("/marked-path.png"), content=b"marked-content")
+        assert stop(server) == 0
+        log = server.log.read_text()
+    assert not dialled.exists(), dialled.read_text()
+    assert "marked" not in log and "127.0.0.1:5" not in log
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
+
+
+def test_log_lines_are_json_and_carry_the_request_id(tmp_path):
+    with serving(tmp_path) as server:
+        httpx2.post(server.url("/predict"), content=png(), headers={"X-Request-ID": "tell-me-apart"})
+        stop(server)
+        (line,) = [line for line in server.lines() if line.get("request_id") == "tell-me-apart"]
+    assert (line["method"], line["route"], line["status"]) == ("POST", "/predict", 200)
+
+
+def test_a_proxy_that_strips_a_prefix_is_served(tmp_path):
+    with serving(tmp_path, root_path="/cifar10") as server:
+        assert httpx2.get(server.url("/openapi.json")).json()["servers"] == [{"url": "/cifar10"}]
+        assert httpx2.post(server.url("/predict"), content=png()).status_code == 200

@@ -1,0 +1,65 @@
+"""What the documents say exists does, and what exists is documented."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.errors import CODES
+from app.main import create_app
+from app.settings import Settings
+from training.recipes import RECIPES
+
+ROOT = Path(__file__).parent.parent
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_setting_is_documented_with_its_default_and_no_other_is():
+    rows = dict(re.findall(r"^\| `(CIFAR10_\w+)` \| (.+?) \|", text("docs/configuration.md"), re.MULTILINE))
+    assert set(rows) == {f"CIFAR10_{name.upper()}" for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, int | float):
+            assert rows[f"CIFAR10_{name.upper()}"] == f"`{field.default:g}`".replace("3.2e+07", "32000000")
+
+
+def test_every_error_code_is_documented_with_its_status_and_no_other_is():
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", text("docs/api.md"), re.MULTILINE)
+    assert {code: int(status) for code, status in rows} == {code: status for code, (status, _) in CODES.items()}
+
+
+def test_every_endpoint_is_documented_and_no_other_is(tmp_path):
+    documented = set(re.findall(r"`(?:GET|POST) (/[\w/]*)`", text("docs/api.md").split("\n\n")[2]))
+    routes = set(create_app(Settings(store=tmp_path)).openapi()["paths"]) | {"/", "/docs"}
+    assert documented == routes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_its_result_documented(name):
+    assert f"`{name}`" in text("docs/training.md")
+
+
+def test_the_readme_tree_is_the_tree():
+    tree = text("README.md").split("## The house")[1].split("```")[1]
+    files, folder = set(), ""
+    for line in tree.strip().splitlines():
+        name = line.split()[0]
+        if name.endswith("/"):
+            folder = name
+        elif line.startswith("  "):
+            files.update(folder + part for part in [name])
+    real = {
+        path.relative_to(ROOT).as_posix()
+        for room in ("app", "model_store", "training")
+        for path in (ROOT / room).glob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert {name for name in files if name.endswith(".py")} == real
+
+
+def test_no_document_names_a_file_that_is_not_there():
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
