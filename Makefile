@@ -15,7 +15,7 @@ ifeq ($(origin PYTHON),undefined)
       $$python -c '$(is_supported)' 2>/dev/null && echo $$python && break; done),python3)
   want := $(have)
 else
-  want := $(shell $(PYTHON) -V 2>&1)
+  want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
 .PHONY: help run check test train image lock clean again
@@ -62,8 +62,8 @@ clean:  ## remove .venv and every cache; data/ and runs/ stay
 
 # Remade when its Python has gone or PYTHON asks for another one.
 .venv/.made: $(if $(filter-out $(subst $() ,_,$(or $(want),none)),$(subst $() ,_,$(or $(have),gone))),again)
-	@$(PYTHON) -c '$(is_supported)' 2>/dev/null || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1 || true), but this needs Python \
-	$(SUPPORTED) (what TensorFlow and OpenVINO have wheels for); install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c '$(is_supported)' 2>/dev/null || { echo "$(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing), but this needs \
+	Python $(SUPPORTED) (what TensorFlow and OpenVINO have wheels for); install one and name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no working venv module; on Debian or Ubuntu \
 	install it with: apt install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; }
 	@echo "Making .venv with $$($(PYTHON) -V)"

@@ -61,7 +61,7 @@ def data_sha256(folder: Path) -> str:
     """SHA-256 over the five training batches in order: which data a network was trained on."""
     digest = hashlib.sha256()
     for name in TRAIN_BATCHES:
-        digest.update((_resolve(folder) / name).read_bytes())
+        digest.update(_bytes(_resolve(folder) / name))
     return digest.hexdigest()
 
 
@@ -77,13 +77,17 @@ def _load(folder: Path, names: tuple[str, ...]) -> Images:
     return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))
 
 
-def _records(path: Path) -> NDArray[np.uint8]:
+def _bytes(path: Path) -> bytes:
     try:
-        flat = np.fromfile(path, np.uint8)
+        return path.read_bytes()
     except FileNotFoundError:
         raise TrainingError(
             f"{path} does not exist; run `python -m training fetch` and pass the folder it prints as --data"
         ) from None
+
+
+def _records(path: Path) -> NDArray[np.uint8]:
+    flat = np.frombuffer(_bytes(path), np.uint8)
     if len(flat) == 0 or len(flat) % RECORD:
         raise TrainingError(
             f"{path} has {len(flat):,} bytes, not a whole number of {RECORD}-byte records; "

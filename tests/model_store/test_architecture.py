@@ -59,7 +59,10 @@ def with_entry(name, **keys):
 
 
 def tensor(name, node=0, index=0):
-    return {"class_name": "__keras_tensor__", "config": {"shape": [], "dtype": "", "keras_history": [name, node, index]}}
+    return {
+        "class_name": "__keras_tensor__",
+        "config": {"shape": [], "dtype": "", "keras_history": [name, node, index]},
+    }
 
 
 def reading(name, *sources, **kwargs):
@@ -179,7 +182,10 @@ REFUSED = {
     "epsilon": (lambda: with_config("norm", epsilon=0), ["'norm'", "epsilon", "0"]),
     "unknown attribute": (lambda: with_config("first", padding_mode="wrap"), ["'first'", "padding_mode", "wrap"]),
     "padding": (lambda: with_config("first", padding="causal"), ["'first'", "padding", "causal"]),
-    "mixed policy": (lambda: of(layers.Conv2D(2, 3, dtype="mixed_bfloat16", name="half")), ["'half'", "mixed_bfloat16"]),
+    "mixed policy": (
+        lambda: of(layers.Conv2D(2, 3, dtype="mixed_bfloat16", name="half")),
+        ["'half'", "mixed_bfloat16"],
+    ),
     "float64": (lambda: with_config("head", dtype="float64"), ["'head'", "dtype", "float64"]),
     "quantised": (lambda: with_config("head", quantization_config={"bits": 4}), ["'head'", "quantization_config"]),
     "activation": (lambda: with_config("second", activation="selu"), ["'second'", "activation", "selu"]),
@@ -195,7 +201,10 @@ REFUSED = {
     "kernel": (lambda: with_config("first", kernel_size=[1000, 1000]), ["'first'", "kernel_size", "1000"]),
     "window over input": (lambda: of(layers.Conv2D(2, 20), layers.Conv2D(2, 20, name="wide")), ["'wide'", "(13, 13)"]),
     "too many values": (lambda: with_config("first", filters=60_000), ["'first'", "(32, 32, 60000)", "16,000,000"]),
-    "dense on image": (lambda: of(layers.Dense(4, name="wide"), layers.Flatten()), ["'wide'", "(32, 32, 3)", "Flatten"]),
+    "dense on image": (
+        lambda: of(layers.Dense(4, name="wide"), layers.Flatten()),
+        ["'wide'", "(32, 32, 3)", "Flatten"],
+    ),
     "pool on vector": (
         lambda: changed(lambda document: document["config"]["layers"].append(entry(FUNCTIONAL, "pool")), SEQUENTIAL),
         ["'pool'", "(3,)"],
@@ -222,7 +231,9 @@ REFUSED = {
     "dead branch": (lambda: reading("pool", "norm"), ["'join'", "nothing reads"]),
     "same name": (lambda: added(entry(FUNCTIONAL, "first")), ["'first'", "two layers"]),
     "second input layer": (
-        lambda: added({**entry(FUNCTIONAL, "images"), "config": {**entry(FUNCTIONAL, "images")["config"], "name": "x"}}),
+        lambda: added(
+            {**entry(FUNCTIONAL, "images"), "config": {**entry(FUNCTIONAL, "images")["config"], "name": "x"}}
+        ),
         ["'x'", "exactly one InputLayer"],
     ),
     "two inputs": (lambda: real(two_inputs), ["one input", "left", "right"]),

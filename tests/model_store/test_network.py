@@ -44,6 +44,15 @@ def image(*stack):
     return chain(*stack, layers.Flatten())
 
 
+def vector(*stack):
+    """A model whose layers after the first read a vector."""
+    return chain(small(), layers.Flatten(), *stack)
+
+
+def normalised(end, **options):
+    return lambda: end(layers.BatchNormalization(epsilon=0.1, **options))
+
+
 def add(count):
     inputs = keras.Input((32, 32, 3))
     branches = [layers.Conv2D(4, 3, strides=4)(inputs) for _ in range(count)]
@@ -82,15 +91,11 @@ ALONE = {
         "after another": lambda: image(odd(), layers.Conv2D(6, 3)),
     }
     | {name: convolution(kernel_size=2, strides=3, activation=name) for name in ACTIVATIONS},
-    "Dense": {"no bias": lambda: chain(small(), layers.Flatten(), layers.Dense(7, use_bias=False))}
+    "Dense": {"no bias": lambda: vector(layers.Dense(7, use_bias=False))}
     | {name: lambda name=name: chain(layers.Flatten(), layers.Dense(7, activation=name)) for name in ACTIVATIONS},
     "BatchNormalization": {
-        f"{'image' if on_image else 'vector'} center {center} scale {scale}": lambda on_image=on_image, options={"center": center, "scale": scale}: (
-            image(small(), layers.BatchNormalization(**options))
-            if on_image
-            else chain(small(), layers.Flatten(), layers.BatchNormalization(epsilon=0.1, **options))
-        )
-        for on_image in (True, False)
+        f"{end.__name__} center {center} scale {scale}": normalised(end, center=center, scale=scale)
+        for end in (image, vector)
         for center in (True, False)
         for scale in (True, False)
     },

@@ -1,0 +1,213 @@
+"""Exactly the weights that the architecture needs come out of a file, and nothing from outside it."""
+
+import io
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+from model_store import weights
+from model_store.architecture import parse_architecture
+from model_store.errors import ModelError
+from model_store.weights import read_weights
+from tests.model_store.keras_models import chain, randomised, saved
+
+
+def small_model():
+    """Two layers of most kinds, so that the file numbers them, and a Dropout, which keeps random state."""
+    stack = [
+        layers.Conv2D(2, 3, strides=4, name="first"),
+        layers.BatchNormalization(name="norm"),
+        layers.Dropout(0.5),
+        layers.Conv2D(3, 3, strides=2, use_bias=False, name="second"),
+        layers.Dropout(0.5, seed=1),
+        layers.Flatten(),
+    ]
+    return randomised(chain(*stack, layers.Dense(4, name="head")))
+
+
+MODEL = small_model()
+TEXT, CONTENT = saved(MODEL)
+ARCHITECTURE = parse_architecture(TEXT)
+KERNEL = "layers/conv2d/vars/0"
+
+
+def edited(edit) -> bytes:
+    """The real file after an edit by h5py."""
+    buffer = io.BytesIO(CONTENT)
+    with h5py.File(buffer, "r+") as file:
+        edit(file)
+    return buffer.getvalue()
+
+
+def replaced(value, **options):
+    def edit(file):
+        del file[KERNEL]
+        file.create_dataset(KERNEL, data=value, **options)
+
+    return edited(edit)
+
+
+def kernel():
+    return MODEL.get_layer("first").get_weights()[0]
+
+
+def test_every_weight_comes_back_as_keras_has_it():
+    received = read_weights(CONTENT, ARCHITECTURE)
+    names = {layer.name: [weight.name for weight in layer.variables] for layer in MODEL.layers}
+    assert {name: list(arrays) for name, arrays in received.items()} == {
+        name: names[name] for name in ("first", "norm", "second", "head")
+    }
+    for name, arrays in received.items():
+        for array, expected in zip(arrays.values(), MODEL.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(array, expected)
+            assert array.dtype == np.float32
+
+
+def test_random_state_of_dropout_is_there_and_passed_over():
+    with h5py.File(io.BytesIO(CONTENT)) as file:
+        assert "layers/dropout_1/seed_generator/vars/0" in file
+    assert all("dropout" not in name for name in read_weights(CONTENT, ARCHITECTURE))
+
+
+def test_a_compressed_weight_is_read():
+    received = read_weights(replaced(kernel(), compression="gzip", chunks=True, shuffle=True), ARCHITECTURE)
+    np.testing.assert_array_equal(received["first"]["kernel"], kernel())
+
+
+def delete(path):
+    return lambda: edited(lambda file: file.__delitem__(path))
+
+
+def add(path, value):
+    return lambda: edited(lambda file: file.create_dataset(path, data=value))
+
+
+def link(path, target):
+    def edit(file):
+        if path in file:
+            del file[path]
+        file[path] = target
+
+    return lambda: edited(edit)
+
+
+def with_value(value):
+    array = kernel()
+    array[0, 0, 0, 0] = value
+    return replaced(array)
+
+
+def external_storage():
+    def edit(file):
+        del file[KERNEL]
+        file.create_dataset(KERNEL, shape=kernel().shape, dtype="float32", external=[("/etc/passwd", 0, 216)])
+
+    return edited(edit)
+
+
+def virtual():
+    def edit(file):
+        del file[KERNEL]
+        layout = h5py.VirtualLayout(shape=kernel().shape, dtype="float32")
+        layout[:] = h5py.VirtualSource("elsewhere.h5", "kernel", shape=kernel().shape)
+        file.create_virtual_dataset(KERNEL, layout)
+
+    return edited(edit)
+
+
+def cycle():
+    """A group that holds itself, and a second one that holds the first."""
+
+    def edit(file):
+        file["layers/conv2d/loop"] = file["layers"]
+        file["layers/conv2d/loop_again"] = file["layers/conv2d"]
+
+    return edited(edit)
+
+
+REFUSED = {
+    "missing": (delete(KERNEL), ["no kernel of layer 'first'"]),
+    "missing layer": (delete("layers/dense"), ["no kernel of layer 'head'"]),
+    "missing statistics": (delete("layers/batch_normalization/vars/3"), ["no moving_variance of layer 'norm'"]),
+    "extra weight": (add("layers/conv2d/vars/2", np.zeros(2, "f4")), ["layers/conv2d/vars/2", "no layer"]),
+    "extra layer": (add("layers/lstm/vars/0", np.zeros(2, "f4")), ["layers/lstm/vars/0"]),
+    "extra beside the random state": (add("layers/dropout/vars/0", np.zeros(2, "f4")), ["layers/dropout/vars/0"]),
+    "shape": (lambda: replaced(kernel()[:2]), ["kernel of layer 'first'", "(2, 3, 3, 2)", "(3, 3, 3, 2)"]),
+    "transposed": (lambda: replaced(kernel().T), ["kernel of layer 'first'", "(2, 3, 3, 3)"]),
+    "float64": (lambda: replaced(kernel().astype("f8")), ["kernel of layer 'first'", "float64"]),
+    "float16": (lambda: replaced(kernel().astype("f2")), ["kernel of layer 'first'", "float16"]),
+    "other byte order": (lambda: replaced(kernel().astype(">f4")), ["kernel of layer 'first'", ">f4"]),
+    "text": (lambda: replaced("kernel"), ["kernel of layer 'first'"]),
+    "a group in its place": (lambda: edited(lambda f: (f.pop(KERNEL), f.create_group(KERNEL))), ["no kernel"]),
+    "NaN": (lambda: with_value(np.nan), ["kernel of layer 'first'", "not finite"]),
+    "infinity": (lambda: with_value(-np.inf), ["kernel of layer 'first'", "not finite"]),
+    "soft link": (link(KERNEL, h5py.SoftLink("/layers/conv2d/vars/1")), [KERNEL, "link"]),
+    "dangling link": (link(KERNEL, h5py.SoftLink("/nowhere")), [KERNEL, "link"]),
+    "extra soft link": (link("layers/more", h5py.SoftLink("/layers")), ["layers/more", "link"]),
+    "external link": (link(KERNEL, h5py.ExternalLink("other.h5", "/kernel")), [KERNEL, "link"]),
+    "external storage": (external_storage, ["kernel of layer 'first'", "outside the file"]),
+    "virtual": (virtual, ["kernel of layer 'first'", "outside the file"]),
+    "cycle": (cycle, ["20,000 objects"]),
+    "empty": (lambda: b"", ["HDF5"]),
+    "not HDF5": (lambda: b"PK\x03\x04" + bytes(4000), ["HDF5"]),
+    "an empty HDF5 file": (lambda: edited(lambda file: file.clear()), ["no kernel of layer 'first'"]),
+    "half a file": (lambda: CONTENT[: len(CONTENT) // 2], ["HDF5"]),
+    "its last byte missing": (lambda: CONTENT[:-1], ["HDF5"]),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_refuses_and_says_which_weight_and_why(content, words):
+    with pytest.raises(ModelError) as refusal:
+        read_weights(content(), ARCHITECTURE)
+    assert [word for word in words if word not in str(refusal.value)] == []
+
+
+def test_weights_of_another_model_are_refused():
+    other = parse_architecture(saved(chain(layers.Flatten(), layers.Dense(4, name="head")))[0])
+    with pytest.raises(ModelError, match="kernel of layer 'head'"):
+        read_weights(CONTENT, other)
+
+
+def test_the_number_of_objects_is_limited(monkeypatch):
+    monkeypatch.setattr(weights, "MAX_OBJECTS", 10)
+    with pytest.raises(ModelError, match="more than 10 objects"):
+        read_weights(CONTENT, ARCHITECTURE)
+
+
+def read_or_refused(content):
+    """Whether it was read; any exception but ModelError goes through."""
+    try:
+        received = read_weights(content, ARCHITECTURE)
+    except ModelError:
+        return False
+    assert {name: {weight: array.shape for weight, array in arrays.items()} for name, arrays in received.items()} == (
+        ARCHITECTURE.weight_shapes()
+    )
+    return True
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused(content):
+    assert not read_or_refused(content)
+    assert not read_or_refused(CONTENT[:8] + content)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, len(CONTENT) - 1))
+def test_a_truncated_file_is_refused(length):
+    assert not read_or_refused(CONTENT[:length])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(1, 255)), min_size=1, max_size=8))
+def test_a_damaged_file_is_read_whole_or_refused(changes):
+    content = bytearray(CONTENT)
+    for place, difference in changes:
+        content[place] ^= difference
+    read_or_refused(bytes(content))

@@ -1,0 +1,27 @@
+"""A small made-up data set in CIFAR-10's binary format: ten flat colours with noise, so that a network can learn it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data import TEST_BATCH, TRAIN_BATCHES
+
+RECORDS = 40
+
+
+def write_batch(path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(RECORDS) % 10).astype(np.uint8)
+    colours = np.random.default_rng(99).integers(0, 200, (10, 3))[labels]
+    planes = (colours[:, :, None] + rng.integers(0, 55, (RECORDS, 3, 1024))).astype(np.uint8)
+    path.write_bytes(np.concatenate([labels[:, None], planes.reshape(RECORDS, -1)], axis=1).tobytes())
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "cifar-10-batches-bin"
+    folder.mkdir()
+    for seed, name in enumerate((*TRAIN_BATCHES, TEST_BATCH)):
+        write_batch(folder / name, seed)
+    return folder.parent

@@ -1,0 +1,65 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training import data
+from training.errors import TrainingError
+from training.fetch import BATCHES
+
+real = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not name the real data")
+
+
+def test_records_become_channels_last_images(data_folder):
+    images = data.load_train(data_folder)
+    raw = np.fromfile(data_folder / "cifar-10-batches-bin" / "data_batch_1.bin", np.uint8)
+    assert images.pixels.shape == (200, 32, 32, 3)
+    assert images.labels[:3].tolist() == [0, 1, 2]
+    assert images.pixels[0, 2, 5].tolist() == [raw[1 + channel * 1024 + 2 * 32 + 5] for channel in range(3)]
+
+
+def test_the_batches_own_folder_is_accepted_too(data_folder):
+    assert len(data.load_test(data_folder / "cifar-10-batches-bin")) == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "does not exist; run `python -m training fetch`"), (b"12345", "not a whole number"), (b"", "0 bytes")],
+    ids=["missing", "cut", "empty"],
+)
+def test_a_bad_batch_is_named(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "test_batch.bin").write_bytes(content)
+    with pytest.raises(TrainingError, match=said):
+        data.load_test(tmp_path)
+
+
+def test_labels_of_another_data_set_are_refused(tmp_path):
+    (tmp_path / "test_batch.bin").write_bytes(bytes([77]) + bytes(3072))
+    with pytest.raises(TrainingError, match="label 77"):
+        data.load_test(tmp_path)
+
+
+@real
+def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
+    folder = Path(os.environ["CIFAR10_DATA"])
+    train, fitting, held_out = data.load_train(folder), data.load_fitting(folder), data.load_held_out(folder)
+    assert (len(train), len(fitting), len(held_out)) == (50_000, 45_000, 5_000)
+    assert np.array_equal(np.concatenate([fitting.labels, held_out.labels]), train.labels)
+    assert np.array_equal(held_out.pixels, train.pixels[45_000:])
+
+
+@real
+def test_stated_mean_and_deviation_are_those_of_the_training_images():
+    pixels = data.load_train(Path(os.environ["CIFAR10_DATA"])).pixels
+    values = np.arange(256) / 255
+    for channel in range(3):
+        shares = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., channel].size
+        mean = (shares * values).sum()
+        assert mean == pytest.approx(data.MEAN[channel], abs=1e-4)
+        assert (shares * (values - mean) ** 2).sum() ** 0.5 == pytest.approx(data.STD[channel], abs=1e-4)
+
+
+def test_the_six_batches_that_are_read_are_those_that_are_fetched():
+    assert set(BATCHES) == {*data.TRAIN_BATCHES, data.TEST_BATCH}

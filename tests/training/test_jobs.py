@@ -1,0 +1,192 @@
+"""The jobs from the command line, on a small made-up data set: train, interrupt, resume, evaluate, publish, export."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from model_store.store import Store, load
+from training import fit
+from training.__main__ import main
+from training.run import Run
+
+
+def train(data, out, *options, recipe="notebook", epochs=2):
+    base = ["train", "--recipe", recipe, "--data", str(data), "--out", str(out)]
+    return main([*base, "--epochs", str(epochs), "--batch-size", "64", *options])
+
+
+def weights(folder):
+    found = {}
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(data_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "notebook"
+    assert train(data_folder, folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(data_folder, run, tmp_path_factory):
+    root = tmp_path_factory.mktemp("store")
+    assert main(["publish", str(run), "--store", str(root), "--data", str(data_folder)]) == 0
+    return root
+
+
+@pytest.mark.parametrize("recipe", ["notebook", "fast"])
+def test_interrupted_training_resumes_exactly(data_folder, tmp_path, monkeypatch, capsys, recipe):
+    assert train(data_folder, tmp_path / "straight", recipe=recipe, epochs=3) == 0
+    checkpoint = Run.checkpoint
+
+    def interrupted(self, variables, history):
+        checkpoint(self, variables, history)
+        if len(history) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", interrupted)
+    assert train(data_folder, tmp_path / "broken", recipe=recipe, epochs=3) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "broken"), "--data", str(data_folder)]) == 1
+    assert "has finished 1 of 3 epochs" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert train(data_folder, tmp_path / "broken", "--resume", recipe=recipe, epochs=3) == 0
+    straight, resumed = weights(tmp_path / "straight"), weights(tmp_path / "broken")
+    assert straight.keys() == resumed.keys()
+    for name, value in straight.items():
+        np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_notebook_recipe_is_the_notebooks_network(run):
+    architecture = json.loads((run / "architecture.json").read_text())
+    kinds = [layer["class_name"] for layer in architecture["config"]["layers"][1:]]
+    block = ["Conv2D", "Activation", "Conv2D", "Activation", "MaxPooling2D", "Dropout"]
+    assert kinds == block * 2 + ["Flatten", "Dense", "Activation", "Dropout", "Dense", "Activation"]
+    trained = [value for name, value in weights(run).items() if "seed_generator" not in name]
+    assert sum(value.size for value in trained) == 1_676_842
+
+
+def test_the_notebook_keeps_its_last_fifth_for_validation(run):
+    assert Run(run).info.images == 160
+    assert "watched_accuracy" in Run(run).history[-1]
+
+
+def test_notebook_augmented_starts_from_a_notebook_run(data_folder, tmp_path, run, capsys):
+    assert train(data_folder, tmp_path / "a", recipe="notebook-augmented") == 1
+    assert "pass it as --from RUN" in capsys.readouterr().err
+    assert train(data_folder, tmp_path / "b", "--from", str(run), recipe="notebook-augmented", epochs=1) == 0
+    assert Run(tmp_path / "b").info.images == 200
+
+
+def test_training_learns(data_folder, tmp_path):
+    assert train(data_folder, tmp_path / "run", recipe="fast", epochs=12) == 0
+    history = Run(tmp_path / "run").history
+    assert history[-1]["loss"] < history[0]["loss"] - 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "{run}"], "already holds a run"),
+        (["--out", "{run}", "--resume", "--recipe", "fast"], "is a run of 'notebook', not of 'fast'"),
+        (["--out", "{new}", "--resume"], "is not a training run"),
+        (["--out", "{new}", "--data", "{new}"], "does not exist; run `python -m training fetch`"),
+        (["--out", "{new}", "--recipe", "fast", "--batch-size", "1000"], "less than one batch of 1000"),
+    ],
+    ids=["taken", "other recipe", "nothing to resume", "no data", "batch too large"],
+)
+def test_train_explains_what_is_wrong(data_folder, run, tmp_path, capsys, options, said):
+    named = [option.format(run=run, new=tmp_path / "new") for option in options]
+    assert main(["train", "--recipe", "notebook", "--data", str(data_folder), *named]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_resuming_with_other_data_is_refused(data_folder, run, tmp_path, capsys):
+    from tests.training.conftest import write_batch
+    from training.data import TRAIN_BATCHES
+
+    for seed, name in enumerate(TRAIN_BATCHES):
+        write_batch(tmp_path / name, seed + 100)
+    assert main(["train", "--recipe", "notebook", "--data", str(tmp_path), "--out", str(run), "--resume"]) == 1
+    assert "is not the data this run began with" in capsys.readouterr().err
+
+
+def test_evaluate_writes_table_json_and_plots(data_folder, run, tmp_path, capsys):
+    assert main(["evaluate", str(run), "--data", str(data_folder), "--out", str(tmp_path)]) == 0
+    assert "negative log-likelihood" in capsys.readouterr().out
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert np.sum(document["confusion"]) == document["images"] == 40
+    assert document["accuracy"] == pytest.approx(np.trace(document["confusion"]) / 40, abs=1e-4)
+    for name in ("confusion.png", "reliability.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_published_run_is_complete_and_loads(store):
+    folder = Store(store).folder("cifar10", 1)
+    loaded = load(folder)
+    assert loaded.manifest.training["recipe"] == "notebook"
+    assert set(loaded.manifest.files) >= {"architecture.json", "model.weights.h5", "golden.npz", "report/confusion.png"}
+    assert loaded.manifest.metrics["differences_from_keras"]["float32"] < 1e-4
+
+
+def test_a_published_version_opens_in_keras_with_two_lines(store):
+    import keras
+
+    folder = Store(store).folder("cifar10", 1)
+    model = keras.models.model_from_json((folder / "architecture.json").read_text())
+    model.load_weights(folder / "model.weights.h5")
+    assert model.count_params() == 1_676_842
+
+
+def test_publishing_a_version_adds_the_next_and_changes_nothing(store, data_folder, capsys):
+    first = Store(store).folder("cifar10", 1)
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert main(["publish", str(first), "--store", str(store)]) == 0
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+    assert load(Store(store).folder("cifar10", 2)).manifest.training["published_from"] == "cifar10/1"
+    capsys.readouterr()
+    assert main(["versions", "--store", str(store)]) == 0
+    assert capsys.readouterr().out.count("notebook") == 2
+    assert main(["prune", "--store", str(store), "--keep", "1"]) == 0
+    assert Store(store).versions("cifar10") == [2]
+
+
+def test_a_version_that_is_not_served_as_keras_has_it_is_not_published(run, data_folder, tmp_path, monkeypatch, capsys):
+    honest = fit.normalise
+    monkeypatch.setattr(fit, "normalise", lambda pixels, how: 1 - honest(pixels, how))
+    assert main(["publish", str(run), "--store", str(tmp_path), "--data", str(data_folder)]) == 1
+    assert "differ from Keras's by" in capsys.readouterr().err
+    assert Store(tmp_path).versions("cifar10") == []
+
+
+def test_a_damaged_run_is_not_published(run, data_folder, tmp_path, capsys):
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "run")
+    text = (copy / "architecture.json").read_text()
+    (copy / "architecture.json").write_text(text.replace('"same"', '"causal"', 1))
+    assert main(["publish", str(copy), "--store", str(tmp_path / "s"), "--data", str(data_folder)]) == 1
+    assert "the service cannot load" in capsys.readouterr().err
+
+
+def test_export_agrees_with_what_is_served(run, tmp_path, capsys):
+    import openvino as ov
+
+    assert main(["export", str(run), "--format", "openvino", "--out", str(tmp_path / "net.xml")]) == 0
+    model = ov.Core().read_model(tmp_path / "net.xml")
+    assert model.input(0).element_type == ov.Type.f32
+    assert model.input(0).partial_shape.to_string() == "[?,32,32,3]"
+    assert main(["export", str(run), "--format", "openvino", "--out", str(tmp_path / "net.onnx")]) == 1
+    assert "NAME.xml" in capsys.readouterr().err
+
+
+def test_calibration_error_is_the_weighted_gap():
+    from training.evaluate import calibration_error, reliability_bins
+
+    rows = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], np.float32)
+    labels = np.array([0, 1, 0, 1], np.int32)
+    assert calibration_error(reliability_bins(rows, labels)) == pytest.approx(0.5 * 0.4 + 0.5 * 0.4, abs=1e-6)
