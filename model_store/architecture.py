@@ -33,6 +33,7 @@ def _policy_name(value: Any) -> Any:
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Pair = tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]]
+Coefficient = Annotated[float, Field(ge=-1e30, le=1e30)]  # finite in float32
 Float32 = Annotated[Literal["float32"], BeforeValidator(_policy_name)]
 ActivationName = Literal["linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax"]
 Padding = Literal["same", "valid"]
@@ -246,8 +247,8 @@ class Dropout(Layer):
 class Rescaling(Layer):
     """`x * scale + offset` with two numbers."""
 
-    scale: float
-    offset: float = 0.0
+    scale: Coefficient
+    offset: Coefficient = 0.0
 
 
 class Add(Layer):
@@ -416,6 +417,10 @@ def _source(layer: Layer, tensor: Any) -> str:
     match tensor:
         case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), 0, 0]}}:
             return name
+        case {"class_name": "__keras_tensor__", "config": {"keras_history": history}}:
+            raise ModelError(
+                f"layer {layer.name!r} reads {str(history)[:80]}, not the one output of a layer called once"
+            )
     raise ModelError(f"layer {layer.name!r} reads something that is not another layer's output: {str(tensor)[:80]}")
 
 

@@ -33,7 +33,7 @@ def read_weights(data: bytes, architecture: Architecture) -> Weights:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             return _matched(dict(_datasets(file)), architecture)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError(f"the weights cannot be read as an HDF5 file: {error}") from None
 
 

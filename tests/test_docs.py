@@ -1,5 +1,6 @@
 """What the documents say exists does, and what exists is documented."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import pytest
 
 from app.errors import CODES
 from app.main import create_app
+from app.pipeline import load_chosen
+from app.routes import prediction
 from app.settings import Settings
+from model_store import images
 from training.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
@@ -63,3 +67,14 @@ def test_no_document_names_a_file_that_is_not_there():
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_readmes_answer_is_the_one_the_service_gives(tmp_path):
+    """Compared on what does not depend on the processor's precision."""
+    printed = json.loads(text("README.md").split("```json")[1].split("```")[0])
+    loaded = load_chosen(Settings())
+    image = images.decode((ROOT / "docs/cat.png").read_bytes(), loaded.manifest.preprocessing.resize)
+    given = prediction(loaded.manifest, loaded.classifier.predict(image[None]).probabilities[0], 3)
+    assert (printed["label"], printed["model"]) == (given["label"], given["model"])
+    assert list(printed["probabilities"]) == list(given["probabilities"])
+    assert printed["confidence"] == pytest.approx(given["confidence"], abs=0.02)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -215,7 +215,7 @@ padding = st.sampled_from(["same", "valid"])
 pooling = st.sampled_from([layers.MaxPooling2D, layers.AveragePooling2D])
 side = st.integers(1, 3)
 blocks = st.one_of(
-    st.tuples(st.just("convolution"), st.integers(1, 6), side, side, padding, names, st.booleans()),
+    st.tuples(st.just("convolution"), st.integers(2, 6), side, side, padding, names, st.booleans()),
     st.tuples(st.just("pool"), pooling, side, side, padding),
     st.tuples(st.just("normalise"), st.booleans(), st.booleans()),
     st.tuples(st.just("activate"), names),
@@ -267,7 +267,7 @@ def random_network(drawn, head, hidden):
     return keras.Model(inputs, x)
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(deadline=None, max_examples=25, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(blocks, max_size=6), heads, st.booleans())
 def test_any_small_network_equals_keras(drawn, head, hidden):
     keras.utils.clear_session()

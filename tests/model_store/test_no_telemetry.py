@@ -13,7 +13,9 @@ events = []
 
 def record(event, arguments):
     if event in {"socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname",
-                 "subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.fork"}:
+                 "subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"}:
+        if event == "subprocess.Popen" and arguments[1][0] == "uname":
+            return  # NumPy asks the standard library's platform module about the processor
         events.append(event)
         raise OSError(f"{event} is not allowed here")
 
