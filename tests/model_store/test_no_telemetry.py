@@ -22,12 +22,13 @@ def record(event, arguments):
 sys.addaudithook(record)
 """
 REPORT = """
-import threading
+import os, threading
 for thread in threading.enumerate():
-    if thread is not threading.main_thread() and not thread.daemon:
-        thread.join()
+    if thread is not threading.main_thread():
+        thread.join(10)  # a reporter works in the background
 telemetry = [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module]
-print(json.dumps({"events": events, "telemetry": telemetry}))
+print(json.dumps({"events": events, "telemetry": telemetry}), flush=True)
+os._exit(0)  # whatever still hangs in the background is what the test is about
 """
 USE = """
 import model_store
