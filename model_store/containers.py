@@ -1,0 +1,216 @@
+"""What an image file is made of, read without decoding a pixel: its type by its bytes, its frames, its EXIF block.
+
+A walk leaves out what pixels do not depend on and refuses the files that are built to cost time. Pure Python on bytes:
+knows neither Pillow nor resizing.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from model_store.errors import UnusableImage
+
+MAX_PIXELS = 40_000_000
+MAX_SIDE = 65_535  # a longer side is no photo, and the resampling table grows with it
+MAX_FRAMES = 1_000
+MAX_PIECES = 100_000  # segments, chunks, blocks, tiles: each costs microseconds of Python; encoders write a few hundred
+MAX_SCANS = 50  # passes of a progressive JPEG: encoders write about ten, and each visits every pixel for a few bytes
+MAX_TAGS = 500  # of a TIFF: libtiff may write a line to stderr about each, past any logger
+MAX_TILE_SIDE = 4_096  # of a TIFF: a tile is decoded whole, however small the image it belongs to
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse more pixels than a photo has."""
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise too_large(f"image is {width}×{height} px")
+
+
+def check_frames(frames: int) -> None:
+    """Refuse more frames than an animation has."""
+    if frames > MAX_FRAMES:
+        raise UnusableImage(f"image has more than {MAX_FRAMES} frames ({frames} counted); send one frame of it")
+
+
+def too_large(what: str) -> UnusableImage:
+    """The error for `what`, with the limits in it."""
+    limit = f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} px a side"
+    return UnusableImage(f"{what}, the limit is {limit}; resize it before uploading")
+
+
+class Container(NamedTuple):
+    """What a walk found: the bytes to decode, the frames (None: Pillow counts them in opening), the EXIF block."""
+
+    data: bytes
+    frames: int | None = None
+    exif: bytes = b""
+
+
+_Piece = tuple[int, int, int]  # what it is (its marker, its name as a number), where it starts, where it ends
+
+
+def _bounded(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+    for number, piece in enumerate(pieces):
+        if number == MAX_PIECES:
+            raise UnusableImage(f"image file is cut into more than {MAX_PIECES} pieces; save it anew as JPEG or PNG")
+        yield piece
+
+
+_JPEG_SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+_JPEG_MARKER = re.compile(rb"\xff([\x01-\xfe])")
+_JPEG_PIXELS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE} - {0xC8}  # frame, tables; JFIF and Adobe tell the colours
+
+
+def walk_jpeg(data: bytes) -> Container:
+    """Without comments and application data: Pillow joins EXIF segments in time quadratic in their number."""
+    kept, exif = [data[:2]], b""
+    for marker, start, end in _bounded(_jpeg_segments(data)):
+        if marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
+            exif = exif or data[start + 4 : end]
+        elif marker in _JPEG_PIXELS or marker == 0xDA:
+            kept.append(data[start:end])
+    if any(islice(_JPEG_SCAN.finditer(kept[-1]), MAX_SCANS, None)):
+        raise UnusableImage(f"JPEG has more than {MAX_SCANS} scans; save it anew as a baseline JPEG")
+    return Container(b"".join(kept), 1, exif)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[_Piece]:
+    """Up to the first scan, which is one piece with all that follows it."""
+    at = 2
+    while found := _JPEG_MARKER.search(data, at):
+        marker, start = found[1][0], found.start()
+        if marker == 0xDA:
+            yield marker, start, len(data)
+            return
+        alone = 0xD0 <= marker <= 0xD9 or marker == 0x01
+        length = 0 if alone else int.from_bytes(data[start + 2 : start + 4], "big")
+        if length < 2 and not alone:  # Pillow would read on elsewhere than we do
+            return
+        at = start + 2 + length
+        yield marker, start, at
+
+
+_PNG_PIXELS = {int.from_bytes(name, "big") for name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")}
+_PNG_EXIF, _PNG_ANIMATION = int.from_bytes(b"eXIf", "big"), int.from_bytes(b"acTL", "big")
+
+
+def walk_png(data: bytes) -> Container:
+    """Only what makes pixels: text and profiles inflate a thousandfold, and a large honest one makes Pillow refuse."""
+    if data.startswith(b"IHDR", 12) and len(data) >= 24:  # Pillow says nothing of the size when what follows is missing
+        check_size(*struct.unpack_from(">II", data, 16))
+    kept, frames, exif = [data[:8]], 1, b""
+    for name, start, end in _bounded(_png_chunks(data)):
+        if name in _PNG_PIXELS:
+            kept.append(data[start:end])
+        elif name == _PNG_EXIF:
+            exif = data[start + 8 : end - 4]
+        elif name == _PNG_ANIMATION:
+            frames = int.from_bytes(data[start + 8 : start + 12], "big")
+    return Container(b"".join(kept), frames, exif)
+
+
+def _png_chunks(data: bytes) -> Iterator[_Piece]:
+    at = 8
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">II", data, at)
+        yield name, at, at + 12 + length
+        at += 12 + length
+
+
+def walk_gif(data: bytes) -> Container:
+    """Counts the frames."""
+    return Container(data, sum(introducer == 0x2C for introducer, _, _ in _bounded(_gif_blocks(data))))
+
+
+def _gif_blocks(data: bytes) -> Iterator[_Piece]:
+    """Images (0x2C), extensions (0x21) and, as 0, the data blocks of both."""
+    with suppress(IndexError):  # the file ends; Pillow says whether that matters
+        at = 13 + _gif_palette(data[10])
+        while (introducer := data[at]) in (0x2C, 0x21):
+            start, at = at, at + (11 + _gif_palette(data[at + 9]) if introducer == 0x2C else 2)
+            yield introducer, start, at
+            while size := data[at]:
+                yield 0, at, at + 1 + size
+                at += 1 + size
+            at += 1
+
+
+def _gif_palette(flags: int) -> int:
+    """Length in bytes of the palette that follows."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+_Tag = tuple[int, int, int, int]  # its number, type, count, and its value if that is one SHORT or LONG
+
+
+def walk_tiff(data: bytes) -> Container:
+    """Counts the pages and checks the tags of the first."""
+    frames = 0
+    for frames, tags in enumerate(islice(_tiff_pages(data), MAX_FRAMES + 1), 1):
+        if frames == 1:
+            _check_tiff(list(islice(tags, MAX_TAGS + 1)))
+    return Container(data, frames)
+
+
+def _check_tiff(tags: list[_Tag]) -> None:
+    if len(tags) > MAX_TAGS:
+        raise UnusableImage(f"TIFF has more than {MAX_TAGS} tags; save it anew as PNG")
+    for tag, kind, count, value in tags:
+        if tag in (273, 324) and count > MAX_PIECES:
+            raise UnusableImage(f"TIFF is cut into {count} strips or tiles, the limit is {MAX_PIECES}; save it as PNG")
+        if tag in (322, 323) and (kind not in (3, 4) or value > MAX_TILE_SIDE):
+            raise UnusableImage(f"TIFF has tiles of {value} px a side, the limit is {MAX_TILE_SIDE}; save it as PNG")
+
+
+def _tiff_pages(tiff: bytes) -> Iterator[Iterator[_Tag]]:
+    """The tags of each page. A chain that leaves the file just ends; one that bites its tail does not."""
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+    big = tiff[2:3] == b"+"
+    codes = ("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")
+    pointer, number, entry = (struct.Struct((">" if order == "big" else "<") + code) for code in codes)
+    with suppress(struct.error, OverflowError):
+        (at,) = pointer.unpack_from(tiff, 8 if big else 4)
+        while at:
+            (tags,) = number.unpack_from(tiff, at)
+            first, at = at + number.size, at + number.size + tags * entry.size
+            whole = memoryview(tiff)[first : min(at, len(tiff) - (len(tiff) - first) % entry.size)]
+            yield (
+                (tag, kind, count, int.from_bytes(value[: 2 if kind == 3 else 4], order))
+                for tag, kind, count, value in entry.iter_unpack(whole)
+            )
+            (at,) = pointer.unpack_from(tiff, at)
+
+
+def orientation(exif: bytes) -> int:
+    """EXIF tag 274: how to turn the image upright, 1 (not at all) where the block is absent or broken."""
+    if not exif:
+        return 1
+    tags = next(_tiff_pages(exif.removeprefix(b"Exif\0\0")), ())
+    return next((value for tag, _, _, value in tags if tag == 274), 1)
+
+
+def remedy(start: bytes) -> str:
+    """What to do with a file that begins so and is of no accepted type."""
+    matches = (remedy for pattern, remedy in _REMEDIES if pattern.match(start))
+    return next(matches, "they begin like no image type known here; export the image as JPEG or PNG")
+
+
+_REMEDIES = tuple(
+    (re.compile(pattern), remedy)
+    for pattern, remedy in (
+        (rb"$", "there is nothing in it; choose a file"),
+        (rb"(?s).{4}ftyp(?:he[iv][cmsx]|m[is]f1)", "this is a HEIC photo, as iPhones make; export it as JPEG"),
+        (rb"(?s).{4}ftyp", "this is a film; send one frame of it as JPEG"),
+        (rb"(?s)\0\0\0\x0cJXL |\xff\x0a", "this is a JPEG XL image; export it as JPEG"),
+        (rb"(?s)\0\0\0\x0cjP  |\xff\x4f\xff\x51", "this is a JPEG 2000 image; export it as JPEG"),
+        (rb"8BPS", "this is a Photoshop document; export it as JPEG or PNG"),
+        (rb"%PDF", "this is a PDF document; export the picture in it as JPEG or PNG"),
+        (rb"PK\x03\x04|\x1f\x8b", "this is an archive; unpack it and send the image in it"),
+        (rb"(?is)\s*<(?:!doctype html|html)", "this is a web page, not an image; download the image itself"),
+        (rb"(?is)(?:\xef\xbb\xbf)?\s*<.*?svg", "this is an SVG drawing; export it as PNG"),
+        (rb"(?s)\s*[\[{]\s*[\[{\"\d\]}]", "this is JSON; send the bytes of the image file themselves"),
+        (rb"data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR", "this is base64 text; send the bytes it encodes"),
+    )
+)
