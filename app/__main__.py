@@ -30,6 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
     serve.set_defaults(command=_serve)
+    worker = commands.add_parser("worker")  # no help: `serve` starts these
+    worker.add_argument("--host")
+    worker.add_argument("--port", type=int)
+    worker.set_defaults(command=_work)
     classify = commands.add_parser("classify", help="classify image files without a server; one JSON object a line")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--top-k", type=int, default=None)
@@ -43,6 +47,12 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     from app.server import serve
 
     return serve(settings, options.host, options.port)
+
+
+def _work(options: argparse.Namespace, settings: Settings) -> int:
+    from app.server import work
+
+    return work(settings, options.host, options.port)
 
 
 def _classify(options: argparse.Namespace, settings: Settings) -> int:

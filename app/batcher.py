@@ -43,8 +43,8 @@ class Batcher:
         Raises:
             QueueFullError: `capacity` images are waiting.
         """
-        (row,) = await self.submit_all([image])
-        return row
+        (future,) = self._enqueue([image])
+        return await future
 
     async def submit_all(self, images: Sequence[Image]) -> list[Row]:
         """The network's rows for several images, in their order; all are taken in or none is.
@@ -52,17 +52,21 @@ class Batcher:
         Raises:
             QueueFullError: with these, more than `capacity` images would be waiting.
         """
-        if len(self._waiting) + len(images) > self._capacity:
-            raise QueueFullError(f"{len(self._waiting)} images are waiting, the limit is {self._capacity}")
-        loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in images]
-        self._waiting.extend(zip(images, futures, strict=True))
-        self._arrived.set()
+        futures = self._enqueue(images)
         try:
             return [await future for future in futures]
         finally:
             for future in futures:
                 future.cancel()  # of no effect on those that are done; the rest lost their caller
+
+    def _enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Row]]:
+        if len(self._waiting) + len(images) > self._capacity:
+            raise QueueFullError(f"{len(self._waiting)} images are waiting, the limit is {self._capacity}")
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Row]] = [loop.create_future() for _ in images]
+        self._waiting.extend(zip(images, futures, strict=True))
+        self._arrived.set()
+        return futures
 
     async def close(self) -> None:
         """Stop. Whoever still waits is cancelled."""

@@ -7,23 +7,22 @@ from datetime import UTC, datetime
 
 from app.middleware import request_id
 
-STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
-
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message, request_id, then whatever the caller passed as `extra`."""
+    """time, level, process, logger, message, request_id, then what the caller passed as `extra={"fields": …}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
+            "process": record.process,
             "logger": record.name,
             "message": record.getMessage(),
         }
         if identity := request_id.get():
             line["request_id"] = identity
-        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -16,21 +16,36 @@ from app.middleware import RequestContext
 from app.pipeline import Pipeline
 from app.routes import router
 from app.settings import Settings
+from app.workers import Workers
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
 HANDLED = (Problem, ImageError, RequestValidationError, HTTPException, Exception)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service. The model is loaded in the background, so that it can say from the start why it is not ready."""
+def create_app(
+    settings: Settings, threads: int | None = None, workers: Workers | None = None, is_worker: bool = False
+) -> FastAPI:
+    """The service.
+
+    Args:
+        threads: for the network, in this process; None leaves it to the engine.
+        workers: the further processes, which this one starts when it is ready.
+        is_worker: whether this process is one of those. The first one loads the model in the background, so that it can
+            say from the start why it is not ready; a worker is silent until its model is ready.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pipeline: Pipeline = app.state.pipeline
-        loading = asyncio.create_task(pipeline.start())
+        loading = asyncio.create_task(_load(pipeline, workers))
+        if is_worker:
+            await loading
+            pipeline.require_loaded()
         yield
         await loading  # a thread cannot be cancelled; it takes a second
+        if workers:
+            await workers.wait()
         await pipeline.stop()
 
     app = FastAPI(
@@ -43,8 +58,14 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=[Middleware(RequestContext)],
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
-    app.state.pipeline = Pipeline(settings)
+    app.state.pipeline = Pipeline(settings, threads)
     app.state.page = PAGE
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
+
+
+async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
+    await pipeline.start()
+    if workers and pipeline.loaded:
+        workers.start()

@@ -1,12 +1,12 @@
 """What surrounds every request: its id, the security headers and one log line. Pure ASGI, and never touches a body."""
 
 import logging
+import random
 import re
 import time
-import uuid
 from contextvars import ContextVar
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -20,6 +20,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+ENCODED_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
 class RequestContext:
@@ -34,7 +35,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        identity = given if ACCEPTED_ID.match(given) else uuid.uuid4().hex
+        identity = given if ACCEPTED_ID.match(given) else f"{random.getrandbits(128):032x}"
         request_id.set(identity)
         began, status = time.perf_counter(), 0
 
@@ -42,10 +43,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = identity
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
+                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode()), *ENCODED_HEADERS]
             await send(message)
 
         try:
@@ -58,5 +56,5 @@ class RequestContext:
 def _log(scope: Scope, status: int, seconds: float) -> None:
     """The route's template, not the path: a path may hold a file's name."""
     route = getattr(scope.get("route"), "path", None) or "unknown"
-    extra = {"method": scope["method"], "route": route, "status": status, "milliseconds": round(seconds * 1000, 2)}
-    logger.info("request", extra=extra)
+    fields = {"method": scope["method"], "route": route, "status": status, "milliseconds": round(seconds * 1000, 2)}
+    logger.info("request", extra={"fields": fields})

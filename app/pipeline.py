@@ -4,6 +4,7 @@ Knows settings and `model_store`; nothing of HTTP.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,16 @@ from model_store.store import Loaded, Store, load
 
 logger = logging.getLogger("app")
 Row = NDArray[np.float32]  # (K,)
+# Up to this size an image is decoded in less time than it takes to hand it to another thread.
+SMALL_BYTES, SMALL_PIXELS = 16_384, 96 * 96
 
 
 class Pipeline:
     """What a running service holds. Not ready until `start` has come to its end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, threads: int | None = None) -> None:
         self.settings = settings
+        self._threads = threads
         self.loaded: Loaded | None = None
         self.draining = False
         self.reason = "the model is being loaded and tested"
@@ -38,7 +42,7 @@ class Pipeline:
     async def start(self) -> None:
         """Load and test the model. A failure leaves the service up, not ready, and saying why."""
         try:
-            loaded = await asyncio.to_thread(load_chosen, self.settings)
+            loaded = await asyncio.to_thread(load_chosen, self.settings, self._threads)
         except ModelError as error:
             self.reason = str(error)
             logger.error("the model cannot be served: %s", error)
@@ -53,14 +57,17 @@ class Pipeline:
             self.settings.max_batch,
             self.settings.max_waiting_images,
         )
+        gc.freeze()  # what is loaded stays, and need not be looked at again
         self.loaded = loaded
         logger.info(
             "ready",
             extra={
-                "model": f"{loaded.manifest.name}/{loaded.manifest.version}",
-                "engine": classifier.engine,
-                "precision": classifier.precision,
-                "golden_difference": loaded.golden_difference,
+                "fields": {
+                    "model": f"{loaded.manifest.name}/{loaded.manifest.version}",
+                    "engine": classifier.engine,
+                    "precision": classifier.precision,
+                    "golden_difference": loaded.golden_difference,
+                }
             },
         )
 
@@ -128,7 +135,13 @@ class Pipeline:
 
     async def _decode(self, data: bytes) -> NDArray[np.uint8]:
         resize = self.require_loaded().manifest.preprocessing.resize
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, images.decode, data, resize)
+        loop = asyncio.get_running_loop()
+        if len(data) > SMALL_BYTES:
+            return await loop.run_in_executor(self._decoders, images.decode, data, resize)
+        image = images.read_header(data)
+        if image.pixels > SMALL_PIXELS:
+            return await loop.run_in_executor(self._decoders, image.decode, resize)
+        return image.decode(resize)
 
     async def _decode_or_error(self, data: bytes) -> NDArray[np.uint8] | ImageError:
         try:
@@ -137,12 +150,12 @@ class Pipeline:
             return error
 
 
-def load_chosen(settings: Settings) -> Loaded:
-    """The version that the settings choose, verified and ready.
+def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:
+    """The version that the settings choose, verified and ready to compute on that many threads.
 
     Raises:
         ModelError: it cannot be served; the text says why.
     """
     store = Store(settings.store)
     version = store.choose(settings.model_name, settings.model_version)
-    return load(store.folder(settings.model_name, version), settings.engine, settings.precision)
+    return load(store.folder(settings.model_name, version), settings.engine, settings.precision, threads)

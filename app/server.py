@@ -1,14 +1,23 @@
 """uvicorn, with a shutdown that loses nothing: readiness falls, requests under way finish, the exit code is 0."""
 
 import asyncio
+import logging
+import os
 import signal
+import socket
+import sys
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from app.logs import configure_logging
 from app.main import create_app
 from app.settings import Settings
+from app.workers import Workers, available_cores
+
+logger = logging.getLogger("app")
+FEWEST_THREADS = 2  # a lone request is answered sooner on two cores; two processes that both take both lose 2 % at most
 
 
 class DrainingServer(uvicorn.Server):
@@ -18,21 +27,22 @@ class DrainingServer(uvicorn.Server):
     drops requests.
     """
 
-    def __init__(self, config: uvicorn.Config, app_state: object, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float, workers: Workers | None) -> None:
         super().__init__(config)
-        self._app_state, self._drain_seconds = app_state, drain_seconds
+        self._pipeline, self._drain_seconds, self._workers = app.state.pipeline, drain_seconds, workers
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Remember the loop, which signals must talk to."""
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)  # type: ignore[arg-type]
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the shutdown. uvicorn would afterwards raise the signal again and so end with its number."""
-        draining = self._app_state.pipeline.draining  # type: ignore[attr-defined]
-        self._app_state.pipeline.draining = True  # type: ignore[attr-defined]
-        if sig == signal.SIGTERM and not draining and self._loop:
+        again, self._pipeline.draining = self._pipeline.draining, True
+        if self._loop and self._workers:
+            self._loop.call_soon_threadsafe(self._workers.stop, sig)
+        if sig == signal.SIGTERM and not again and self._loop:
             self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._stop)
         else:
             self.force_exit = self.should_exit
@@ -42,14 +52,74 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
+class WorkerServer(DrainingServer):
+    """A further process, which also stops when the one that started it is gone: its standard input ends then."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Watch standard input."""
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self.handle_exit, signal.SIGINT, None)
+        await super().startup(sockets)
+
+
 def serve(settings: Settings, host: str, port: int) -> int:
-    """Serve until told to stop. Returns the exit code."""
+    """Serve until told to stop, in as many processes as the settings say. Returns the exit code."""
     configure_logging(settings.log_level)
-    app = create_app(settings)
-    config = uvicorn.Config(
+    count = settings.workers or available_cores()
+    try:
+        listener = _bind(host, port, shared=False)
+        port = listener.getsockname()[1]
+        if count > 1:  # the first bind has shown that nobody else serves here, which a shared one would not
+            listener.close()
+            listener = _bind(host, port, shared=True)
+    except OSError as error:
+        logger.error(
+            "cannot listen on %s port %s: %s; choose others with --host and --port", host, port, error.strerror
+        )
+        return 1
+    logger.info("starting on http://%s:%s in %s processes", host, port, count)
+    workers = Workers(count - 1, host, port) if count > 1 else None
+    app = create_app(settings.share_of(count), _threads(count), workers)
+    return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)
+
+
+def work(settings: Settings, host: str, port: int) -> int:
+    """Be one of the further processes of `serve`. Returns the exit code."""
+    configure_logging(settings.log_level)
+    count = settings.workers or available_cores()
+    app = create_app(settings.share_of(count), _threads(count), is_worker=True)
+    server = WorkerServer(_config(app, settings), app, settings.drain_seconds, None)
+    return _run(server, _bind(host, port, shared=True))
+
+
+def _run(server: uvicorn.Server, listener: socket.socket) -> int:
+    server.run([listener])
+    return 0
+
+
+def _threads(processes: int) -> int:
+    cores = available_cores()
+    return min(cores, max(FEWEST_THREADS, cores // processes))
+
+
+def _bind(host: str, port: int, shared: bool) -> socket.socket:
+    """A socket with the address, which does not listen yet."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -61,5 +131,3 @@ def serve(settings: Settings, host: str, port: int) -> int:
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=round(settings.timeout_seconds) + 1,
     )
-    DrainingServer(config, app.state, settings.drain_seconds).run()
-    return 0

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     precision: PrecisionChoice = Field(
         "auto", description="auto, float32 or bfloat16; auto takes what the processor has"
     )
+    workers: Count | None = Field(None, description="processes that serve; without it one for each core")
     max_body_bytes: Count = Field(32_000_000, description="bytes of one request's body")
     max_files: Count = Field(256, description="images in one batch request")
     max_requests: Count = Field(256, description="predictions handled at once; more are answered 503")
@@ -37,7 +38,7 @@ class Settings(BaseSettings):
     max_batch: Annotated[int, Field(ge=1, le=64)] = Field(32, description="images in one call of the network")
     decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded at the same time")
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="time for an upload to arrive, and again to be answered"
+        30.0, description="time for an upload to arrive and be answered"
     )
     drain_seconds: Annotated[float, Field(ge=0)] = Field(
         1.0, description="after SIGTERM, how long /health/ready says 503 while requests are still accepted"
@@ -45,3 +46,10 @@ class Settings(BaseSettings):
     root_path: str = Field("", description="path prefix that a reverse proxy strips, such as /cifar10")
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-* headers are believed")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
+
+    def share_of(self, processes: int) -> "Settings":
+        """What one of so many processes holds to, so that limits of the service hold for all of them."""
+        limits = {name: -(-getattr(self, name) // processes) for name in ("max_requests", "decode_threads")}
+        # Whatever the share, one whole batch request must fit.
+        waiting = max(-(-self.max_waiting_images // processes), min(self.max_files, self.max_waiting_images))
+        return self.model_copy(update=limits | {"max_waiting_images": waiting})

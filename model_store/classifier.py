@@ -53,8 +53,17 @@ class Network:
 class Classifier:
     """A network ready to answer. Safe to call from several threads; calls run one after another."""
 
-    def __init__(self, network: Network, engine: EngineName = "openvino", precision: PrecisionChoice = "auto") -> None:
+    def __init__(
+        self,
+        network: Network,
+        engine: EngineName = "openvino",
+        precision: PrecisionChoice = "auto",
+        threads: int | None = None,
+    ) -> None:
         """Compile the network.
+
+        Args:
+            threads: how many compute one call; None means every core, which is what tensorflow always takes.
 
         Raises:
             ModelError: the engine or the precision is not to be had on this machine.
@@ -62,7 +71,7 @@ class Classifier:
         self.labels = network.labels
         self.engine: EngineName = engine
         self.precision: Precision = choose_precision(engine, precision)
-        self._infer = _openvino(network, self.precision) if engine == "openvino" else _tensorflow(network)
+        self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
         self._lock = threading.Lock()
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
@@ -99,12 +108,16 @@ def choose_precision(engine: EngineName, wanted: PrecisionChoice) -> Precision:
     return "float32"
 
 
-def _openvino(network: Network, precision: Precision) -> Infer:
+def _openvino(network: Network, precision: Precision, threads: int | None) -> Infer:
     model = build_network(
         network.architecture, network.weights, network.preprocessing, network.output, network.temperature
     )
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"})
+    options: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    options["ENABLE_CPU_PINNING"] = False  # several processes would all pin their threads to the same cores
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = ov.Core().compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
 
     def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:

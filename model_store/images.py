@@ -184,7 +184,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         return white
     if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -151,8 +151,15 @@ class Store:
         return doomed
 
 
-def load(folder: Path, engine: EngineName = "openvino", precision: PrecisionChoice = "auto") -> Loaded:
+def load(
+    folder: Path,
+    engine: EngineName = "openvino",
+    precision: PrecisionChoice = "auto",
+    threads: int | None = None,
+) -> Loaded:
     """Verify a version's files, compile its network and replay its golden images.
+
+    The last three arguments are `Classifier`'s.
 
     Raises:
         ModelError: anything is missing, altered, not served, or gives other probabilities than it must.
@@ -160,7 +167,7 @@ def load(folder: Path, engine: EngineName = "openvino", precision: PrecisionChoi
     manifest = read_manifest(folder / MANIFEST)
     files = verify(folder, manifest)
     network = read_network(manifest, files[ARCHITECTURE], files[WEIGHTS])
-    classifier = Classifier(network, engine, precision)
+    classifier = Classifier(network, engine, precision, threads)
     return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])))
 
 

@@ -110,6 +110,65 @@ def test_sigterm_lets_readiness_fall_first_and_the_request_under_way_finish(tmp_
         assert server.process.wait(PATIENCE_SECONDS) == 0
 
 
+def serving_processes(server: Server) -> set[int]:
+    """The processes that answered since the log was begun, after some new connections."""
+    for _ in range(20):
+        assert httpx2.get(server.url("/health")).status_code == 200
+    return {line["process"] for line in server.lines() if line.get("route") == "/health"}
+
+
+def wait_for(what) -> object:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+needs_reuseport = pytest.mark.skipif(sys.platform != "linux", reason="connections are spread by Linux's SO_REUSEPORT")
+
+
+@needs_reuseport
+def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path):
+    with serving(tmp_path, workers="3", drain_seconds="0") as server:
+        assert wait_for(lambda: len(serving_processes(server)) == 3)
+        victim = next(iter(serving_processes(server) - {server.process.pid}))
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: len(serving_processes(server)) == 4)
+        (said,) = [line for line in server.lines() if line["message"] == "a worker process ended"]
+        assert said["exit_code"] == -signal.SIGKILL
+        processes = serving_processes(server)
+        assert stop(server) == 0
+    assert not any(is_alive(process) for process in processes)
+
+
+@needs_reuseport
+def test_workers_do_not_outlive_a_first_process_that_is_killed(tmp_path):
+    with serving(tmp_path, workers="2") as server:
+        wait_for(lambda: len(serving_processes(server)) == 2)
+        (worker,) = serving_processes(server) - {server.process.pid}
+        server.process.kill()
+        wait_for(lambda: not is_alive(worker))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_in_use_is_named(tmp_path, workers):
+    with serving(tmp_path, workers=workers) as server:
+        command = [sys.executable, "-m", "app", "serve", "--port", str(server.port)]
+        environment = os.environ | {"CIFAR10_WORKERS": workers}
+        second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert f"port {server.port}: Address already in use" in second.stderr
+
+
 def test_a_body_that_does_not_arrive_is_given_up(tmp_path):
     with serving(tmp_path, timeout_seconds="0.2") as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)

@@ -1,0 +1,84 @@
+"""How many processes serve, and the keeping of all but the first.
+
+Python code runs on one core at a time, so one process cannot use two. The first process answers from the start and,
+once its model is ready, starts the others. Each listens on the address itself (SO_REUSEPORT) as soon as its own model
+is ready, and the kernel spreads the connections. They share nothing but the store.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+logger = logging.getLogger("app")
+RETRY_SECONDS = 1.0, 60.0  # before a worker is started again: the first time, and at most
+CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+def available_cores() -> int:
+    """How many cores this process may use, at least 1: the scheduler's affinity or the container's quota."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    quota = _quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def _quota() -> float | None:
+    """The CPU quota of this control group in cores, None if there is none."""
+    try:
+        if CGROUP_V2.exists():
+            quota, period = CGROUP_V2.read_text().split()
+        else:
+            quota, period = (path.read_text().strip() for path in CGROUP_V1)
+    except (OSError, ValueError):
+        return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+class Workers:
+    """Keeps `count` further processes serving the same address until it is stopped."""
+
+    def __init__(self, count: int, host: str, port: int) -> None:
+        self._command = [sys.executable, "-m", "app", "worker", "--host", host, "--port", str(port)]
+        self._count = count
+        self._processes: set[asyncio.subprocess.Process] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start them all; needs a running event loop."""
+        self._tasks = [asyncio.create_task(self._keep()) for _ in range(self._count)]
+
+    def stop(self, signal_: int) -> None:
+        """Hand on the signal to stop. None is started again."""
+        self._stopping = True
+        for process in self._processes:
+            process.send_signal(signal_)
+
+    async def wait(self) -> None:
+        """Until all have ended, which `stop` must have told them."""
+        self._stopping = True
+        await asyncio.gather(*(process.wait() for process in self._processes))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        delay, longest = RETRY_SECONDS
+        while True:
+            # A session of its own, so that Ctrl-C reaches it through `stop` alone; and the read end of a pipe that
+            # closes when this process ends, however it ends.
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+            )
+            self._processes.add(process)
+            if self._stopping:  # was told so while this one began
+                process.terminate()
+            code = await process.wait()
+            self._processes.discard(process)
+            if self._stopping:
+                return
+            logger.error("a worker process ended", extra={"fields": {"exit_code": code, "again_in_seconds": delay}})
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, longest)

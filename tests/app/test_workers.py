@@ -1,0 +1,48 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from app import workers
+from app.settings import Settings
+from app.workers import available_cores
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("?", 8)]
+)
+def test_cores_are_those_of_affinity_and_quota(tmp_path, monkeypatch, quota, cores):
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.setattr(workers, "CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_cores() == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("300000", 3)])
+def test_cores_by_the_first_version_of_control_groups(tmp_path, monkeypatch, quota, cores):
+    (tmp_path / "quota").write_text(quota + "\n")
+    (tmp_path / "period").write_text("100000\n")
+    monkeypatch.setattr(workers, "CGROUP_V2", tmp_path / "absent")
+    monkeypatch.setattr(workers, "CGROUP_V1", (tmp_path / "quota", tmp_path / "period"))
+    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_cores() == cores
+
+
+def test_without_control_groups_the_affinity_counts(monkeypatch):
+    monkeypatch.setattr(workers, "CGROUP_V2", Path("/nowhere"))
+    monkeypatch.setattr(workers, "CGROUP_V1", (Path("/nowhere"), Path("/nowhere")))
+    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert available_cores() == 2
+
+
+def test_limits_of_the_service_are_shared_out():
+    share = Settings(max_requests=100, max_waiting_images=3_000, decode_threads=2).share_of(8)
+    assert (share.max_requests, share.max_waiting_images, share.decode_threads) == (13, 375, 1)
+
+
+def test_a_share_has_room_for_one_whole_batch_request():
+    assert Settings(max_waiting_images=2_048, max_files=256).share_of(64).max_waiting_images == 256
+    assert Settings(max_waiting_images=100, max_files=256).share_of(64).max_waiting_images == 100
