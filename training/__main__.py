@@ -76,6 +76,9 @@ def _add_train(jobs: Jobs) -> None:
     _add_data(job)
     job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
     job.add_argument("--from", dest="start", type=Path, metavar="RUN", help="finished run whose weights to start from")
+    job.add_argument(
+        "--teachers", type=Path, nargs="+", default=[], metavar="RUN", help="finished runs to learn from (best, small)"
+    )
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
     job.add_argument("--seed", type=int, default=0)
@@ -162,6 +165,7 @@ def _train(options: argparse.Namespace) -> None:
     from training import fit
 
     run, start = Run(options.out), Run(options.start) if options.start else None
+    teachers = [Run(folder) for folder in options.teachers]
     if options.resume:
         if run.info.recipe != options.recipe:
             raise TrainingError(f"{run.folder} is a run of {run.info.recipe!r}, not of {options.recipe!r}")
@@ -169,9 +173,9 @@ def _train(options: argparse.Namespace) -> None:
         chosen = recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
-        run.start(fit.new_info(options.recipe, chosen, options.data, options.seed, options.hold_out, start))
+        run.start(fit.new_info(options.recipe, chosen, options.data, options.seed, options.hold_out, start, teachers))
     images, watched = fit.split(run, options.data)
-    fit.train(run, images, watched, start)
+    fit.train(run, images, watched, start, teachers)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
 
 

@@ -7,7 +7,7 @@ exactly as if it had not stopped.
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from training.optimizer import LookaheadSGD, Triangle
 from training.progress import Progress
 from training.recipes import Recipe, RMSprop, recipe
 from training.run import ARCHITECTURE, WEIGHTS, Run, RunInfo, environment
+from training.teachers import Teachers, check_teachers
 
 WHITENING_SAMPLE = 5_000
 EVALUATION_BATCH = 1_000
@@ -33,25 +34,35 @@ EVALUATION_BATCH = 1_000
 STEPS_PER_EXECUTION = {"tensorflow": 1, "jax": 16, "torch": 1}
 
 
-def train(run: Run, images: Images, watched: Images | None = None, start: Run | None = None) -> None:
+def train(
+    run: Run,
+    images: Images,
+    watched: Images | None = None,
+    start: Run | None = None,
+    teachers: Sequence[Run] = (),
+) -> None:
     """Train to the end, from wherever the run stands, and write the float32 network.
 
     Args:
         images: what the network learns from.
         watched: what is evaluated after each epoch and never learned from.
         start: the finished run whose weights are the initial ones.
+        teachers: the finished runs it learns from, when its recipe says so.
 
     Raises:
-        TrainingError: the run does not fit the recipe, the images, or `start`.
+        TrainingError: the run does not fit the recipe, the images, `start` or the teachers it began with.
     """
     info, chosen = run.info, recipe_of(run.info)
+    if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
+        raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
     with dtype_policy(chosen.precision):
         network = build(chosen, info, images)
         if start:
             network.load_weights(start.require_finished().folder / WEIGHTS)
         learner = _learner(network, chosen, len(images))
+        taught = Teachers(teachers, info.labels, chosen.distillation.temperature) if chosen.distillation else None
         history = _restore(run, learner)
-        _fit(run, learner, chosen, images, watched, history)
+        _fit(run, learner, chosen, taught, images, watched, history)
     with dtype_policy("float32"):
         served = build(chosen, info, images)
         served.set_weights(network.get_weights())
@@ -59,12 +70,26 @@ def train(run: Run, images: Images, watched: Images | None = None, start: Run | 
     (run.folder / ARCHITECTURE).write_text(served.to_json(indent=2) + "\n")
 
 
-def new_info(name: str, chosen: Recipe, folder: Path, seed: int, hold_out: bool, start: Run | None) -> RunInfo:
+def new_info(
+    name: str,
+    chosen: Recipe,
+    folder: Path,
+    seed: int,
+    hold_out: bool,
+    start: Run | None,
+    teachers: Sequence[Run] = (),
+) -> RunInfo:
     """What `run.json` says of a run about to begin.
 
     Raises:
-        TrainingError: the recipe needs a run to start from, or gets one of another network.
+        TrainingError: the recipe needs a run to start from or teachers, or gets such that do not fit.
     """
+    if bool(teachers) != bool(chosen.distillation):
+        wanted = (
+            "learns from others; pass finished runs as --teachers RUN…" if chosen.distillation else "has no teachers"
+        )
+        raise TrainingError(f"recipe {name!r} {wanted}")
+    check_teachers(teachers, data.LABELS)
     if chosen.starts_from and not start:
         raise TrainingError(f"recipe {name!r} goes on from a run of {chosen.starts_from!r}; pass it as --from RUN")
     if start and recipe(start.info.recipe).network != chosen.network:
@@ -80,6 +105,7 @@ def new_info(name: str, chosen: Recipe, folder: Path, seed: int, hold_out: bool,
         batch_size=chosen.batch_size,
         hold_out=hold_out,
         started_from=start.info.recipe if start else None,
+        teachers=tuple(teacher.weights_sha256() for teacher in teachers),
         data_sha256=data.data_sha256(folder),
         images=len(_given(hold_out, chosen, folder)[0]),
         environment=environment(keras.backend.backend(), _device()),
@@ -151,12 +177,17 @@ def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArra
 
 
 def _learner(network: keras.Model, chosen: Recipe, count: int) -> keras.Model:
-    """The network behind its normalisation, compiled: it takes uint8, a quarter of the bytes to move per batch."""
+    """The network behind its normalisation, compiled: it takes uint8, a quarter of the bytes to move per batch.
+
+    A taught network's logits are divided by the temperature here, and only here.
+    """
     scale = [1 / (255 * std) for std in chosen.std]
     offset = [-mean / std for mean, std in zip(chosen.mean, chosen.std, strict=True)]
     learner = keras.Sequential(
         [keras.Input(networks.SHAPE, dtype="uint8"), layers.Rescaling(scale, offset, dtype="float32"), network]
     )
+    if chosen.distillation:
+        learner.add(layers.Rescaling(1 / chosen.distillation.temperature, dtype="float32"))
     backend = keras.backend.backend()
     learner.compile(
         optimizer=_optimizer(chosen, steps_per_epoch(chosen, count) * chosen.epochs),
@@ -217,6 +248,7 @@ def _fit(
     run: Run,
     learner: keras.Model,
     chosen: Recipe,
+    teachers: Teachers | None,
     images: Images,
     watched: Images | None,
     history: list[dict[str, float]],
@@ -227,10 +259,11 @@ def _fit(
     progress = Progress(chosen.epochs, used)
     for epoch in range(len(history), chosen.epochs):
         order = epoch_generator(run.info.seed, epoch).permutation(len(images))[:used]
-        pixels = augment(images.pixels, chosen.augmentation, run.info.seed, epoch)
         progress.start(epoch)
+        pixels = augment(images.pixels, chosen.augmentation, run.info.seed, epoch)[order]
+        wanted = teachers.targets(pixels) if teachers else targets[order]
         fitted = learner.fit(
-            pixels[order], targets[order], batch_size=chosen.batch_size, shuffle=False, verbose=0, callbacks=[progress]
+            pixels, wanted, batch_size=chosen.batch_size, shuffle=False, verbose=0, callbacks=[progress]
         )
         record: dict[str, float] = {key: float(values[-1]) for key, values in fitted.history.items()}
         record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}

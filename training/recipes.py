@@ -72,6 +72,16 @@ class LookaheadSGD:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Learn from the mean of the teachers' probabilities for the same augmented view, instead of from labels.
+
+    Teachers and student divide their logits by `temperature` first. Sources: see `teachers`.
+    """
+
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a network is made. `mean` and `std` are of pixel / 255, per RGB channel.
 
@@ -88,6 +98,7 @@ class Recipe:
     output: Literal["logits", "probabilities"]
     augmentation: Translate | Affine | None = None
     label_smoothing: float = 0.0
+    distillation: Distillation | None = None
     validation: float = 0.0
     partial_batch: bool = True
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -143,6 +154,41 @@ RECIPES: dict[str, Recipe] = {
         output="logits",
         augmentation=Translate(pixels=4, cutout=8),
         label_smoothing=0.2,
+        partial_batch=False,
+        precision="mixed_bfloat16",
+    ),
+    "teacher": Recipe(
+        description="a network of 452 M multiply-adds for others to learn from; train several with different seeds",
+        network=Airbench(widths=(128, 384, 512), activation="gelu", batch_norm_momentum=0.9, convolutions=3),
+        optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=1.33e-3, bias_multiplier=64, warmup=0.1, end=0.0),
+        epochs=60,
+        batch_size=1024,
+        output="logits",
+        augmentation=Translate(pixels=4, cutout=12),
+        partial_batch=False,
+        precision="mixed_bfloat16",
+    ),
+    "best": Recipe(
+        description="ours: 117 M multiply-adds, taught by runs of teacher; wants a GPU",
+        network=Airbench(widths=(64, 192, 240), activation="silu", batch_norm_momentum=0.9, convolutions=3),
+        optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=6e-4, bias_multiplier=64, warmup=0.05, end=0.0),
+        epochs=260,
+        batch_size=1024,
+        output="logits",
+        augmentation=Translate(pixels=4, cutout=8),
+        distillation=Distillation(temperature=2.0),
+        partial_batch=False,
+        precision="mixed_bfloat16",
+    ),
+    "small": Recipe(
+        description="ours: 55 M multiply-adds, taught by runs of teacher; wants a GPU",
+        network=Airbench(widths=(40, 128, 176), activation="silu", batch_norm_momentum=0.9, convolutions=3),
+        optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=6e-4, bias_multiplier=64, warmup=0.05, end=0.0),
+        epochs=260,
+        batch_size=1024,
+        output="logits",
+        augmentation=Translate(pixels=4, cutout=8),
+        distillation=Distillation(temperature=2.0),
         partial_batch=False,
         precision="mixed_bfloat16",
     ),

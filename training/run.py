@@ -9,6 +9,7 @@
 Knows files, not training: no backend is imported here.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -29,7 +30,10 @@ ARCHITECTURE, WEIGHTS = "architecture.json", "model.weights.h5"
 
 
 class RunInfo(Frozen):
-    """The contents of `run.json`. `recipe_values` holds every hyper-parameter as it was used."""
+    """The contents of `run.json`. `recipe_values` holds every hyper-parameter as it was used.
+
+    `teachers` are the SHA-256 of the weights it learns from.
+    """
 
     recipe: str
     recipe_values: dict[str, Any]
@@ -41,6 +45,7 @@ class RunInfo(Frozen):
     batch_size: int
     hold_out: bool
     started_from: str | None
+    teachers: tuple[str, ...] = ()
     data_sha256: str
     images: int
     environment: dict[str, str]
@@ -93,6 +98,14 @@ class Run:
                 f"continue it with `python -m training train --recipe {self.info.recipe} --out {self.folder} --resume`"
             )
         return self
+
+    def weights_sha256(self) -> str:
+        """Which weights the finished run came to.
+
+        Raises:
+            TrainingError: training has not come to its end.
+        """
+        return hashlib.sha256((self.require_finished().folder / WEIGHTS).read_bytes()).hexdigest()
 
     def start(self, info: RunInfo) -> None:
         """Claim the folder for a new run.

@@ -1,5 +1,6 @@
 """The jobs from the command line, on a small made-up data set: train, interrupt, resume, evaluate, publish, export."""
 
+import dataclasses
 import json
 
 import h5py
@@ -9,7 +10,10 @@ import pytest
 from model_store.store import Store, load
 from training import fit
 from training.__main__ import main
+from training.data import load_train
+from training.recipes import RECIPES
 from training.run import Run
+from training.teachers import Teachers
 
 
 def train(data, out, *options, recipe="notebook", epochs=2):
@@ -190,3 +194,62 @@ def test_calibration_error_is_the_weighted_gap():
     rows = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], np.float32)
     labels = np.array([0, 1, 0, 1], np.int32)
     assert calibration_error(reliability_bins(rows, labels)) == pytest.approx(0.5 * 0.4 + 0.5 * 0.4, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """The recipes of teaching, with networks that train in a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("teacher", "small"):
+            network = dataclasses.replace(RECIPES[name].network, widths=(8, 8, 8))
+            patch.setitem(RECIPES, name, dataclasses.replace(RECIPES[name], network=network))
+        yield
+
+
+@pytest.fixture(scope="module")
+def teacher(data_folder, tmp_path_factory, narrow):
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    assert train(data_folder, folder, recipe="teacher", epochs=2) == 0
+    return folder
+
+
+def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeypatch, teacher):
+    """With the teacher's own probabilities as targets, the loss of a copy of the teacher is their entropy."""
+    copy = dataclasses.replace(RECIPES["small"], network=RECIPES["teacher"].network)
+    monkeypatch.setitem(RECIPES, "small", copy)
+    assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), "--from", str(teacher), recipe="small") == 0
+    info = Run(tmp_path / "s").info
+    assert info.teachers == (Run(teacher).weights_sha256(),)
+    pixels = load_train(data_folder).pixels
+    with fit.dtype_policy("mixed_bfloat16"):
+        warm = Teachers([Run(teacher)], info.labels, 2.0).targets(pixels)
+        cold = Teachers([Run(teacher), Run(teacher)], info.labels, 1.0).targets(pixels)
+    np.testing.assert_allclose(warm.sum(1), 1, atol=1e-5)
+    assert warm.shape == (200, 10) and (warm.max(1) < cold.max(1)).all()
+    entropy = -(warm * np.log(warm)).sum(1).mean()
+    assert Run(tmp_path / "s").history[-1]["loss"] == pytest.approx(entropy, rel=0.15)
+
+
+def test_teachers_are_asked_for_and_refused_where_they_do_not_belong(data_folder, tmp_path, capsys, teacher, run):
+    assert train(data_folder, tmp_path / "a", recipe="small") == 1
+    assert "pass finished runs as --teachers" in capsys.readouterr().err
+    assert train(data_folder, tmp_path / "b", "--teachers", str(teacher), recipe="teacher") == 1
+    assert "has no teachers" in capsys.readouterr().err
+    assert train(data_folder, tmp_path / "c", "--teachers", str(run), recipe="small") == 1
+    assert "ends in softmax" in capsys.readouterr().err
+
+
+def test_a_taught_run_resumes_with_its_own_teachers_only(data_folder, tmp_path, monkeypatch, capsys, teacher):
+    checkpoint = Run.checkpoint
+
+    def interrupted(self, variables, history):
+        checkpoint(self, variables, history)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", interrupted)
+    assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small") == 130
+    monkeypatch.undo()
+    assert train(data_folder, tmp_path / "s", "--resume", recipe="small") == 1
+    assert "began with other teachers" in capsys.readouterr().err
+    assert train(data_folder, tmp_path / "s", "--resume", "--teachers", str(teacher), recipe="small") == 0
+    assert len(Run(tmp_path / "s").history) == 2

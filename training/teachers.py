@@ -1,0 +1,86 @@
+"""Finished runs that another network learns from: the probabilities they give to one epoch's view of the images.
+
+Owns what a teacher must be and the forming of its targets. Knows nothing of the student. Sources: Hinton et al.,
+"Distilling the Knowledge in a Neural Network", arXiv:1503.02531; one view for both: Beyer et al., "Knowledge
+distillation: A good teacher is patient and consistent", arXiv:2106.05237.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from training.errors import TrainingError
+from training.run import ARCHITECTURE, WEIGHTS, Run
+
+BATCH = 1_000
+
+
+class Teachers:
+    """Several finished runs as one, computing in the present dtype policy."""
+
+    def __init__(self, runs: Sequence[Run], labels: tuple[str, ...], temperature: float) -> None:
+        """Load the networks.
+
+        Raises:
+            TrainingError: a run is not finished, has other labels, or ends in probabilities.
+        """
+        check_teachers(runs, labels)
+        self._classes = len(labels)
+        self._networks = [_network(run, temperature) for run in runs]
+
+    def targets(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The mean of the teachers' probabilities (N, K) for images (N, 32, 32, 3), one teacher after the other."""
+        total = np.zeros((len(pixels), self._classes), np.float32)
+        for network in self._networks:
+            total += network.predict(pixels, BATCH, verbose=0)
+        total /= len(self._networks)
+        return total
+
+
+def check_teachers(runs: Sequence[Run], labels: tuple[str, ...]) -> None:
+    """Refuse what cannot teach a network of these labels.
+
+    Raises:
+        TrainingError: see `Teachers`.
+    """
+    for run in runs:
+        info = run.require_finished().info
+        if info.labels != labels:
+            raise TrainingError(f"{run.folder} knows the labels {info.labels}, the student is to know {labels}")
+        if info.output != "logits":
+            raise TrainingError(f"{run.folder} ends in softmax; only a network that ends in logits can teach")
+
+
+def _network(run: Run, temperature: float) -> keras.Model:
+    """From uint8 pixels to softmax(logits / temperature)."""
+    network = keras.models.model_from_json((run.folder / ARCHITECTURE).read_text())
+    network.load_weights(run.folder / WEIGHTS)
+    computing = keras.models.clone_model(network, clone_function=_with_present_policy)
+    computing.set_weights(network.get_weights())
+    scaling = run.info.preprocessing
+    teacher = keras.Sequential(
+        [
+            keras.Input(network.input_shape[1:], dtype="uint8"),
+            layers.Rescaling(
+                [1 / (255 * std) for std in scaling.std],
+                [-mean / std for mean, std in zip(scaling.mean, scaling.std, strict=True)],
+                dtype="float32",
+            ),
+            computing,
+            layers.Rescaling(1 / temperature, dtype="float32"),
+            layers.Softmax(dtype="float32"),
+        ]
+    )
+    teacher.compile(jit_compile=keras.backend.backend() != "tensorflow")
+    return teacher
+
+
+def _with_present_policy(layer: layers.Layer) -> layers.Layer:
+    """The same layer, in the dtype policy of now unless it is the last: logits must not be rounded to bfloat16."""
+    config = layer.get_config()
+    if not isinstance(layer, layers.Dense | layers.Rescaling | layers.InputLayer):
+        config["dtype"] = keras.config.dtype_policy()
+    return type(layer).from_config(config)
