@@ -102,6 +102,7 @@ def _add_publish(jobs: Jobs) -> None:
     job.add_argument("what", metavar="RUN|VERSION", type=Path)
     _add_store(job)
     _add_data(job)
+    job.add_argument("--twin", type=Path, metavar="RUN", help="run of the same recipe with --hold-out, for calibration")
     job.set_defaults(job=_publish)
 
 
@@ -205,16 +206,18 @@ def _network(folder: Path) -> Network:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from training import data
     from training.publish import publish_run, publish_version
 
     store = Store(options.store)
     if (options.what / "run.json").exists():
-        version = publish_run(Run(options.what), store, options.name, data.load_test(options.data))
+        twin = Run(options.twin) if options.twin else None
+        version = publish_run(Run(options.what), store, options.name, options.data, twin)
     else:
         version = publish_version(options.what, store, options.name)
     folder = store.folder(options.name, version)
     loaded = load(folder)
+    if loaded.manifest.temperature == 1 and loaded.manifest.output == "logits":
+        print("not calibrated: pass --twin RUN, a run of the same recipe with --hold-out", file=sys.stderr)
     print(f"published {folder}; golden images within {loaded.golden_difference:.1e} in {loaded.classifier.precision}")
 
 

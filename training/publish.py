@@ -6,8 +6,10 @@ agrees with Keras on the same files.
 
 import os
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -20,11 +22,12 @@ from model_store.errors import ModelError
 from model_store.manifest import Manifest, Precision, Resize, read_manifest
 from model_store.store import ARCHITECTURE, GOLDEN, MANIFEST, WEIGHTS, Golden, Store, read_golden, verify, write_golden
 from model_store.weights import read_weights
-from training.data import Images
+from training.calibration import Calibration, fit_temperature
+from training.data import load_held_out, load_test
 from training.errors import TrainingError
-from training.evaluate import evaluate
+from training.evaluate import evaluate, predict
 from training.report import write_report
-from training.run import Run
+from training.run import Run, RunInfo
 
 # The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
 # bfloat16 keeps eight bits of each product's factors.
@@ -50,22 +53,36 @@ def read_run(run: Run) -> Network:
         raise TrainingError(f"the service cannot load {run.folder}: {error}") from None
 
 
-def publish_run(run: Run, store: Store, name: str, test: Images) -> int:
+def publish_run(run: Run, store: Store, name: str, folder: Path, twin: Run | None = None) -> int:
     """Evaluate a run on the test images and publish it. Returns the version.
 
+    Args:
+        folder: CIFAR-10, as `fetch` made it.
+        twin: a run of the same recipe trained with --hold-out, whose temperature on the held-out images is taken over.
+            A run that was itself trained so needs none.
+
     Raises:
-        TrainingError: the service could not load the network, or would give other answers than Keras.
+        TrainingError: the service could not load the network, would give other answers than Keras, or the twin is none.
     """
     network, info = read_run(run), run.info
+    twin = twin or (run if info.hold_out else None)
+    calibration = calibrate(twin, info, folder) if twin and info.output == "logits" else None
+    test = load_test(folder)
+    metrics: dict[str, Any] = {}
+    if calibration:
+        uncalibrated = evaluate(Classifier(network), test).summary()
+        metrics = {"calibration": calibration.document(), "test_uncalibrated": uncalibrated}
+        network = replace(network, temperature=calibration.temperature)
     references = keras_probabilities(run.folder, network, test.pixels[:COMPARED])
     differences = check_served(network, test.pixels[:COMPARED], references)
     evaluation = evaluate(Classifier(network), test)
+    metrics |= {"test": evaluation.summary() | _costs(network), "differences_from_keras": differences}
 
-    def write(folder: Path, version: int) -> Manifest:
+    def write(target: Path, version: int) -> Manifest:
         for file in (ARCHITECTURE, WEIGHTS):
-            shutil.copyfile(run.folder / file, folder / file)
-        write_golden(Golden(test.pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), folder / GOLDEN)
-        write_report(folder / "report", evaluation, run.history)
+            shutil.copyfile(run.folder / file, target / file)
+        write_golden(Golden(test.pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), target / GOLDEN)
+        write_report(target / "report", evaluation, run.history)
         return Manifest(
             name=name,
             version=version,
@@ -73,13 +90,29 @@ def publish_run(run: Run, store: Store, name: str, test: Images) -> int:
             labels=info.labels,
             preprocessing=network.preprocessing,
             output=info.output,
+            temperature=network.temperature,
             golden_tolerance=TOLERANCE,
             files={},
-            metrics={"test": evaluation.summary() | _costs(network), "differences_from_keras": differences},
+            metrics=metrics,
             training=info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in run.history)},
         )
 
     return store.publish(name, write)
+
+
+def calibrate(twin: Run, info: RunInfo, folder: Path) -> Calibration:
+    """The temperature of a twin on the held-out images, which it has not seen.
+
+    Raises:
+        TrainingError: the twin saw them, or is of another recipe.
+    """
+    if not twin.info.hold_out or twin.info.recipe_values != info.recipe_values:
+        raise TrainingError(
+            f"{twin.folder} is a run of {twin.info.recipe!r} {'with' if twin.info.hold_out else 'without'} --hold-out; "
+            f"the temperature of {info.recipe!r} is fitted on a run of it, with the same settings and --hold-out"
+        )
+    held_out = load_held_out(folder)
+    return fit_temperature(predict(Classifier(read_run(twin)), held_out.pixels), held_out.labels)
 
 
 def publish_version(folder: Path, store: Store, name: str) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_store.store import Store, load
-from training import fit
+from training import data, fit
 from training.__main__ import main
 from training.data import load_train
 from training.recipes import RECIPES
@@ -253,3 +253,30 @@ def test_a_taught_run_resumes_with_its_own_teachers_only(data_folder, tmp_path, 
     assert "began with other teachers" in capsys.readouterr().err
     assert train(data_folder, tmp_path / "s", "--resume", "--teachers", str(teacher), recipe="small") == 0
     assert len(Run(tmp_path / "s").history) == 2
+
+
+@pytest.fixture
+def few_held_out(monkeypatch):
+    """The made-up set has 200 images; its last 20 stand for the last 5,000."""
+    monkeypatch.setattr(data, "HELD_OUT", 20)
+
+
+@pytest.mark.usefixtures("few_held_out")
+def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, narrow):
+    assert train(data_folder, tmp_path / "twin", "--hold-out", recipe="teacher") == 0
+    assert train(data_folder, tmp_path / "full", recipe="teacher") == 0
+    publish = ["publish", "--store", str(tmp_path / "store"), "--data", str(data_folder)]
+    assert main([*publish, str(tmp_path / "twin")]) == 0
+    assert main([*publish, str(tmp_path / "full")]) == 0
+    assert "not calibrated: pass --twin RUN" in capsys.readouterr().err
+    assert main([*publish, str(tmp_path / "full"), "--twin", str(tmp_path / "twin")]) == 0
+    store = Store(tmp_path / "store")
+    own, without, taken = (load(store.folder("cifar10", version)).manifest for version in (1, 2, 3))
+    assert own.temperature == taken.temperature != 1 == without.temperature
+    assert own.metrics["calibration"]["fitted_on_images"] == 20
+    assert taken.metrics["test"]["accuracy"] == without.metrics["test"]["accuracy"]
+    assert taken.metrics["test_uncalibrated"] == {
+        key: value for key, value in without.metrics["test"].items() if key not in ("parameters", "multiply_adds")
+    }
+    assert main([*publish, str(tmp_path / "full"), "--twin", str(tmp_path / "full")]) == 1
+    assert "without --hold-out" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""One number that makes confidence honest: the temperature that logits are divided by before softmax.
+
+Owns the fit and its figures. Which images it may be fitted on, and what becomes of it, is `publish.py`'s business.
+Source: Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import TrainingError
+
+COLDEST, HOTTEST = 0.05, 20.0
+SMALLEST = 1e-30  # a probability that came out as 0 was at most about this
+
+
+class Calibration(NamedTuple):
+    """A temperature and the mean negative log-likelihood of the images it was fitted on, without and with it."""
+
+    temperature: float
+    images: int
+    before: float
+    after: float
+
+    def document(self) -> dict[str, float]:
+        """Ready for a manifest."""
+        return {
+            "temperature": round(self.temperature, 4),
+            "fitted_on_images": self.images,
+            "negative_log_likelihood_before": round(self.before, 4),
+            "negative_log_likelihood_after": round(self.after, 4),
+        }
+
+
+def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration:
+    """The temperature with the least negative log-likelihood. No answer's order of classes changes.
+
+    Args:
+        probabilities: (N, K), softmax of the logits at temperature 1.
+        labels: (N,).
+
+    Raises:
+        TrainingError: there is none between 0.05 and 20, as when every image is right: nothing then bounds confidence.
+    """
+    logs = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))  # logits, up to a constant a row
+    low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
+    for _ in range(60):  # convex in 1 / temperature, so halving by the sign of the slope finds the one minimum
+        middle = (low + high) / 2
+        low, high = (low, middle) if _slope(logs, labels, np.exp(middle)) > 0 else (middle, high)
+    temperature = float(np.exp(-low))
+    if not COLDEST * 1.001 < temperature < HOTTEST / 1.001:
+        raise TrainingError(
+            f"no temperature between {COLDEST} and {HOTTEST} fits these {len(labels)} images best; "
+            "a network that makes no mistake on them, or learned nothing, cannot be calibrated on them"
+        )
+    return Calibration(temperature, len(labels), _loss(logs, labels, 1.0), _loss(logs, labels, 1 / temperature))
+
+
+def _loss(logs: NDArray[np.float64], labels: NDArray[np.int32], sharpness: float) -> float:
+    scaled = logs * sharpness
+    top = scaled.max(1)
+    normaliser = np.log(np.exp(scaled - top[:, None]).sum(1)) + top
+    return float((normaliser - scaled[np.arange(len(labels)), labels]).mean())
+
+
+def _slope(logs: NDArray[np.float64], labels: NDArray[np.int32], sharpness: float) -> float:
+    """The derivative of the loss by `sharpness`, 1 / temperature."""
+    scaled = logs * sharpness
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    expected = (powers * logs).sum(1) / powers.sum(1)
+    return float((expected - logs[np.arange(len(labels)), labels]).mean())
