@@ -18,8 +18,8 @@ from model_store.errors import ModelError
 from model_store.manifest import read_manifest
 from model_store.store import Store, load, read_network, verify
 from training.errors import TrainingError
-from training.recipes import RECIPES, recipe
-from training.run import Run
+from training.recipes import RECIPES, Pretrained, recipe
+from training.run import Run, read_start
 
 STORE = Path("model_store/models")
 
@@ -75,7 +75,13 @@ def _add_train(jobs: Jobs) -> None:
     job.add_argument("--recipe", required=True, choices=RECIPES)
     _add_data(job)
     job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
-    job.add_argument("--from", dest="start", type=Path, metavar="RUN", help="finished run whose weights to start from")
+    job.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="RUN|VERSION",
+        help="a finished run or a published version to go on from",
+    )
     job.add_argument(
         "--teachers", type=Path, nargs="+", default=[], metavar="RUN", help="finished runs to learn from (best, small)"
     )
@@ -141,7 +147,7 @@ def _add_data(job: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         default=Path(given or "data"),
-        help="folder that `fetch` made (default: $CIFAR10_DATA, else data)",
+        help="folder that `fetch` made, or one folder of images for each class (default: $CIFAR10_DATA, else data)",
     )
 
 
@@ -163,9 +169,10 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training import fit
+    from training import data, fit
 
-    run, start = Run(options.out), Run(options.start) if options.start else None
+    run, start = Run(options.out), read_start(options.start) if options.start else None
+    dataset = data.load(options.data)
     teachers = [Run(folder) for folder in options.teachers]
     if options.resume:
         if run.info.recipe != options.recipe:
@@ -174,8 +181,9 @@ def _train(options: argparse.Namespace) -> None:
         chosen = recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
-        run.start(fit.new_info(options.recipe, chosen, options.data, options.seed, options.hold_out, start, teachers))
-    images, watched = fit.split(run, options.data)
+        info = fit.new_info(options.recipe, chosen, dataset, options.seed, options.hold_out, start, teachers)
+        run.start(info, start if isinstance(chosen.network, Pretrained) else None)
+    images, watched = fit.split(run, dataset)
     fit.train(run, images, watched, start, teachers)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
 
@@ -185,9 +193,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     from training.evaluate import evaluate
     from training.report import write_report
 
-    images = data.load_test(options.data) if options.split == "test" else data.load_held_out(options.data)
+    dataset, network = data.load(options.data), _network(options.what)
+    if network.labels != dataset.labels:
+        raise TrainingError(
+            f"{options.what} knows {network.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
+        )
     history = Run(options.what).history
-    evaluation = evaluate(Classifier(_network(options.what), precision=options.precision), images)
+    images = dataset.test if options.split == "test" else dataset.held_out
+    evaluation = evaluate(Classifier(network, precision=options.precision), images)
     print(evaluation.table())
     if options.out:
         write_report(options.out, evaluation, history)
@@ -206,12 +219,13 @@ def _network(folder: Path) -> Network:
 
 
 def _publish(options: argparse.Namespace) -> None:
+    from training import data
     from training.publish import publish_run, publish_version
 
     store = Store(options.store)
     if (options.what / "run.json").exists():
         twin = Run(options.twin) if options.twin else None
-        version = publish_run(Run(options.what), store, options.name, options.data, twin)
+        version = publish_run(Run(options.what), store, options.name, data.load(options.data), twin)
     else:
         version = publish_version(options.what, store, options.name)
     folder = store.folder(options.name, version)

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import TrainingError
-
 COLDEST, HOTTEST = 0.05, 20.0
 SMALLEST = 1e-30  # a probability that came out as 0 was at most about this
 
@@ -33,15 +31,14 @@ class Calibration(NamedTuple):
         }
 
 
-def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration:
+def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration | None:
     """The temperature with the least negative log-likelihood. No answer's order of classes changes.
+
+    None if there is none between 0.05 and 20, as when every image is called right: nothing then bounds confidence.
 
     Args:
         probabilities: (N, K), softmax of the logits at temperature 1.
         labels: (N,).
-
-    Raises:
-        TrainingError: there is none between 0.05 and 20, as when every image is right: nothing then bounds confidence.
     """
     logs = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))  # logits, up to a constant a row
     low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
@@ -50,10 +47,7 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32
         low, high = (low, middle) if _slope(logs, labels, np.exp(middle)) > 0 else (middle, high)
     temperature = float(np.exp(-low))
     if not COLDEST * 1.001 < temperature < HOTTEST / 1.001:
-        raise TrainingError(
-            f"no temperature between {COLDEST} and {HOTTEST} fits these {len(labels)} images best; "
-            "a network that makes no mistake on them, or learned nothing, cannot be calibrated on them"
-        )
+        return None
     return Calibration(temperature, len(labels), _loss(logs, labels, 1.0), _loss(logs, labels, 1 / temperature))
 
 

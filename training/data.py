@@ -1,13 +1,15 @@
-"""CIFAR-10's binary batches as arrays, and which images each job may look at.
+"""Labelled images for a job, and which of them it may look at.
 
-Owns the split: the last 5,000 records of `data_batch_5` are held out, and every choice is made on them by a network
-that never saw them. The test batch is for published figures only. Data: Krizhevsky, "Learning Multiple Layers of
-Features from Tiny Images", 2009.
+Owns the split: training images, of which the last ones are held out and every choice is made on them by a network that
+never saw them, and test images, which are for published figures only. Reads CIFAR-10's binary batches (Krizhevsky,
+"Learning Multiple Layers of Features from Tiny Images", 2009); `folders.py` reads people's own images.
 """
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,32 +39,79 @@ class Images:
         return Images(self.pixels[part], self.labels[part])
 
 
-def load_train(folder: Path) -> Images:
-    """The 50,000 training images in their original order."""
-    return _load(folder, TRAIN_BATCHES)
+class Dataset(Protocol):
+    """One set of labelled images. The parts are read when they are asked for: a job touches no other."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the numbers in `Images.labels`."""
+
+    @property
+    def train(self) -> Images:
+        """All images that may be learned from, the held-out ones last."""
+
+    @property
+    def fitting(self) -> Images:
+        """What a network may see when choices are made on the held-out images: all others of `train`."""
+
+    @property
+    def held_out(self) -> Images:
+        """On which recipes, temperatures and policies are chosen."""
+
+    @property
+    def test(self) -> Images:
+        """For published figures only."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the training images: which data a network was trained on."""
 
 
-def load_fitting(folder: Path) -> Images:
-    """The first 45,000 training images: what a network may see when choices are made on `load_held_out`."""
-    return load_train(folder)[:-HELD_OUT]
+@dataclass(frozen=True)
+class Cifar10:
+    """The binary version in the folder that `fetch` made."""
+
+    folder: Path
+    labels: tuple[str, ...] = LABELS
+
+    @cached_property
+    def train(self) -> Images:
+        """The 50,000 training images in their original order."""
+        return _load(self.folder, TRAIN_BATCHES)
+
+    @property
+    def fitting(self) -> Images:
+        """The first 45,000 of them."""
+        return self.train[:-HELD_OUT]
+
+    @cached_property
+    def held_out(self) -> Images:
+        """The last 5,000 of them."""
+        return _load(self.folder, TRAIN_BATCHES[-1:])[-HELD_OUT:]
+
+    @cached_property
+    def test(self) -> Images:
+        """The 10,000 test images."""
+        return _load(self.folder, (TEST_BATCH,))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over the five training batches in order."""
+        digest = hashlib.sha256()
+        for name in TRAIN_BATCHES:
+            digest.update(_bytes(self.folder / name))
+        return digest.hexdigest()
 
 
-def load_held_out(folder: Path) -> Images:
-    """The last 5,000 training images, on which recipes, thresholds and policies are chosen."""
-    return _load(folder, TRAIN_BATCHES[-1:])[-HELD_OUT:]
+def load(folder: Path) -> Dataset:
+    """CIFAR-10 as `fetch` made it, or a folder with one folder of images for each class.
 
+    Raises:
+        TrainingError: a folder of classes is too small. Damage to CIFAR-10 is found when a part is read.
+    """
+    from training.folders import is_class_folder, load_classes
 
-def load_test(folder: Path) -> Images:
-    """The 10,000 test images, for published figures only."""
-    return _load(folder, (TEST_BATCH,))
-
-
-def data_sha256(folder: Path) -> str:
-    """SHA-256 over the five training batches in order: which data a network was trained on."""
-    digest = hashlib.sha256()
-    for name in TRAIN_BATCHES:
-        digest.update(_bytes(_resolve(folder) / name))
-    return digest.hexdigest()
+    return load_classes(folder) if is_class_folder(folder) else Cifar10(_resolve(folder))
 
 
 def _resolve(folder: Path) -> Path:
@@ -71,8 +120,8 @@ def _resolve(folder: Path) -> Path:
     return nested if nested.is_dir() else folder
 
 
-def _load(folder: Path, names: tuple[str, ...]) -> Images:
-    records = np.concatenate([_records(_resolve(folder) / name) for name in names])
+def _load(batches: Path, names: tuple[str, ...]) -> Images:
+    records = np.concatenate([_records(batches / name) for name in names])
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
     return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))
 
@@ -82,7 +131,8 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise TrainingError(
-            f"{path} does not exist; run `python -m training fetch` and pass the folder it prints as --data"
+            f"{path} does not exist; run `python -m training fetch` and pass the folder it prints as --data, "
+            "or a folder with one folder of images for each class"
         ) from None
 
 

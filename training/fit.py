@@ -9,7 +9,6 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,14 +17,15 @@ from keras import layers
 from numpy.typing import NDArray
 
 from model_store.manifest import Preprocessing
-from training import data, networks
+from model_store.store import ARCHITECTURE, WEIGHTS
+from training import networks
 from training.augment import augment, epoch_generator
-from training.data import Images
+from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.optimizer import LookaheadSGD, Triangle
 from training.progress import Progress
-from training.recipes import Recipe, RMSprop, recipe
-from training.run import ARCHITECTURE, WEIGHTS, Run, RunInfo, environment
+from training.recipes import Pretrained, Recipe, RMSprop, recipe
+from training.run import Run, RunInfo, Start, environment
 from training.teachers import Teachers, check_teachers
 
 WHITENING_SAMPLE = 5_000
@@ -38,7 +38,7 @@ def train(
     run: Run,
     images: Images,
     watched: Images | None = None,
-    start: Run | None = None,
+    start: Start | None = None,
     teachers: Sequence[Run] = (),
 ) -> None:
     """Train to the end, from wherever the run stands, and write the float32 network.
@@ -46,7 +46,7 @@ def train(
     Args:
         images: what the network learns from.
         watched: what is evaluated after each epoch and never learned from.
-        start: the finished run whose weights are the initial ones.
+        start: what the initial weights are taken from.
         teachers: the finished runs it learns from, when its recipe says so.
 
     Raises:
@@ -56,15 +56,15 @@ def train(
     if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
         raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
     with dtype_policy(chosen.precision):
-        network = build(chosen, info, images)
-        if start:
-            network.load_weights(start.require_finished().folder / WEIGHTS)
-        learner = _learner(network, chosen, len(images))
+        network = build(run, chosen, images)
+        if start and not isinstance(chosen.network, Pretrained):
+            network.load_weights(start.folder / WEIGHTS)
+        learner = _learner(network, chosen, info, len(images))
         taught = Teachers(teachers, info.labels, chosen.distillation.temperature) if chosen.distillation else None
         history = _restore(run, learner)
         _fit(run, learner, chosen, taught, images, watched, history)
     with dtype_policy("float32"):
-        served = build(chosen, info, images)
+        served = build(run, chosen, images)
         served.set_weights(network.get_weights())
     served.save_weights(run.folder / WEIGHTS)
     (run.folder / ARCHITECTURE).write_text(served.to_json(indent=2) + "\n")
@@ -73,64 +73,73 @@ def train(
 def new_info(
     name: str,
     chosen: Recipe,
-    folder: Path,
+    dataset: Dataset,
     seed: int,
     hold_out: bool,
-    start: Run | None,
+    start: Start | None,
     teachers: Sequence[Run] = (),
 ) -> RunInfo:
     """What `run.json` says of a run about to begin.
 
     Raises:
-        TrainingError: the recipe needs a run to start from or teachers, or gets such that do not fit.
+        TrainingError: the recipe needs something to start from or teachers, or gets such that do not fit.
     """
     if bool(teachers) != bool(chosen.distillation):
         wanted = (
             "learns from others; pass finished runs as --teachers RUN…" if chosen.distillation else "has no teachers"
         )
         raise TrainingError(f"recipe {name!r} {wanted}")
-    check_teachers(teachers, data.LABELS)
-    if chosen.starts_from and not start:
-        raise TrainingError(f"recipe {name!r} goes on from a run of {chosen.starts_from!r}; pass it as --from RUN")
-    if start and recipe(start.info.recipe).network != chosen.network:
-        raise TrainingError(f"{start.folder} is a run of {start.info.recipe!r}, whose network is not that of {name!r}")
+    check_teachers(teachers, dataset.labels)
+    pretrained = isinstance(chosen.network, Pretrained)
+    if (chosen.starts_from or pretrained) and not start:
+        source = f"a run of {chosen.starts_from!r}" if chosen.starts_from else "a published version or a finished run"
+        raise TrainingError(f"recipe {name!r} goes on from {source}; pass it as --from")
+    if start and not pretrained and start.recipe_network != _network_values(chosen):
+        raise TrainingError(f"{start.folder} was made by {start.recipe!r}, whose network is not that of {name!r}")
+    same = start if pretrained else None
     return RunInfo(
         recipe=name,
         recipe_values=dataclasses.asdict(chosen),
-        labels=data.LABELS,
-        preprocessing=Preprocessing(mean=chosen.mean, std=chosen.std),
-        output=chosen.output,
+        labels=dataset.labels,
+        preprocessing=same.preprocessing if same else Preprocessing(mean=chosen.mean, std=chosen.std),
+        output=same.output if same else chosen.output,
         seed=seed,
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
         hold_out=hold_out,
-        started_from=start.info.recipe if start else None,
+        started_from=start.recipe if start else None,
         teachers=tuple(teacher.weights_sha256() for teacher in teachers),
-        data_sha256=data.data_sha256(folder),
-        images=len(_given(hold_out, chosen, folder)[0]),
+        data_sha256=dataset.sha256,
+        images=len(_given(hold_out, chosen, dataset)[0]),
         environment=environment(keras.backend.backend(), _device()),
     )
 
 
-def split(run: Run, folder: Path) -> tuple[Images, Images | None]:
+def _network_values(chosen: Recipe) -> dict[str, Any]:
+    """As `run.json` has them."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(chosen.network)))
+    return values
+
+
+def split(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
     """The images a run learns from, and those it only watches.
 
     Raises:
         TrainingError: the data is not what the run began with.
     """
     info = run.info
-    if (received := data.data_sha256(folder)) != info.data_sha256:
+    if dataset.sha256 != info.data_sha256:
         raise TrainingError(
-            f"{folder} is not the data this run began with: its SHA-256 begins {received[:12]}, "
+            f"this is not the data {run.folder} began with: its SHA-256 begins {dataset.sha256[:12]}, "
             f"run.json says {info.data_sha256[:12]}; pass the same --data"
         )
-    return _given(info.hold_out, recipe_of(info), folder)
+    return _given(info.hold_out, recipe_of(info), dataset)
 
 
-def _given(hold_out: bool, chosen: Recipe, folder: Path) -> tuple[Images, Images | None]:
-    images = data.load_fitting(folder) if hold_out else data.load_train(folder)
+def _given(hold_out: bool, chosen: Recipe, dataset: Dataset) -> tuple[Images, Images | None]:
+    images = dataset.fitting if hold_out else dataset.train
     count = round(len(images) * (1 - chosen.validation))
-    watched = data.load_held_out(folder) if hold_out else images[count:] if chosen.validation else None
+    watched = dataset.held_out if hold_out else images[count:] if chosen.validation else None
     return images[:count], watched
 
 
@@ -164,8 +173,11 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build(chosen: Recipe, info: RunInfo, images: Images) -> keras.Model:
-    """The run's freshly initialised network."""
+def build(run: Run, chosen: Recipe, images: Images) -> keras.Model:
+    """The run's network as it is before the first epoch, in the present dtype policy."""
+    info = run.info
+    if isinstance(chosen.network, Pretrained):
+        return networks.pretrained(run.start_folder, len(info.labels), info.seed)
     sample = normalise(images.pixels[:WHITENING_SAMPLE], info.preprocessing)
     return networks.build(chosen.network, len(info.labels), sample, info.seed)
 
@@ -176,13 +188,14 @@ def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArra
     return ((pixels / np.float32(255) - mean) / std).astype(np.float32)
 
 
-def _learner(network: keras.Model, chosen: Recipe, count: int) -> keras.Model:
+def _learner(network: keras.Model, chosen: Recipe, info: RunInfo, count: int) -> keras.Model:
     """The network behind its normalisation, compiled: it takes uint8, a quarter of the bytes to move per batch.
 
     A taught network's logits are divided by the temperature here, and only here.
     """
-    scale = [1 / (255 * std) for std in chosen.std]
-    offset = [-mean / std for mean, std in zip(chosen.mean, chosen.std, strict=True)]
+    mean, std = info.preprocessing.mean, info.preprocessing.std
+    scale = [1 / (255 * deviation) for deviation in std]
+    offset = [-middle / deviation for middle, deviation in zip(mean, std, strict=True)]
     learner = keras.Sequential(
         [keras.Input(networks.SHAPE, dtype="uint8"), layers.Rescaling(scale, offset, dtype="float32"), network]
     )
@@ -192,7 +205,7 @@ def _learner(network: keras.Model, chosen: Recipe, count: int) -> keras.Model:
     learner.compile(
         optimizer=_optimizer(chosen, steps_per_epoch(chosen, count) * chosen.epochs),
         loss=keras.losses.CategoricalCrossentropy(
-            from_logits=chosen.output == "logits", label_smoothing=chosen.label_smoothing
+            from_logits=info.output == "logits", label_smoothing=chosen.label_smoothing
         ),
         metrics=["accuracy"],
         steps_per_execution=STEPS_PER_EXECUTION[backend],

@@ -4,6 +4,10 @@ Each takes normalised float32 images (N, 32, 32, 3). Knows nothing of losses, da
 may be is decided by `model_store.architecture`, which must be able to serve whatever is built here.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
@@ -84,6 +88,35 @@ def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> ke
             layer.set_weights([dirac(layer.get_weights()[0])])
     whiten.set_weights(whitening(sample))
     return model
+
+
+def pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
+    """The network of a run or version in the present dtype policy, its last Dense layer made anew for the labels."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    known = keras.models.model_from_json((folder / "architecture.json").read_text())
+    known.load_weights(folder / "model.weights.h5")
+    *_, head = (layer for layer in known.layers if isinstance(layer, layers.Dense))
+    model = in_present_policy(known, {head.name: {"units": classes}})
+    for layer in model.layers:
+        if layer.name != head.name:
+            layer.set_weights(known.get_layer(layer.name).get_weights())
+    return model
+
+
+def in_present_policy(model: keras.Model, changes: Mapping[str, Mapping[str, Any]] | None = None) -> keras.Model:
+    """A copy without the weights, in the dtype policy of now, with some layers' configurations changed.
+
+    Dense and Rescaling layers stay in float32: logits must not be rounded to bfloat16.
+    """
+
+    def copy(layer: layers.Layer) -> layers.Layer:
+        config = layer.get_config() | dict((changes or {}).get(layer.name, {}))
+        if not isinstance(layer, layers.Dense | layers.Rescaling | layers.InputLayer):
+            config["dtype"] = keras.config.dtype_policy()
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(model, clone_function=copy)
 
 
 def _convolution(width: int) -> keras.layers.Layer:

@@ -23,7 +23,7 @@ from model_store.manifest import Manifest, Precision, Resize, read_manifest
 from model_store.store import ARCHITECTURE, GOLDEN, MANIFEST, WEIGHTS, Golden, Store, read_golden, verify, write_golden
 from model_store.weights import read_weights
 from training.calibration import Calibration, fit_temperature
-from training.data import load_held_out, load_test
+from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.evaluate import evaluate, predict
 from training.report import write_report
@@ -53,11 +53,10 @@ def read_run(run: Run) -> Network:
         raise TrainingError(f"the service cannot load {run.folder}: {error}") from None
 
 
-def publish_run(run: Run, store: Store, name: str, folder: Path, twin: Run | None = None) -> int:
+def publish_run(run: Run, store: Store, name: str, dataset: Dataset, twin: Run | None = None) -> int:
     """Evaluate a run on the test images and publish it. Returns the version.
 
     Args:
-        folder: CIFAR-10, as `fetch` made it.
         twin: a run of the same recipe trained with --hold-out, whose temperature on the held-out images is taken over.
             A run that was itself trained so needs none.
 
@@ -66,8 +65,12 @@ def publish_run(run: Run, store: Store, name: str, folder: Path, twin: Run | Non
     """
     network, info = read_run(run), run.info
     twin = twin or (run if info.hold_out else None)
-    calibration = calibrate(twin, info, folder) if twin and info.output == "logits" else None
-    test = load_test(folder)
+    if info.labels != dataset.labels:
+        raise TrainingError(
+            f"{run.folder} knows {info.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
+        )
+    calibration = calibrate(twin, info, dataset.held_out) if twin and info.output == "logits" else None
+    test = dataset.test
     metrics: dict[str, Any] = {}
     if calibration:
         uncalibrated = evaluate(Classifier(network), test).summary()
@@ -100,8 +103,8 @@ def publish_run(run: Run, store: Store, name: str, folder: Path, twin: Run | Non
     return store.publish(name, write)
 
 
-def calibrate(twin: Run, info: RunInfo, folder: Path) -> Calibration:
-    """The temperature of a twin on the held-out images, which it has not seen.
+def calibrate(twin: Run, info: RunInfo, held_out: Images) -> Calibration | None:
+    """The temperature of a twin on the held-out images, which it has not seen; None where no temperature fits best.
 
     Raises:
         TrainingError: the twin saw them, or is of another recipe.
@@ -111,7 +114,6 @@ def calibrate(twin: Run, info: RunInfo, folder: Path) -> Calibration:
             f"{twin.folder} is a run of {twin.info.recipe!r} {'with' if twin.info.hold_out else 'without'} --hold-out; "
             f"the temperature of {info.recipe!r} is fitted on a run of it, with the same settings and --hold-out"
         )
-    held_out = load_held_out(folder)
     return fit_temperature(predict(Classifier(read_run(twin)), held_out.pixels), held_out.labels)
 
 

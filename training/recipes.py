@@ -48,6 +48,11 @@ class Airbench:
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """The network that `--from` names, whatever it is, with a new last Dense layer for the labels of the data."""
+
+
+@dataclass(frozen=True)
 class RMSprop:
     """Keras's RMSprop at a constant rate."""
 
@@ -87,11 +92,11 @@ class Recipe:
 
     `validation` is the share of the training images, taken from their end, that is only watched; `starts_from` names
     the recipe whose run `--from` expects, when it does. `partial_batch` says whether an epoch's last, smaller batch is
-    trained on.
+    trained on. A `Pretrained` network keeps the normalisation and output of what it goes on from.
     """
 
     description: str
-    network: NotebookCNN | Airbench
+    network: NotebookCNN | Airbench | Pretrained
     optimizer: RMSprop | LookaheadSGD
     epochs: int
     batch_size: int
@@ -149,10 +154,10 @@ RECIPES: dict[str, Recipe] = {
         description="ours without teachers, for an hour of two CPU cores: fewer multiply-adds than fast, more epochs",
         network=Airbench(widths=(48, 160, 224), activation="silu", batch_norm_momentum=0.9, convolutions=3),
         optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=1.33e-3, bias_multiplier=64, warmup=0.1, end=0.0),
-        epochs=40,
+        epochs=24,
         batch_size=1024,
         output="logits",
-        augmentation=Translate(pixels=4, cutout=8),
+        augmentation=Translate(pixels=4),
         label_smoothing=0.2,
         partial_batch=False,
         precision="mixed_bfloat16",
@@ -190,6 +195,17 @@ RECIPES: dict[str, Recipe] = {
         augmentation=Translate(pixels=4, cutout=8),
         distillation=Distillation(temperature=2.0),
         partial_batch=False,
+        precision="mixed_bfloat16",
+    ),
+    "fine-tune": Recipe(
+        description="your own images: goes on --from a published version or a run, with a new last layer",
+        network=Pretrained(),
+        optimizer=LookaheadSGD(learning_rate=0.05, momentum=0.85, l2=1e-3, bias_multiplier=8, warmup=0.2, end=0.0),
+        epochs=20,
+        batch_size=64,
+        output="logits",
+        augmentation=Translate(pixels=2),
+        label_smoothing=0.1,
         precision="mixed_bfloat16",
     ),
 }

@@ -26,10 +26,11 @@ from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Network
 from model_store.images import SIDE, decode
 from model_store.manifest import Resize
+from model_store.store import ARCHITECTURE, WEIGHTS
 from model_store.weights import read_weights
-from training.data import Images, load_held_out
+from training.data import Images, load
 from training.errors import TrainingError
-from training.run import ARCHITECTURE, WEIGHTS, Run
+from training.run import Run
 
 SEED = 0
 IMAGES = 1_200
@@ -92,7 +93,7 @@ def study(run: Run, folder: Path, images: int | None = None, say: Callable[[str]
         ModelError: its network cannot be served.
     """
     classifier = _classifier(run)
-    sample = _sample(load_held_out(folder), images)
+    sample = _sample(load(folder).held_out, images)
     policy, rows = START, list[Row]()
     say(f"{min(len(sample), IMAGES)} held-out images a source, {classifier.precision}, network {run.folder}")
     for choice in choices():

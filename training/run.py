@@ -5,6 +5,7 @@
     history.json         one record an epoch
     architecture.json    the float32 network                            written last
     model.weights.h5     its weights                                    written last
+    start/               what a fine-tuned network began as             written first
 
 Knows files, not training: no backend is imported here.
 """
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,10 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from model_store.manifest import Frozen, Preprocessing
+from model_store.manifest import Frozen, Preprocessing, read_manifest
+from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, verify
 from training.errors import TrainingError
-
-ARCHITECTURE, WEIGHTS = "architecture.json", "model.weights.h5"
 
 
 class RunInfo(Frozen):
@@ -52,10 +53,26 @@ class RunInfo(Frozen):
 
 
 @dataclass(frozen=True)
+class Start:
+    """What `--from` names: the folder of a finished run or of a published version, and what is known of its network."""
+
+    folder: Path
+    recipe: str
+    recipe_network: Any
+    preprocessing: Preprocessing
+    output: Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True)
 class Run:
     """A run directory on disk."""
 
     folder: Path
+
+    @property
+    def start_folder(self) -> Path:
+        """Where a run that goes on from any network keeps that one's two files, so that it can be resumed alone."""
+        return self.folder / "start"
 
     @property
     def info(self) -> RunInfo:
@@ -107,8 +124,8 @@ class Run:
         """
         return hashlib.sha256((self.require_finished().folder / WEIGHTS).read_bytes()).hexdigest()
 
-    def start(self, info: RunInfo) -> None:
-        """Claim the folder for a new run.
+    def start(self, info: RunInfo, kept: Start | None = None) -> None:
+        """Claim the folder for a new run, and copy the network to be `kept`.
 
         Raises:
             TrainingError: a run is there already.
@@ -116,6 +133,10 @@ class Run:
         if (self.folder / "run.json").exists():
             raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
+        if kept:
+            self.start_folder.mkdir(exist_ok=True)
+            for name in (ARCHITECTURE, WEIGHTS):
+                shutil.copyfile(kept.folder / name, self.start_folder / name)
         self._replace("run.json", (info.model_dump_json(indent=2) + "\n").encode())
 
     def checkpoint(self, variables: list[NDArray[Any]], history: list[dict[str, float]]) -> None:
@@ -138,6 +159,24 @@ class Run:
         partial = self.folder / f"{name}.partial"
         partial.write_bytes(content)
         partial.replace(self.folder / name)
+
+
+def read_start(folder: Path) -> Start:
+    """What `--from` names.
+
+    Raises:
+        TrainingError: it is neither a finished run nor a version.
+        ModelError: a file of the version is missing or altered.
+    """
+    if (folder / "run.json").exists():
+        info = Run(folder).require_finished().info
+        return Start(folder, info.recipe, info.recipe_values["network"], info.preprocessing, info.output)
+    if not (folder / MANIFEST).exists():
+        raise TrainingError(f"{folder} is neither a run nor a version: it has no run.json and no {MANIFEST}")
+    manifest = read_manifest(folder / MANIFEST)
+    verify(folder, manifest)
+    network = manifest.training.get("recipe_values", {}).get("network")
+    return Start(folder, f"{manifest.name}/{manifest.version}", network, manifest.preprocessing, manifest.output)
 
 
 def environment(backend: str, device: str) -> dict[str, str]:

@@ -12,8 +12,10 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from model_store.store import ARCHITECTURE, WEIGHTS
 from training.errors import TrainingError
-from training.run import ARCHITECTURE, WEIGHTS, Run
+from training.networks import in_present_policy
+from training.run import Run
 
 BATCH = 1_000
 
@@ -58,7 +60,7 @@ def _network(run: Run, temperature: float) -> keras.Model:
     """From uint8 pixels to softmax(logits / temperature)."""
     network = keras.models.model_from_json((run.folder / ARCHITECTURE).read_text())
     network.load_weights(run.folder / WEIGHTS)
-    computing = keras.models.clone_model(network, clone_function=_with_present_policy)
+    computing = in_present_policy(network)
     computing.set_weights(network.get_weights())
     scaling = run.info.preprocessing
     teacher = keras.Sequential(
@@ -76,11 +78,3 @@ def _network(run: Run, temperature: float) -> keras.Model:
     )
     teacher.compile(jit_compile=keras.backend.backend() != "tensorflow")
     return teacher
-
-
-def _with_present_policy(layer: layers.Layer) -> layers.Layer:
-    """The same layer, in the dtype policy of now unless it is the last: logits must not be rounded to bfloat16."""
-    config = layer.get_config()
-    if not isinstance(layer, layers.Dense | layers.Rescaling | layers.InputLayer):
-        config["dtype"] = keras.config.dtype_policy()
-    return type(layer).from_config(config)

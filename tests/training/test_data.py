@@ -12,7 +12,7 @@ real = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA
 
 
 def test_records_become_channels_last_images(data_folder):
-    images = data.load_train(data_folder)
+    images = data.load(data_folder).train
     raw = np.fromfile(data_folder / "cifar-10-batches-bin" / "data_batch_1.bin", np.uint8)
     assert images.pixels.shape == (200, 32, 32, 3)
     assert images.labels[:3].tolist() == [0, 1, 2]
@@ -20,7 +20,7 @@ def test_records_become_channels_last_images(data_folder):
 
 
 def test_the_batches_own_folder_is_accepted_too(data_folder):
-    assert len(data.load_test(data_folder / "cifar-10-batches-bin")) == 40
+    assert len(data.load(data_folder / "cifar-10-batches-bin").test) == 40
 
 
 @pytest.mark.parametrize(
@@ -30,21 +30,21 @@ def test_the_batches_own_folder_is_accepted_too(data_folder):
 )
 def test_a_bad_batch_is_named(tmp_path, content, said):
     if content is not None:
-        (tmp_path / "test_batch.bin").write_bytes(content)
+        (tmp_path / "data_batch_1.bin").write_bytes(content)
     with pytest.raises(TrainingError, match=said):
-        data.load_test(tmp_path)
+        _ = data.load(tmp_path).train
 
 
 def test_labels_of_another_data_set_are_refused(tmp_path):
-    (tmp_path / "test_batch.bin").write_bytes(bytes([77]) + bytes(3072))
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes([77]) + bytes(3072))
     with pytest.raises(TrainingError, match="label 77"):
-        data.load_test(tmp_path)
+        _ = data.load(tmp_path).train
 
 
 @real
 def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
-    folder = Path(os.environ["CIFAR10_DATA"])
-    train, fitting, held_out = data.load_train(folder), data.load_fitting(folder), data.load_held_out(folder)
+    dataset = data.load(Path(os.environ["CIFAR10_DATA"]))
+    train, fitting, held_out = dataset.train, dataset.fitting, dataset.held_out
     assert (len(train), len(fitting), len(held_out)) == (50_000, 45_000, 5_000)
     assert np.array_equal(np.concatenate([fitting.labels, held_out.labels]), train.labels)
     assert np.array_equal(held_out.pixels, train.pixels[45_000:])
@@ -52,7 +52,7 @@ def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
 
 @real
 def test_stated_mean_and_deviation_are_those_of_the_training_images():
-    pixels = data.load_train(Path(os.environ["CIFAR10_DATA"])).pixels
+    pixels = data.load(Path(os.environ["CIFAR10_DATA"])).train.pixels
     values = np.arange(256) / 255
     for channel in range(3):
         shares = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., channel].size

@@ -10,7 +10,6 @@ import pytest
 from model_store.store import Store, load
 from training import data, fit
 from training.__main__ import main
-from training.data import load_train
 from training.recipes import RECIPES
 from training.run import Run
 from training.teachers import Teachers
@@ -81,7 +80,7 @@ def test_the_notebook_keeps_its_last_fifth_for_validation(run):
 
 def test_notebook_augmented_starts_from_a_notebook_run(data_folder, tmp_path, run, capsys):
     assert train(data_folder, tmp_path / "a", recipe="notebook-augmented") == 1
-    assert "pass it as --from RUN" in capsys.readouterr().err
+    assert "goes on from a run of 'notebook'; pass it as --from" in capsys.readouterr().err
     assert train(data_folder, tmp_path / "b", "--from", str(run), recipe="notebook-augmented", epochs=1) == 0
     assert Run(tmp_path / "b").info.images == 200
 
@@ -116,7 +115,7 @@ def test_resuming_with_other_data_is_refused(data_folder, run, tmp_path, capsys)
     for seed, name in enumerate(TRAIN_BATCHES):
         write_batch(tmp_path / name, seed + 100)
     assert main(["train", "--recipe", "notebook", "--data", str(tmp_path), "--out", str(run), "--resume"]) == 1
-    assert "is not the data this run began with" in capsys.readouterr().err
+    assert "this is not the data" in capsys.readouterr().err
 
 
 def test_evaluate_writes_table_json_and_plots(data_folder, run, tmp_path, capsys):
@@ -220,7 +219,7 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), "--from", str(teacher), recipe="small") == 0
     info = Run(tmp_path / "s").info
     assert info.teachers == (Run(teacher).weights_sha256(),)
-    pixels = load_train(data_folder).pixels
+    pixels = data.load(data_folder).train.pixels
     with fit.dtype_policy("mixed_bfloat16"):
         warm = Teachers([Run(teacher)], info.labels, 2.0).targets(pixels)
         cold = Teachers([Run(teacher), Run(teacher)], info.labels, 1.0).targets(pixels)

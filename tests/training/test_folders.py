@@ -1,0 +1,113 @@
+"""People's own images: what is a usable set, and the whole way from a folder of photos to an answer of the service."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import data
+from training.__main__ import main
+from training.errors import TrainingError
+
+ROOT = Path(__file__).parent.parent.parent
+SHIPPED = ROOT / "model_store" / "models" / "cifar10" / "1"
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
+
+
+def photo(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = rng.integers(20, 200, 2)
+    pixels = np.clip(rng.normal(colour, 25, (*size, 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Three classes of 40 photos, of several sizes and types."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir()
+        for number in range(40):
+            photo(
+                folder / name / f"{number}.{('png', 'jpg', 'webp')[number % 3]}", colour, hash((name, number)) % 2**32
+            )
+    return folder
+
+
+def test_the_split_is_by_content_and_covers_every_class(photos, tmp_path):
+    dataset = data.load(photos)
+    assert dataset.labels == ("blue", "green", "red")
+    assert (len(dataset.fitting), len(dataset.held_out), len(dataset.test)) == (96, 12, 12)
+    for part in (dataset.fitting, dataset.held_out, dataset.test):
+        assert len(set(np.bincount(part.labels))) == 1 and part.pixels.shape[1:] == (32, 32, 3)
+    renamed = tmp_path / "renamed"
+    for path in photos.glob("*/*"):
+        (renamed / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (renamed / path.parent.name / f"other-{path.name}").write_bytes(path.read_bytes())
+    again = data.load(renamed)
+    assert again.sha256 == dataset.sha256 and (again.test.pixels == dataset.test.pixels).all()
+
+
+def test_broken_files_are_named_and_skipped_and_copies_count_once(photos, tmp_path, capsys):
+    for path in photos.glob("*/*"):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "red" / "notes.txt").write_text("no image")
+    (tmp_path / "red" / "cut.png").write_bytes((photos / "red" / "0.png").read_bytes()[:100])
+    (tmp_path / "red" / ".DS_Store").write_bytes(b"hidden")
+    (tmp_path / "red" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
+    assert data.load(tmp_path).sha256 == data.load(photos).sha256
+    said = capsys.readouterr().err
+    assert "notes.txt: 8 bytes cannot be read" in said and "cut.png: the PNG file ends early" in said
+    assert "DS_Store" not in said
+
+
+def test_too_few_images_or_classes_are_refused(photos, tmp_path):
+    for name in ("many", "few"):
+        (tmp_path / name).mkdir()
+        for number in range(12 if name == "many" else 9):
+            photo(tmp_path / name / f"{number}.png", (90, 90, 90), number + 100 * len(name))
+    with pytest.raises(TrainingError, match=r"needs 10 different usable images; .* fewer: few \(9\)"):
+        data.load(tmp_path)
+    for path in (tmp_path / "few").iterdir():
+        path.unlink()
+    (tmp_path / "few").rmdir()
+    with pytest.raises(TrainingError, match="holds 1 folders; a class each, from 2 to 1000"):
+        data.load(tmp_path)
+
+
+def test_one_image_in_two_classes_is_refused(photos, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            photo(tmp_path / name / f"{number}.png", (90, 90, 90), number)
+    with pytest.raises(TrainingError, match="the same image file is in"):
+        data.load(tmp_path)
+
+
+@pytest.mark.timeout(400)  # trains the shipped network, which takes a busy machine a while
+def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
+    run, store = tmp_path / "run", tmp_path / "store"
+    train = ["train", "--recipe", "fine-tune", "--data", str(photos), "--out", str(run), "--hold-out", "--epochs", "2"]
+    assert main(train) == 1
+    assert "goes on from a published version or a finished run; pass it as --from" in capsys.readouterr().err
+    assert main([*train, "--batch-size", "16", "--from", str(SHIPPED)]) == 0
+    assert json.loads((run / "run.json").read_text())["started_from"] == "cifar10/1"
+    assert main(["evaluate", str(run), "--data", str(photos)]) == 0
+    publish = ["publish", str(run), "--store", str(store), "--name", "colours", "--data", str(photos)]
+    assert main(publish) == 0
+    photo(tmp_path / "unseen.jpg", COLOURS["green"], 999)
+    environment = {"CIFAR10_STORE": str(store), "CIFAR10_MODEL_NAME": "colours", "PATH": ""}
+    command = [sys.executable, "-m", "app", "classify", str(tmp_path / "unseen.jpg")]
+    answer = json.loads(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
+    assert answer["label"] == "green" and set(answer["probabilities"]) == set(COLOURS)
+    assert answer["model"] == {"name": "colours", "version": "1"}
+
+
+def test_data_of_other_labels_is_not_measured_with(data_folder, photos, capsys):
+    assert main(["evaluate", str(SHIPPED), "--data", str(photos)]) == 1
+    assert "pass its --data" in capsys.readouterr().err
