@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_fetch,
         _add_train,
+        _add_compare,
         _add_evaluate,
         _add_publish,
         _add_versions,
@@ -89,8 +90,17 @@ def _add_train(jobs: Jobs) -> None:
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
     job.add_argument("--seed", type=int, default=0)
     job.add_argument("--hold-out", action="store_true", help="leave out the 5,000 images on which choices are made")
+    job.add_argument(
+        "--tensorboard", type=Path, metavar="FOLDER", help="also write each epoch's figures for TensorBoard"
+    )
     job.add_argument("--resume", action="store_true", help="go on with the run in --out")
     job.set_defaults(job=_train)
+
+
+def _add_compare(jobs: Jobs) -> None:
+    job = jobs.add_parser("compare", help="print runs side by side")
+    job.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    job.set_defaults(job=_compare)
 
 
 def _add_evaluate(jobs: Jobs) -> None:
@@ -170,6 +180,7 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from training import data, fit
+    from training.tensorboard import TensorBoard
 
     run, start = Run(options.out), read_start(options.start) if options.start else None
     dataset = data.load(options.data)
@@ -184,8 +195,15 @@ def _train(options: argparse.Namespace) -> None:
         info = fit.new_info(options.recipe, chosen, dataset, options.seed, options.hold_out, start, teachers)
         run.start(info, start if isinstance(chosen.network, Pretrained) else None)
     images, watched = fit.split(run, dataset)
-    fit.train(run, images, watched, start, teachers)
+    log = TensorBoard(options.tensorboard).write if options.tensorboard else None
+    fit.train(run, images, watched, start, teachers, log)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from training.compare import table
+
+    print(table([Run(folder) for folder in options.runs]))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ exactly as if it had not stopped.
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,7 @@ def train(
     watched: Images | None = None,
     start: Start | None = None,
     teachers: Sequence[Run] = (),
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Train to the end, from wherever the run stands, and write the float32 network.
 
@@ -48,6 +49,7 @@ def train(
         watched: what is evaluated after each epoch and never learned from.
         start: what the initial weights are taken from.
         teachers: the finished runs it learns from, when its recipe says so.
+        on_epoch: is shown the record of each epoch.
 
     Raises:
         TrainingError: the run does not fit the recipe, the images, `start` or the teachers it began with.
@@ -62,7 +64,7 @@ def train(
         learner = _learner(network, chosen, info, len(images))
         taught = Teachers(teachers, info.labels, chosen.distillation.temperature) if chosen.distillation else None
         history = _restore(run, learner)
-        _fit(run, learner, chosen, taught, images, watched, history)
+        _fit(run, learner, chosen, taught, images, watched, history, on_epoch)
     with dtype_policy("float32"):
         served = build(run, chosen, images)
         served.set_weights(network.get_weights())
@@ -265,6 +267,7 @@ def _fit(
     images: Images,
     watched: Images | None,
     history: list[dict[str, float]],
+    on_epoch: Callable[[dict[str, float]], None] | None,
 ) -> None:
     used = min(steps_per_epoch(chosen, len(images)) * chosen.batch_size, len(images))
     classes = len(run.info.labels)
@@ -285,6 +288,8 @@ def _fit(
         history.append(record)
         run.checkpoint([keras.ops.convert_to_numpy(v) for v in _state(learner)], history)
         progress.finish(record)
+        if on_epoch:
+            on_epoch(record)
 
 
 def _evaluate(learner: keras.Model, watched: Images, classes: int) -> dict[str, Any]:

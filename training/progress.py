@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from training.run import clock
+
 
 class Progress(keras.callbacks.Callback):  # type: ignore[misc]
     """Prints one line an epoch, and on a terminal keeps it current in between."""
@@ -47,10 +49,3 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         left = clock(self.seconds * (self.epochs - self.epoch - 1))
         rate = self.images / self.seconds
         print(f"{chr(13) if self._live else ''}{text}  {rate:,.0f} images/s  {left} left" + " " * 20, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """1:02:03 or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -6,6 +6,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from model_store.store import Store, load
 from training import data, fit
@@ -279,3 +280,26 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, n
     }
     assert main([*publish, str(tmp_path / "full"), "--twin", str(tmp_path / "full")]) == 1
     assert "without --hold-out" in capsys.readouterr().err
+
+
+def test_compare_prints_runs_side_by_side_and_what_differs(run, teacher, capsys):
+    assert main(["compare", str(run), str(teacher)]) == 0
+    lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["recipe"].split() == ["recipe", "notebook", "teacher"]
+    assert lines["epochs"].split("  ")[-1].strip() == "2 of 2"
+    assert lines["images"].split() == ["images", "160", "200"]
+    assert "RMSprop" not in lines and "optimizer.learning_rate" in lines and "labels" not in lines
+    assert main(["compare", str(run.parent)]) == 1
+    assert "is not a training run" in capsys.readouterr().err
+
+
+def test_tensorboard_gets_every_epoch(data_folder, tmp_path, narrow):
+    logs = tmp_path / "logs"
+    assert train(data_folder, tmp_path / "run", "--tensorboard", str(logs), recipe="teacher") == 0
+    events = [
+        (event.step, value.tag)
+        for file in logs.iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    ]
+    assert {(step, tag) for step in (1, 2) for tag in ("loss", "accuracy", "seconds")} <= set(events)

@@ -1,0 +1,68 @@
+"""Runs side by side: what each was, how far it came and how fast, read from their own files."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from training.run import Run, RunInfo, clock
+
+History = list[dict[str, float]]
+ROWS: dict[str, Callable[[RunInfo, History], str]] = {
+    "recipe": lambda info, history: info.recipe,
+    "seed": lambda info, history: str(info.seed),
+    "images": lambda info, history: f"{info.images:,}",
+    "teachers": lambda info, history: str(len(info.teachers)),
+    "goes on from": lambda info, history: info.started_from or "-",
+    "batch size": lambda info, history: str(info.batch_size),
+    "epochs": lambda info, history: f"{len(history)} of {info.epochs}",
+    "loss": lambda info, history: _last(history, "loss", "{:.4f}"),
+    "accuracy": lambda info, history: _last(history, "accuracy", "{:.2%}"),
+    "watched loss": lambda info, history: _last(history, "watched_loss", "{:.4f}"),
+    "watched accuracy": lambda info, history: _last(history, "watched_accuracy", "{:.2%}"),
+    "best watched": lambda info, history: _best(history),
+    "training time": lambda info, history: clock(sum(record["seconds"] for record in history)),
+    "images/s": lambda info, history: _rate(info, history),
+    "backend": lambda info, history: info.environment.get("backend", "-"),
+    "processor": lambda info, history: info.environment.get("processor", "-"),
+    "code": lambda info, history: info.environment.get("code", "-"),
+}
+
+
+def table(runs: Sequence[Run]) -> str:
+    """A line for each property and a column for each run; then the hyper-parameters that are not the same in all.
+
+    Raises:
+        TrainingError: a folder is no run.
+    """
+    read = [(run.info, run.history) for run in runs]
+    lines = [["", *(run.folder.name for run in runs)]]
+    lines += [[name, *(value(info, history) for info, history in read)] for name, value in ROWS.items()]
+    flat = [_flat(info.recipe_values) for info, _ in read]
+    for key in sorted(set().union(*flat)):
+        values = [str(values.get(key, "-")) for values in flat]
+        if len(set(values)) > 1 and key not in ("description", "epochs", "batch_size"):
+            lines.append([key, *values])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    parts = [_flat(value, f"{prefix}.{key}" if prefix else key) for key, value in values.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _last(history: History, key: str, pattern: str) -> str:
+    return pattern.format(history[-1][key]) if history and key in history[-1] else "-"
+
+
+def _best(history: History) -> str:
+    watched = [(record["watched_accuracy"], record["epoch"]) for record in history if "watched_accuracy" in record]
+    return "{:.2%} in epoch {:.0f}".format(*max(watched)) if watched else "-"
+
+
+def _rate(info: RunInfo, history: History) -> str:
+    seconds = sum(record["seconds"] for record in history)
+    return f"{info.images * len(history) / seconds:,.0f}" if seconds else "-"

@@ -1,0 +1,33 @@
+"""An epoch's figures for TensorBoard, written by TensorFlow whatever backend trains."""
+
+from pathlib import Path
+
+from training.errors import TrainingError
+
+
+class TensorBoard:
+    """Writes event files into a folder; `tensorboard --logdir FOLDER` shows them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder.
+
+        Raises:
+            TrainingError: TensorFlow is not installed.
+        """
+        try:
+            import tensorflow as tf
+        except ImportError:
+            raise TrainingError("--tensorboard writes with TensorFlow, which is not installed here") from None
+        self._summary = tf.compat.v1.Summary
+        with (
+            tf.Graph().as_default()
+        ):  # the one writer that needs no TensorBoard installed wants to be out of eager mode
+            self._writer = tf.compat.v1.summary.FileWriter(str(folder))
+
+    def write(self, record: dict[str, float]) -> None:
+        """One epoch's record, its `epoch` being the step."""
+        values = [
+            self._summary.Value(tag=name, simple_value=value) for name, value in record.items() if name != "epoch"
+        ]
+        self._writer.add_summary(self._summary(value=values), int(record["epoch"]))
+        self._writer.flush()
