@@ -39,7 +39,9 @@ def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
     """
     first = np.random.default_rng(seed).random(len(pixels)) < 0.5
     mirrored = first ^ bool(epoch % 2)
-    return np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
+    flipped = pixels.copy()
+    flipped[mirrored] = pixels[mirrored, :, ::-1]
+    return flipped
 
 
 def translate(pixels: Pixels, rng: Generator, reach: int) -> Pixels:
@@ -60,8 +62,9 @@ def cutout(pixels: Pixels, rng: Generator, size: int) -> Pixels:
     side = pixels.shape[1]
     centres = rng.integers(0, side, size=(len(pixels), 2, 1))
     inside = np.abs(np.arange(side) - centres + 0.5) < size // 2  # (N, 2, 32)
-    hole = inside[:, 0, :, None] & inside[:, 1, None, :]
-    return np.where(hole[..., None], np.uint8(120), pixels)
+    cut = pixels.copy()
+    cut[inside[:, 0, :, None] & inside[:, 1, None, :]] = 120
+    return cut
 
 
 def affine(pixels: Pixels, rng: Generator, how: Affine) -> Pixels:

@@ -8,6 +8,7 @@ exactly as if it had not stopped.
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -273,10 +274,10 @@ def _fit(
     classes = len(run.info.labels)
     targets = np.eye(classes, dtype=np.float32)[images.labels]
     progress = Progress(chosen.epochs, used)
+    views = _views(images.pixels, chosen, run.info.seed, len(history), used)
     for epoch in range(len(history), chosen.epochs):
-        order = epoch_generator(run.info.seed, epoch).permutation(len(images))[:used]
         progress.start(epoch)
-        pixels = augment(images.pixels, chosen.augmentation, run.info.seed, epoch)[order]
+        pixels, order = next(views)
         wanted = teachers.targets(pixels) if teachers else targets[order]
         fitted = learner.fit(
             pixels, wanted, batch_size=chosen.batch_size, shuffle=False, verbose=0, callbacks=[progress]
@@ -290,6 +291,24 @@ def _fit(
         progress.finish(record)
         if on_epoch:
             on_epoch(record)
+
+
+def _views(
+    pixels: NDArray[np.uint8], chosen: Recipe, seed: int, first: int, used: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.intp]]]:
+    """Each epoch's augmented images and the order they are in, made while the epoch before is learned from."""
+
+    def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+        order = epoch_generator(seed, epoch).permutation(len(pixels))[:used]
+        return augment(pixels, chosen.augmentation, seed, epoch)[order], order
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(view, first)
+        for epoch in range(first, chosen.epochs):
+            made = coming.result()
+            if epoch + 1 < chosen.epochs:
+                coming = ahead.submit(view, epoch + 1)
+            yield made
 
 
 def _evaluate(learner: keras.Model, watched: Images, classes: int) -> dict[str, Any]:
