@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_fetch,
         _add_train,
         _add_compare,
+        _add_costs,
         _add_evaluate,
         _add_publish,
         _add_versions,
@@ -101,6 +102,13 @@ def _add_compare(jobs: Jobs) -> None:
     job = jobs.add_parser("compare", help="print runs side by side")
     job.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     job.set_defaults(job=_compare)
+
+
+def _add_costs(jobs: Jobs) -> None:
+    job = jobs.add_parser("costs", help="measure what runs or versions cost to serve, in turns")
+    job.add_argument("what", nargs="+", metavar="VERSION|RUN", type=Path)
+    job.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    job.set_defaults(job=_costs)
 
 
 def _add_evaluate(jobs: Jobs) -> None:
@@ -204,6 +212,12 @@ def _compare(options: argparse.Namespace) -> None:
     from training.compare import table
 
     print(table([Run(folder) for folder in options.runs]))
+
+
+def _costs(options: argparse.Namespace) -> None:
+    from training.costs import costs, table
+
+    print(table(costs(options.what, [_network(folder) for folder in options.what], options.precision)))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from model_store.store import Store, load
-from training import data, fit
+from training import costs, data, fit
 from training.__main__ import main
 from training.recipes import RECIPES
 from training.run import Run
@@ -303,3 +303,15 @@ def test_tensorboard_gets_every_epoch(data_folder, tmp_path, narrow):
         for value in event.summary.value
     ]
     assert {(step, tag) for step in (1, 2) for tag in ("loss", "accuracy", "seconds")} <= set(events)
+
+
+def test_costs_are_measured_side_by_side(run, teacher, monkeypatch, capsys):
+    monkeypatch.setattr(costs, "ROUNDS", 2)
+    monkeypatch.setattr(costs, "SECONDS", 0.01)
+    assert main(["costs", str(run), str(teacher), "--precision", "float32"]) == 0
+    _, notebook, other = capsys.readouterr().out.splitlines()
+    name, precision, multiply_adds, parameters, size, alone, rate, relative = notebook.split()
+    assert (name, precision, parameters, relative) == (str(run), "float32", "1.68", "1.00")
+    assert int(size.replace(",", "")) == (run / "model.weights.h5").stat().st_size
+    assert float(multiply_adds) > 10 and float(alone) > 0 and float(rate.replace(",", "")) > 0
+    assert float(other.split()[2]) < float(multiply_adds)
