@@ -1,26 +1,22 @@
 """Which resize filter, fit and JPEG scale serve best: held-out accuracy of a twin on simulated uploads.
 
-Owns the simulated uploads and the comparison. Every upload goes the served path, `images.decode` and then
-`Classifier.predict`. The three choices are made one after another, filter, fit, JPEG margin, each by the mean over
-the sources that count as realistic; the others are reported only. Never looks at the test set.
-
-The simulation cannot add what a 32×32 original lacks: enlarged images hold no real detail, so `_detail` adds noise with
-the spectrum of natural images, which a filter must remove as it would real detail.
+Owns the choice of sources and the comparison. Every upload (made by `photos.py`) goes the served path, `images.decode`
+and then `Classifier.predict`. The three choices are made one after another, filter, fit, JPEG margin, each by the mean
+over the sources that count as realistic; the others are reported only. Never looks at the test set.
 """
 
-import io
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Network
@@ -30,6 +26,7 @@ from model_store.store import ARCHITECTURE, WEIGHTS
 from model_store.weights import read_weights
 from training.data import Images, load
 from training.errors import TrainingError
+from training.photos import detailed, drawn_out, enlarged, filling, saved, surrounded
 from training.run import Run
 
 SEED = 0
@@ -57,12 +54,7 @@ class Source:
 
     def file(self, original: Image.Image, index: int) -> bytes:
         """The upload's bytes, the same for the same image and index."""
-        upload, file = self.make(original, np.random.default_rng((SEED, index))), io.BytesIO()
-        if self.quality is None:
-            upload.save(file, "PNG", compress_level=1)
-        else:
-            upload.save(file, "JPEG", quality=self.quality)
-        return file.getvalue()
+        return saved(self.make(original, np.random.default_rng((SEED, index))), self.quality)
 
 
 @dataclass(frozen=True)
@@ -231,16 +223,16 @@ def filter_sources() -> tuple[Source, ...]:
     """Square images of several sizes. Pixelated ones do not count: no photo looks so, and a box undoes them exactly."""
     sources = [Source("32 px, PNG, untouched", lambda original, _: original, None, realistic=False)]
     for side in (64, 128, 256, 640):
-        smooth = partial(_enlarged, side=side, resampling=Image.Resampling.LANCZOS)
+        smooth = partial(enlarged, side=side, resampling=Image.Resampling.LANCZOS)
         sources += [Source(f"{side} px, JPEG {quality}", smooth, quality) for quality in (90, 75)]
         if side < 640:
             sources.append(Source(f"{side} px, PNG", smooth, None))
         if side > 64:
-            sources.append(Source(f"{side} px with fine detail, JPEG 90", partial(_detailed, side=side)))
-        bicubic = partial(_enlarged, side=side, resampling=Image.Resampling.BICUBIC)
+            sources.append(Source(f"{side} px with fine detail, JPEG 90", partial(detailed, side=side)))
+        bicubic = partial(enlarged, side=side, resampling=Image.Resampling.BICUBIC)
         sources.append(Source(f"{side} px enlarged by bicubic, JPEG 90", bicubic))
         if side in (64, 256):
-            pixelated = partial(_enlarged, side=side, resampling=Image.Resampling.NEAREST)
+            pixelated = partial(enlarged, side=side, resampling=Image.Resampling.NEAREST)
             sources.append(Source(f"{side} px pixelated, PNG", pixelated, None, realistic=False))
     return tuple(sources)
 
@@ -254,12 +246,12 @@ def fit_sources() -> tuple[Source, ...]:
     sources = []
     for name, size in (("4:3", (256, 192)), ("16:9", (342, 192)), ("3:4", (192, 256))):
         sources += [
-            Source(f"{name}, subject in the middle", partial(_surrounded, size=size, centred=True)),
-            Source(f"{name}, subject anywhere", partial(_surrounded, size=size, centred=False)),
-            Source(f"{name}, subject fills the frame", partial(_filling, size=size)),
-            Source(f"{name}, whole image drawn out", partial(_drawn_out, size=size)),
+            Source(f"{name}, subject in the middle", partial(surrounded, size=size, centred=True)),
+            Source(f"{name}, subject anywhere", partial(surrounded, size=size, centred=False)),
+            Source(f"{name}, subject fills the frame", partial(filling, size=size)),
+            Source(f"{name}, whole image drawn out", partial(drawn_out, size=size)),
         ]
-    middle = partial(_surrounded, size=(256, 192), centred=True)
+    middle = partial(surrounded, size=(256, 192), centred=True)
     return (
         *sources,
         Source("4:3, plain background", partial(middle, background="plain"), realistic=False),
@@ -269,70 +261,9 @@ def fit_sources() -> tuple[Source, ...]:
 
 def margin_sources() -> tuple[Source, ...]:
     """Square JPEGs large enough to be decoded at reduced scale; the largest is there for its time."""
-    smooth = {side: partial(_enlarged, side=side, resampling=Image.Resampling.LANCZOS) for side in (128, 256, 640)}
+    smooth = {side: partial(enlarged, side=side, resampling=Image.Resampling.LANCZOS) for side in (128, 256, 640)}
     return (
         *(Source(f"{side} px, JPEG {quality}", make, quality) for side, make in smooth.items() for quality in (90, 75)),
-        *(Source(f"{side} px with fine detail, JPEG 90", partial(_detailed, side=side)) for side in (256, 640)),
-        Source("2048 px with fine detail", partial(_detailed, side=2048), realistic=False, images=LARGE_IMAGES),
+        *(Source(f"{side} px with fine detail, JPEG 90", partial(detailed, side=side)) for side in (256, 640)),
+        Source("2048 px with fine detail", partial(detailed, side=2048), realistic=False, images=LARGE_IMAGES),
     )
-
-
-def _enlarged(original: Image.Image, _: Generator, side: int, resampling: Image.Resampling) -> Image.Image:
-    return original.resize((side, side), resampling)
-
-
-def _detailed(original: Image.Image, rng: Generator, side: int) -> Image.Image:
-    """Enlarged, with grey noise beyond the original's finest detail and, octave by octave, as strong as that was."""
-    halved = original.resize((SIDE // 2, SIDE // 2), Image.Resampling.BOX)
-    coarse = np.asarray(halved.resize(original.size, Image.Resampling.BICUBIC), np.float32)
-    strength = np.float32((np.asarray(original, np.float32) - coarse).std())
-    smooth = np.asarray(original.resize((side, side), Image.Resampling.LANCZOS), np.float32)
-    texture = np.roll(_detail(side), tuple(rng.integers(0, side, 2)), axis=(0, 1))
-    return Image.fromarray(np.clip(smooth + strength * texture[..., None], 0, 255).astype(np.uint8))
-
-
-@cache
-def _detail(side: int) -> NDArray[np.float32]:
-    """Noise (side, side) of frequencies that 32 pixels cannot hold, amplitude 1/f, standard deviation 1 an octave.
-
-    Source of the spectrum: Field, "Relations between the statistics of natural images and the response properties of
-    cortical cells", 1987.
-    """
-    spectrum = np.fft.rfft2(np.random.default_rng(SEED).standard_normal((side, side)))
-    frequency = np.hypot(np.fft.fftfreq(side, 1 / side)[:, None], np.fft.rfftfreq(side, 1 / side))
-    spectrum *= np.where(frequency > SIDE / 2, 1 / np.maximum(frequency, 1), 0)
-    noise = np.fft.irfft2(spectrum, s=(side, side))
-    detail: NDArray[np.float32] = (noise / noise.std() * np.sqrt(np.log2(side / SIDE))).astype(np.float32)
-    return detail
-
-
-def _surrounded(
-    original: Image.Image, rng: Generator, size: tuple[int, int], centred: bool, background: str = "reflected"
-) -> Image.Image:
-    """The original as high (or wide) as the frame, the rest of the frame being its surroundings."""
-    (width, height), side = size, min(size)
-    subject = original.resize((side, side), Image.Resampling.LANCZOS)
-    left, top = (extra // 2 if centred else int(rng.integers(0, extra + 1)) for extra in (width - side, height - side))
-    if background == "plain":
-        rim = np.asarray(original)[[0, -1]].mean(axis=(0, 1))
-        frame = Image.new("RGB", size, (round(rim[0]), round(rim[1]), round(rim[2])))
-    else:
-        beyond = ((top, height - side - top), (left, width - side - left), (0, 0))
-        mode = "reflect" if background == "reflected" else "edge"
-        frame = Image.fromarray(np.pad(np.asarray(subject), beyond, mode=mode))  # type: ignore[call-overload]
-        frame = frame if background == "reflected" else frame.filter(ImageFilter.GaussianBlur(8))
-    frame.paste(subject, (left, top))
-    return frame
-
-
-def _filling(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
-    """The original's middle band in its own proportions: what is outside the frame is lost."""
-    (width, height), side = size, max(size)
-    left, top = (side - width) // 2, (side - height) // 2
-    whole = original.resize((side, side), Image.Resampling.LANCZOS)
-    return whole.crop((left, top, left + width, top + height))
-
-
-def _drawn_out(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
-    """The photo the original was, had the makers of the data set squeezed it into a square."""
-    return original.resize(size, Image.Resampling.LANCZOS)

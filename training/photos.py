@@ -1,0 +1,92 @@
+"""What people upload, made from 32×32 originals: enlarged, framed, given fine detail, saved as a file.
+
+Owns the making of such uploads, for the study of resize policies and for the report of a network. Knows no network and
+no decoder. An upload cannot show what its original lacks: enlarged images hold no real detail, which `detailed` makes
+up for with noise of the spectrum of natural images.
+
+Every maker takes an RGB image of 32×32 pixels and a generator of random numbers, and gives an RGB image.
+"""
+
+import io
+from functools import cache
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from model_store.images import SIDE
+
+SEED = 0
+
+
+def saved(image: Image.Image, quality: int | None) -> bytes:
+    """The file: a JPEG of that quality, or for None a PNG (uncompressed, which is quickest and changes no pixel)."""
+    file = io.BytesIO()
+    if quality is None:
+        image.save(file, "PNG", compress_level=0)
+    else:
+        image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def enlarged(original: Image.Image, _: Generator, side: int, resampling: Image.Resampling) -> Image.Image:
+    """The original as a square of `side` pixels."""
+    return original.resize((side, side), resampling)
+
+
+def detailed(original: Image.Image, rng: Generator, side: int) -> Image.Image:
+    """Enlarged, with grey noise beyond the original's finest detail and, octave by octave, as strong as that was."""
+    halved = original.resize((SIDE // 2, SIDE // 2), Image.Resampling.BOX)
+    coarse = np.asarray(halved.resize(original.size, Image.Resampling.BICUBIC), np.float32)
+    strength = np.float32((np.asarray(original, np.float32) - coarse).std())
+    smooth = np.asarray(original.resize((side, side), Image.Resampling.LANCZOS), np.float32)
+    texture = np.roll(_detail(side), tuple(rng.integers(0, side, 2)), axis=(0, 1))
+    return Image.fromarray(np.clip(smooth + strength * texture[..., None], 0, 255).astype(np.uint8))
+
+
+@cache
+def _detail(side: int) -> NDArray[np.float32]:
+    """Noise (side, side) of frequencies that 32 pixels cannot hold, amplitude 1/f, standard deviation 1 an octave.
+
+    Source of the spectrum: Field, "Relations between the statistics of natural images and the response properties of
+    cortical cells", 1987.
+    """
+    spectrum = np.fft.rfft2(np.random.default_rng(SEED).standard_normal((side, side)))
+    frequency = np.hypot(np.fft.fftfreq(side, 1 / side)[:, None], np.fft.rfftfreq(side, 1 / side))
+    spectrum *= np.where(frequency > SIDE / 2, 1 / np.maximum(frequency, 1), 0)
+    noise = np.fft.irfft2(spectrum, s=(side, side))
+    detail: NDArray[np.float32] = (noise / noise.std() * np.sqrt(np.log2(side / SIDE))).astype(np.float32)
+    return detail
+
+
+def surrounded(
+    original: Image.Image, rng: Generator, size: tuple[int, int], centred: bool, background: str = "reflected"
+) -> Image.Image:
+    """The original as high (or wide) as the frame, the rest of the frame being its surroundings."""
+    (width, height), side = size, min(size)
+    subject = original.resize((side, side), Image.Resampling.LANCZOS)
+    left, top = (extra // 2 if centred else int(rng.integers(0, extra + 1)) for extra in (width - side, height - side))
+    if background == "plain":
+        rim = np.asarray(original)[[0, -1]].mean(axis=(0, 1))
+        frame = Image.new("RGB", size, (round(rim[0]), round(rim[1]), round(rim[2])))
+    else:
+        beyond = ((top, height - side - top), (left, width - side - left), (0, 0))
+        mode = "reflect" if background == "reflected" else "edge"
+        frame = Image.fromarray(np.pad(np.asarray(subject), beyond, mode=mode))  # type: ignore[call-overload]
+        frame = frame if background == "reflected" else frame.filter(ImageFilter.GaussianBlur(8))
+    frame.paste(subject, (left, top))
+    return frame
+
+
+def filling(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
+    """The original's middle band in its own proportions: what is outside the frame is lost."""
+    (width, height), side = size, max(size)
+    left, top = (side - width) // 2, (side - height) // 2
+    whole = original.resize((side, side), Image.Resampling.LANCZOS)
+    return whole.crop((left, top, left + width, top + height))
+
+
+def drawn_out(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
+    """The photo the original was, had the makers of the data set squeezed it into a square."""
+    return original.resize(size, Image.Resampling.LANCZOS)
