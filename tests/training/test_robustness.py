@@ -1,0 +1,140 @@
+"""That the figures are those of the images they say they are of, through the service's decoder and classifier."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model_store.manifest import Resize
+from tests.training import linear
+from training import robustness
+from training.corruptions import CORRUPTIONS
+from training.data import Images
+from training.evaluate import predict
+from training.robustness import (
+    PHOTO_FILES,
+    PHOTO_SIZES,
+    Robustness,
+    as_photos,
+    measure_robustness,
+    spread,
+)
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return linear.classifier()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return linear.images(COUNT)
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return list[tuple[str, float]]()
+
+
+@pytest.fixture(scope="module")
+def measured(classifier, images, shown):
+    return measure_robustness(classifier, images, Resize(), lambda what, share: shown.append((what, share)))
+
+
+def test_every_corruption_and_photo_is_measured_on_every_image(measured):
+    assert measured.untouched.shape == (COUNT,)
+    assert measured.corrupted.shape == (len(CORRUPTIONS), 5, COUNT)
+    assert measured.photos.shape == (len(PHOTO_SIZES), len(PHOTO_FILES), COUNT)
+
+
+def test_answers_are_those_of_the_classifier(measured, classifier, images):
+    kind, level = 2, 4
+    damaged = CORRUPTIONS[kind].apply(images.pixels, CORRUPTIONS[kind].strengths[level])
+    right = predict(classifier, damaged).argmax(1) == images.labels
+    assert measured.corrupted[kind, level].tolist() == right.tolist()
+    assert 0 < measured.accuracy < 1
+
+
+def test_measuring_again_gives_the_same(measured, classifier, images):
+    again = measure_robustness(classifier, images, Resize())
+    assert again.document() == measured.document()
+    assert np.array_equal(again.photos, measured.photos)
+
+
+def test_progress_only_grows_and_names_everything(measured, shown):
+    shares = [share for _, share in shown]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] < 1
+    sizes = {f"{width}×{height} px" for width, height in PHOTO_SIZES}
+    assert {what for what, _ in shown} == {corruption.name for corruption in CORRUPTIONS} | sizes
+
+
+def test_photos_have_the_size_and_type_they_are_named_after_and_go_through_the_services_decoder(monkeypatch):
+    sent, policy = [], Resize(filter="box", fit="pad")
+
+    def decode(data, resize):
+        with Image.open(io.BytesIO(data)) as image:
+            sent.append((image.size, image.format, resize))
+        return np.zeros((32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(robustness, "decode", decode)
+    assert as_photos(linear.PATTERNS[0], (64, 48), policy).shape == (len(PHOTO_FILES), 32, 32, 3)
+    assert sent == [((64, 48), file.split()[0], policy) for file in PHOTO_FILES]
+
+
+def test_a_photo_of_a_smooth_image_comes_back_nearly_as_it_was():
+    for size in PHOTO_SIZES:
+        decoded = as_photos(linear.PATTERNS[3], size, Resize())
+        assert decoded.dtype == np.uint8
+        assert np.abs(decoded.astype(int) - linear.PATTERNS[3]).mean() < 3
+
+
+@pytest.mark.parametrize(("count", "left"), [(1, 1), (10, 10), (11, 6), (20, 10), (21, 7)])
+def test_a_sample_is_spread_evenly_over_a_sorted_set(count, left):
+    images = Images(np.zeros((count, 32, 32, 3), np.uint8), np.arange(count, dtype=np.int32))
+    labels = spread(images, 10).labels
+    assert len(labels) == left and labels[0] == 0
+    assert len(set(np.diff(labels))) <= 1
+    assert count - labels[-1] <= -(-count // 10)
+
+
+def answers(untouched, corrupted, photos):
+    """Two images; each share says how many of the answers were right."""
+    return Robustness(
+        np.array(untouched, np.bool_),
+        np.array(corrupted, np.bool_) & np.ones((len(CORRUPTIONS), 5, 1), np.bool_),
+        np.array(photos, np.bool_) & np.ones((len(PHOTO_SIZES), len(PHOTO_FILES), 1), np.bool_),
+        linear.PATTERNS[0],
+    )
+
+
+def test_figures_are_means_and_errors_count_images_not_answers():
+    document = answers([True, True], [True, False], [True, True]).document()
+    assert document["images"] == 2 and document["accuracy"] == 1
+    assert document["corruption_accuracy"] == 0.5
+    assert document["corruption_standard_error"] == pytest.approx(0.5 / np.sqrt(2), abs=1e-4)
+    assert document["photo_accuracy"] == 1
+    assert document["photo_difference"] == document["photo_difference_standard_error"] == 0
+    assert document["corruptions"]["blur"]["accuracy"] == [0.5] * 5
+    assert len(document["photos"]) == len(PHOTO_SIZES) * len(PHOTO_FILES)
+
+
+def test_the_document_is_json_and_does_not_pass_for_another_benchmark(measured):
+    document = json.loads(json.dumps(measured.document()))
+    assert measured.summary().items() <= document.items()
+    assert "not CIFAR-10-C" in document["corruptions_note"]
+    for corruption in CORRUPTIONS:
+        row = document["corruptions"][corruption.name]
+        assert row["strengths"] == list(corruption.strengths)
+        assert row["mean"] == pytest.approx(np.mean(row["accuracy"]), abs=1e-4)
+
+
+def test_the_table_names_the_worst_corruption():
+    corrupted = np.ones((len(CORRUPTIONS), 5, 2), np.bool_)
+    corrupted[3] = False
+    table = answers([True, True], corrupted, [True, False]).table()
+    assert f"worst: {CORRUPTIONS[3].name}, 0.0%" in table
+    assert "83.33%" in table and "50.00%" in table

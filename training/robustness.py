@@ -1,0 +1,189 @@
+"""How accuracy holds when images get worse or larger: under corruptions, and as photos through the service's decoder.
+
+Owns which sizes and files count as photos, and the figures. What is measured went through `Classifier.predict`, photos
+through `images.decode` before it. Knows no Keras, and draws nothing.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model_store.classifier import Classifier
+from model_store.images import decode
+from model_store.manifest import Resize
+from training.corruptions import CORRUPTIONS, Pixels
+from training.data import Images
+from training.evaluate import predict
+from training.photos import drawn_out, saved
+
+MOST_IMAGES = 2_000
+PHOTO_SIZES = ((256, 256), (640, 480), (1024, 1024))  # width and height
+PHOTO_FILES: dict[str, int | None] = {"JPEG 75": 75, "JPEG 90": 90, "PNG": None}
+TOGETHER = 50  # photos in the making at once; an interrupt waits for them
+CORRUPTION_SHARE = 0.25  # of the time; the rest goes into making and decoding photos
+
+Right: TypeAlias = NDArray[np.bool_]
+Show: TypeAlias = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Which of N images were called by their names: as they are, corrupted, and as S sizes and F files of photos."""
+
+    untouched: Right  # (N,)
+    corrupted: Right  # (C, 5, N)
+    photos: Right  # (S, F, N)
+    example: Pixels  # (32, 32, 3), to show the corruptions on
+
+    @property
+    def images(self) -> int:
+        """How many images every figure is over."""
+        return len(self.untouched)
+
+    @property
+    def accuracy(self) -> float:
+        """On these images as they are."""
+        return float(self.untouched.mean())
+
+    @property
+    def corruption_accuracy(self) -> float:
+        """The mean over corruptions and strengths."""
+        return float(self.corrupted.mean())
+
+    @property
+    def photo_accuracy(self) -> float:
+        """The mean over sizes and files."""
+        return float(self.photos.mean())
+
+    def summary(self) -> dict[str, Any]:
+        """The figures a manifest carries."""
+        return {
+            "images": self.images,
+            "accuracy": round(self.accuracy, 4),
+            "corruption_accuracy": round(self.corruption_accuracy, 4),
+            "photo_accuracy": round(self.photo_accuracy, 4),
+        }
+
+    def document(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            **self.summary(),
+            "corruption_standard_error": round(_standard_error(self.corrupted), 4),
+            "corruptions": self._corruptions(),
+            "corruptions_note": "our own, after the idea of Hendrycks and Dietterich 2019; not CIFAR-10-C",
+            "photo_difference": round(self.photo_accuracy - self.accuracy, 4),
+            "photo_difference_standard_error": round(_standard_error(self.photos - 1.0 * self.untouched), 4),
+            "photos": self._photos(),
+        }
+
+    def table(self) -> str:
+        """The figures for a terminal."""
+        means = self.corrupted.mean((1, 2))
+        worst, sizes = int(means.argmin()), ", ".join(f"{width}×{height}" for width, height in PHOTO_SIZES)
+        kinds = f"{len(CORRUPTIONS)} kinds, 5 strengths; worst: {CORRUPTIONS[worst].name}, {means[worst]:.1%}"
+        return "\n".join(
+            [
+                f"on {self.images:>5,} evenly spread      {self.accuracy:8.2%}   as they are; what follows is on these",
+                f"mean under corruptions      {self.corruption_accuracy:8.2%}   {kinds}",
+                f"mean at photo sizes         {self.photo_accuracy:8.2%}   enlarged to {sizes}, decoded as served",
+            ]
+        )
+
+    def _corruptions(self) -> dict[str, Any]:
+        return {
+            corruption.name: {
+                "parameter": corruption.parameter,
+                "strengths": list(corruption.strengths),
+                "accuracy": right.mean(1).round(4).tolist(),
+                "mean": round(float(right.mean()), 4),
+            }
+            for corruption, right in zip(CORRUPTIONS, self.corrupted, strict=True)
+        }
+
+    def _photos(self) -> list[dict[str, Any]]:
+        return [
+            {"width": width, "height": height, "file": file, "accuracy": round(float(right.mean()), 4)}
+            for (width, height), by_file in zip(PHOTO_SIZES, self.photos, strict=True)
+            for file, right in zip(PHOTO_FILES, by_file, strict=True)
+        ]
+
+
+def quiet(what: str, share: float) -> None:
+    """Show nothing."""
+
+
+def measure_robustness(classifier: Classifier, images: Images, resize: Resize, show: Show = quiet) -> Robustness:
+    """Measure a classifier on at most 2,000 images, evenly spread over those given: corrupted, and as photos.
+
+    Args:
+        classifier: what is measured.
+        images: at least one.
+        resize: the policy by which the service decodes photos for this network.
+        show: takes what is being measured and the share of the work that is done, 0 to 1.
+    """
+    sample = spread(images, MOST_IMAGES)
+    return Robustness(
+        untouched=_right(classifier, sample.pixels, sample.labels),
+        corrupted=_corrupted(classifier, sample, show),
+        photos=_photographed(classifier, sample, resize, show),
+        example=sample.pixels[0],
+    )
+
+
+def spread(images: Images, most: int) -> Images:
+    """Every image, or every second, third, …, so that at most `most` are left and a sorted set stays representative."""
+    return images[:: -(-len(images) // most)]
+
+
+def as_photos(pixels: Pixels, size: tuple[int, int], resize: Resize) -> Pixels:
+    """One image (32, 32, 3), enlarged to (width, height) by Lanczos, saved as each kind of file (F), decoded as served.
+
+    Returns:
+        uint8 (F, 32, 32, 3).
+    """
+    photo = drawn_out(Image.fromarray(pixels), np.random.default_rng(), size)
+    return np.stack([decode(saved(photo, quality), resize) for quality in PHOTO_FILES.values()])
+
+
+def _corrupted(classifier: Classifier, sample: Images, show: Show) -> Right:
+    right = np.empty((len(CORRUPTIONS), 5, len(sample)), np.bool_)
+    for kind, level in np.ndindex(right.shape[:2]):
+        corruption = CORRUPTIONS[kind]
+        show(corruption.name, CORRUPTION_SHARE * (kind * 5 + level) / (5 * len(CORRUPTIONS)))
+        pixels = corruption.apply(sample.pixels, corruption.strengths[level])
+        right[kind, level] = _right(classifier, pixels, sample.labels)
+    return right
+
+
+def _photographed(classifier: Classifier, sample: Images, resize: Resize, show: Show) -> Right:
+    right = np.empty((len(PHOTO_SIZES), len(PHOTO_FILES), len(sample)), np.bool_)
+    costs = np.cumsum([0, *(width * height for width, height in PHOTO_SIZES)])
+    shares = CORRUPTION_SHARE + (1 - CORRUPTION_SHARE) * costs / costs[-1]
+    for row, size in enumerate(PHOTO_SIZES):
+        decoded = np.empty((len(PHOTO_FILES), *sample.pixels.shape), np.uint8)
+        with ThreadPoolExecutor() as pool:  # Pillow lets other threads run while it works
+            for start in range(0, len(sample), TOGETHER):
+                share = shares[row] + (shares[row + 1] - shares[row]) * start / len(sample)
+                show(f"{size[0]}×{size[1]} px", float(share))
+                part = slice(start, start + TOGETHER)
+                made = pool.map(partial(as_photos, size=size, resize=resize), sample.pixels[part])
+                decoded[:, part] = np.stack(list(made), axis=1)
+        right[row] = [_right(classifier, pixels, sample.labels) for pixels in decoded]
+    return right
+
+
+def _right(classifier: Classifier, pixels: Pixels, labels: NDArray[np.int32]) -> Right:
+    right: Right = predict(classifier, pixels).argmax(1) == labels
+    return right
+
+
+def _standard_error(values: NDArray[Any]) -> float:
+    """Of a mean over conditions and images (…, N). Conditions share their images, so each image is averaged first."""
+    by_image = values.reshape(-1, values.shape[-1]).mean(0)
+    return float(by_image.std() / np.sqrt(len(by_image)))
