@@ -8,6 +8,8 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -117,7 +119,12 @@ def _add_evaluate(jobs: Jobs) -> None:
     _add_data(job)
     job.add_argument("--split", choices=("test", "held-out"), default="test")
     job.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    job.add_argument("--out", type=Path, metavar="FOLDER", help="also write evaluation.json and plots there")
+    job.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="also measure corruptions and photo sizes, and write the report there",
+    )
     job.set_defaults(job=_evaluate)
 
 
@@ -223,20 +230,43 @@ def _costs(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from training import data
     from training.evaluate import evaluate
-    from training.report import write_report
+    from training.report import read_history, write_report
+    from training.robustness import measure_robustness
 
     dataset, network = data.load(options.data), _network(options.what)
     if network.labels != dataset.labels:
         raise TrainingError(
             f"{options.what} knows {network.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
         )
-    history = Run(options.what).history
     images = dataset.test if options.split == "test" else dataset.held_out
-    evaluation = evaluate(Classifier(network, precision=options.precision), images)
-    print(evaluation.table())
+    classifier = Classifier(network, precision=options.precision)
+    evaluation = evaluate(classifier, images)
+    print(evaluation.table(), flush=True)  # what follows takes minutes
     if options.out:
-        write_report(options.out, evaluation, history)
-        print(f"\nwritten: {options.out}/evaluation.json and plots")
+        with _progress_line() as show:
+            robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)
+        write_report(options.out, evaluation, read_history(options.what), robustness)
+        print(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and pictures")
+
+
+@contextmanager
+def _progress_line() -> Iterator[Callable[[str, float], None]]:
+    """What is being measured and how much is done, live on a terminal, elsewhere as a line for each kind of thing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description:<27}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task, shown = progress.add_task("", total=1.0), set[str]()
+
+        def show(what: str, share: float) -> None:
+            progress.update(task, description=f"measuring {what}", completed=share)
+            if not console.is_terminal and what not in shown:
+                shown.add(what)
+                console.print(f"{share:4.0%} done, measuring {what}")
+
+        yield show
 
 
 def _network(folder: Path) -> Network:
@@ -256,8 +286,9 @@ def _publish(options: argparse.Namespace) -> None:
 
     store = Store(options.store)
     if (options.what / "run.json").exists():
-        twin = Run(options.twin) if options.twin else None
-        version = publish_run(Run(options.what), store, options.name, data.load(options.data), twin)
+        twin, dataset = Run(options.twin) if options.twin else None, data.load(options.data)
+        with _progress_line() as show:
+            version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
         version = publish_version(options.what, store, options.name)
     folder = store.folder(options.name, version)

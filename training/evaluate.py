@@ -12,9 +12,22 @@ from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
 from training.data import Images
+from training.human import SOURCE, human_accuracy
 
 ECE_BINS = 15
 CHUNK = 1_000
+MISTAKES = 32
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that was called what it is not, and how sure the network was. `index` counts the measured images."""
+
+    index: int
+    pixels: NDArray[np.uint8]  # (32, 32, 3)
+    label: str
+    called: str
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -33,19 +46,32 @@ class Evaluation:
     recall_by_class: tuple[float, ...]
     confusion: NDArray[np.int64]  # (K, K)
     reliability: tuple[tuple[float, float, int], ...]  # mean confidence, accuracy and count of each bin
+    mistakes: tuple[Mistake, ...]  # the most confident ones, most confident first
     images_per_second: float
+
+    @property
+    def worst_class(self) -> str:
+        """The label with the lowest recall, the first of equals."""
+        return self.labels[int(np.argmin(self.recall_by_class))]
+
+    @property
+    def class_gap(self) -> float:
+        """The highest recall of any class minus the lowest."""
+        return max(self.recall_by_class) - min(self.recall_by_class)
 
     def document(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
-        by_class = {
-            label: {"precision": round(precision, 4), "recall": round(recall, 4)}
-            for label, precision, recall in zip(self.labels, self.precision_by_class, self.recall_by_class, strict=True)
-        }
         return {
             **self.summary(),
-            "classes": by_class,
+            "class_gap": round(self.class_gap, 4),
+            "classes": self._classes(),
+            "human_source": SOURCE if human_accuracy(self.labels) else None,
             "confusion": self.confusion.tolist(),
             "reliability": [list(row) for row in self.reliability],
+            "mistakes": [
+                {"index": one.index, "is": one.label, "called": one.called, "confidence": round(one.confidence, 4)}
+                for one in self.mistakes
+            ],
             "images_per_second": round(self.images_per_second),
         }
 
@@ -57,6 +83,7 @@ class Evaluation:
             "mirror_accuracy": round(self.mirror_accuracy, 4),
             "negative_log_likelihood": round(self.negative_log_likelihood, 4),
             "expected_calibration_error": round(self.expected_calibration_error, 4),
+            "worst_class": self.worst_class,
             "worst_class_recall": round(min(self.recall_by_class), 4),
             "engine": self.engine,
             "precision": self.precision,
@@ -71,16 +98,35 @@ class Evaluation:
             f"negative log-likelihood     {self.negative_log_likelihood:8.4f}",
             f"calibration error (ECE)     {self.expected_calibration_error:8.2%}   {ECE_BINS} bins",
             "",
-            f"{'class':<16}{'precision':>10}{'recall':>10}   most often mistaken for",
+            *self._class_lines(),
+            "",
+            f"worst class: {self.worst_class}, recall {min(self.recall_by_class):.1%}, "
+            f"{100 * self.class_gap:.1f} points below the best",
+        ]
+        return "\n".join(lines)
+
+    def _classes(self) -> dict[str, dict[str, float]]:
+        human = human_accuracy(self.labels)
+        rows = zip(self.labels, self.precision_by_class, self.recall_by_class, strict=True)
+        return {
+            label: {"precision": round(precision, 4), "recall": round(recall, 4)}
+            | ({"human_accuracy": human[index]} if human else {})
+            for index, (label, precision, recall) in enumerate(rows)
+        }
+
+    def _class_lines(self) -> list[str]:
+        human = human_accuracy(self.labels)
+        lines = [
+            f"{'class':<16}{'precision':>10}{'recall':>10}{'people' if human else '':>10}   most often mistaken for"
         ]
         for index, label in enumerate(self.labels):
             row = self.confusion[index].copy()
             row[index] = 0
             other = f"{self.labels[row.argmax()]} ({row.max()})" if row.max() else "nothing"
-            lines.append(
-                f"{label:<16}{self.precision_by_class[index]:>10.1%}{self.recall_by_class[index]:>10.1%}   {other}"
-            )
-        return "\n".join(lines)
+            people = f"{human[index]:.1%}" if human else ""
+            figures = f"{self.precision_by_class[index]:>10.1%}{self.recall_by_class[index]:>10.1%}{people:>10}"
+            lines.append(f"{label:<16}{figures}   {other}")
+        return lines
 
 
 def evaluate(classifier: Classifier, images: Images) -> Evaluation:
@@ -108,6 +154,7 @@ def evaluate(classifier: Classifier, images: Images) -> Evaluation:
         recall_by_class=tuple((hits / np.maximum(confusion.sum(1), 1)).tolist()),
         confusion=confusion,
         reliability=reliability,
+        mistakes=confident_mistakes(probabilities, images, classifier.labels),
         images_per_second=len(images) / seconds,
     )
 
@@ -116,6 +163,19 @@ def predict(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.flo
     """Probabilities (N, K) for any number of images (N, 32, 32, 3)."""
     parts = [classifier.predict(pixels[start : start + CHUNK]).probabilities for start in range(0, len(pixels), CHUNK)]
     return np.concatenate(parts)
+
+
+def confident_mistakes(
+    probabilities: NDArray[np.float32], images: Images, labels: tuple[str, ...], most: int = MISTAKES
+) -> tuple[Mistake, ...]:
+    """At most `most` images that were called what they are not, the most confident first; (N, K) probabilities."""
+    called, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(called != images.labels)
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    return tuple(
+        Mistake(int(i), images.pixels[i], labels[images.labels[i]], labels[called[i]], float(confidence[i]))
+        for i in chosen
+    )
 
 
 def reliability_bins(

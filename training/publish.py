@@ -27,6 +27,7 @@ from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.evaluate import evaluate, predict
 from training.report import write_report
+from training.robustness import Show, measure_robustness, quiet
 from training.run import Run, RunInfo
 
 # The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
@@ -53,12 +54,15 @@ def read_run(run: Run) -> Network:
         raise TrainingError(f"the service cannot load {run.folder}: {error}") from None
 
 
-def publish_run(run: Run, store: Store, name: str, dataset: Dataset, twin: Run | None = None) -> int:
+def publish_run(
+    run: Run, store: Store, name: str, dataset: Dataset, twin: Run | None = None, show: Show = quiet
+) -> int:
     """Evaluate a run on the test images and publish it. Returns the version.
 
     Args:
         twin: a run of the same recipe trained with --hold-out, whose temperature on the held-out images is taken over.
             A run that was itself trained so needs none.
+        show: takes what is being measured and how far that is, as `measure_robustness` says it.
 
     Raises:
         TrainingError: the service could not load the network, would give other answers than Keras, or the twin is none.
@@ -78,14 +82,20 @@ def publish_run(run: Run, store: Store, name: str, dataset: Dataset, twin: Run |
         network = replace(network, temperature=calibration.temperature)
     references = keras_probabilities(run.folder, network, test.pixels[:COMPARED])
     differences = check_served(network, test.pixels[:COMPARED], references)
-    evaluation = evaluate(Classifier(network), test)
-    metrics |= {"test": evaluation.summary() | _costs(network), "differences_from_keras": differences}
+    classifier = Classifier(network)
+    evaluation = evaluate(classifier, test)
+    robustness = measure_robustness(classifier, test, network.preprocessing.resize, show)
+    metrics |= {
+        "test": evaluation.summary() | _costs(network),
+        "robustness": robustness.summary(),
+        "differences_from_keras": differences,
+    }
 
     def write(target: Path, version: int) -> Manifest:
         for file in (ARCHITECTURE, WEIGHTS):
             shutil.copyfile(run.folder / file, target / file)
         write_golden(Golden(test.pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), target / GOLDEN)
-        write_report(target / "report", evaluation, run.history)
+        write_report(target / "report", evaluation, run.history, robustness)
         return Manifest(
             name=name,
             version=version,

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training import robustness
 from training.data import TEST_BATCH, TRAIN_BATCHES
 
 RECORDS = 40
@@ -25,3 +26,11 @@ def data_folder(tmp_path_factory) -> Path:
     for seed, name in enumerate((*TRAIN_BATCHES, TEST_BATCH)):
         write_batch(folder / name, seed)
     return folder.parent
+
+
+@pytest.fixture(scope="module")
+def short_reports():
+    """Whatever takes long in a report is measured on four images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robustness, "MOST_IMAGES", 4)
+        yield

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "model_store" / "models" / "cifar10" / "1"
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
 
+pytestmark = pytest.mark.usefixtures("short_reports")
+
 
 def photo(path: Path, colour: tuple[int, int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -15,6 +15,8 @@ from training.recipes import RECIPES
 from training.run import Run
 from training.teachers import Teachers
 
+pytestmark = pytest.mark.usefixtures("short_reports")
+
 
 def train(data, out, *options, recipe="notebook", epochs=2):
     base = ["train", "--recipe", recipe, "--data", str(data), "--out", str(out)]
@@ -121,12 +123,28 @@ def test_resuming_with_other_data_is_refused(data_folder, run, tmp_path, capsys)
 
 def test_evaluate_writes_table_json_and_plots(data_folder, run, tmp_path, capsys):
     assert main(["evaluate", str(run), "--data", str(data_folder), "--out", str(tmp_path)]) == 0
-    assert "negative log-likelihood" in capsys.readouterr().out
+    said = capsys.readouterr()
+    for words in (
+        "negative log-likelihood",
+        "people",
+        "worst class: ",
+        "mean under corruptions",
+        "mean at photo sizes",
+    ):
+        assert words in said.out
+    assert "measuring blur" in said.err and "measuring 640×480 px" in said.err
     document = json.loads((tmp_path / "evaluation.json").read_text())
     assert np.sum(document["confusion"]) == document["images"] == 40
     assert document["accuracy"] == pytest.approx(np.trace(document["confusion"]) / 40, abs=1e-4)
-    for name in ("confusion.png", "reliability.png", "curves.png"):
+    for name in ("confusion.png", "reliability.png", "curves.png", "classes.png", "corruptions.png", "photos.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_without_a_report_leaves_out_what_takes_long(data_folder, run, capsys):
+    assert main(["evaluate", str(run), "--data", str(data_folder)]) == 0
+    said = capsys.readouterr()
+    assert "worst class: " in said.out
+    assert "corruptions" not in said.out and "measuring" not in said.err
 
 
 def test_a_published_run_is_complete_and_loads(store):
@@ -135,6 +153,9 @@ def test_a_published_run_is_complete_and_loads(store):
     assert loaded.manifest.training["recipe"] == "notebook"
     assert set(loaded.manifest.files) >= {"architecture.json", "model.weights.h5", "golden.npz", "report/confusion.png"}
     assert loaded.manifest.metrics["differences_from_keras"]["float32"] < 1e-4
+    document = json.loads((folder / "report/evaluation.json").read_text())
+    assert loaded.manifest.metrics["robustness"].items() <= document["robustness"].items()
+    assert document["history"] and "report/corruptions.png" in loaded.manifest.files
 
 
 def test_a_published_version_opens_in_keras_with_two_lines(store):

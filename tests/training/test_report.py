@@ -1,0 +1,72 @@
+"""That a report holds every picture there are figures for, and none that are not of this evaluation."""
+
+import dataclasses
+import json
+
+import pytest
+from PIL import Image
+
+from model_store.manifest import Resize
+from tests.training import linear
+from training import pictures
+from training.evaluate import evaluate
+from training.report import read_history, write_report
+from training.robustness import measure_robustness
+
+HISTORY = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 1 - 1 / (epoch + 1)} for epoch in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return evaluate(linear.classifier(), linear.images(100))
+
+
+@pytest.fixture(scope="module")
+def robustness():
+    return measure_robustness(linear.classifier(), linear.images(5), Resize())
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory, evaluation, robustness):
+    """A version whose report has everything."""
+    folder = tmp_path_factory.mktemp("version")
+    write_report(folder / "report", evaluation, HISTORY, robustness)
+    return folder
+
+
+def written(folder):
+    return {path.name for path in folder.glob("*.png")}
+
+
+def test_a_full_report_has_every_picture_at_a_readable_size(full):
+    assert written(full / "report") == set(pictures.NAMES)
+    for name in pictures.NAMES:
+        with Image.open(full / "report" / name) as picture:
+            assert picture.format == "PNG" and 550 <= picture.width <= 1400 and picture.height >= 350
+
+
+def test_the_document_holds_the_figures_of_every_picture(full, evaluation, robustness):
+    document = json.loads((full / "report/evaluation.json").read_text())
+    assert document["history"] == HISTORY
+    assert document["robustness"] == robustness.document()
+    assert [row["index"] for row in document["mistakes"]] == [mistake.index for mistake in evaluation.mistakes]
+    assert set(document) >= {"confusion", "reliability", "classes", "worst_class", "class_gap"}
+
+
+def test_a_version_keeps_its_learning_curves_in_its_report(full, tmp_path):
+    assert read_history(full) == HISTORY
+    assert read_history(tmp_path) == []
+
+
+def test_what_is_not_known_is_not_drawn_and_what_is_stale_goes(tmp_path, evaluation):
+    for name in (*pictures.NAMES, "notes.png"):
+        (tmp_path / name).touch()
+    write_report(tmp_path, dataclasses.replace(evaluation, mistakes=()), [])
+    assert written(tmp_path) == {"confusion.png", "reliability.png", "classes.png", "notes.png"}
+    assert "history" not in (tmp_path / "evaluation.json").read_text()
+
+
+def test_labels_of_any_length_and_with_dollar_signs_can_be_drawn(tmp_path):
+    labels = ("$x_1$ and $y", "a very long label indeed, longer than any picture is wide", *map(str, range(8)))
+    write_report(tmp_path, evaluate(linear.classifier(labels), linear.images(40)), [])
+    assert "mistakes.png" in written(tmp_path)
