@@ -6,7 +6,7 @@ Reads the layout of Keras 3's `save_weights`: `layers/{class}[_{n}]/vars/{index}
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import h5py
 import numpy as np
@@ -30,9 +30,18 @@ def read_weights(data: bytes, architecture: Architecture) -> Weights:
         ModelError: it is not HDF5, a weight is missing, superfluous, of another shape or type or not finite, or
             anything in the file is a link to elsewhere.
     """
+    return read_datasets(data, lambda datasets: _matched(datasets, architecture))
+
+
+def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], Weights]) -> Weights:
+    """What `take` makes of the file's datasets by path, for whoever knows another layout; `checked_array` reads one.
+
+    Raises:
+        ModelError: it is not HDF5, or anything in the file is a link to elsewhere.
+    """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            return _matched(dict(_datasets(file)), architecture)
+            return take(dict(_datasets(file)))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError(f"the weights cannot be read as an HDF5 file: {error}") from None
 
@@ -64,14 +73,19 @@ def _matched(datasets: dict[str, h5py.Dataset], architecture: Architecture) -> W
         group = f"layers/{kind}" + (f"_{counts[kind]}" if counts[kind] else "")
         counts[kind] += 1
         for index, (weight, shape) in enumerate(shapes.get(name, {}).items()):
-            array = _array(datasets.pop(f"{group}/vars/{index}", None), shape, f"{weight} of layer {name!r}")
+            array = checked_array(datasets.pop(f"{group}/vars/{index}", None), shape, f"{weight} of layer {name!r}")
             weights.setdefault(name, {})[weight] = array
     if extra := sorted(key for key in datasets if not RANDOM_STATE.match(key)):
         raise ModelError(f"the weights hold {extra[0]!r}, which no layer of the architecture takes")
     return weights
 
 
-def _array(dataset: h5py.Dataset | None, shape: Shape, what: str) -> NDArray[np.float32]:
+def checked_array(dataset: h5py.Dataset | None, shape: Shape, what: str) -> NDArray[np.float32]:
+    """A dataset's values, float32 and finite, of the shape that `what` must have.
+
+    Raises:
+        ModelError: it is absent, of another shape or type, not finite, or stored outside the file.
+    """
     if dataset is None:
         raise ModelError(f"the weights hold no {what}; were the two files saved from the same model?")
     if dataset.is_virtual or dataset.external:

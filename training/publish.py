@@ -1,4 +1,4 @@
-"""A finished run or a published version → the next version in a store.
+"""A finished run, an imported network or a published version → the next version in a store.
 
 Owns what is checked before anything is visible: the service's own reader takes the files, and what it would serve
 agrees with Keras on the same files.
@@ -6,10 +6,10 @@ agrees with Keras on the same files.
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Network
 from model_store.errors import ModelError
-from model_store.manifest import Manifest, Precision, Resize, read_manifest
+from model_store.manifest import Manifest, Precision, Preprocessing, Resize, read_manifest
 from model_store.store import ARCHITECTURE, GOLDEN, MANIFEST, WEIGHTS, Golden, Store, read_golden, verify, write_golden
 from model_store.weights import read_weights
 from training.calibration import Calibration, fit_temperature
@@ -37,6 +37,17 @@ COMPARED = 512
 GOLDEN_IMAGES = 16
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What is to become a version: two files in a folder, the network they hold, and how it was made."""
+
+    folder: Path
+    network: Network
+    training: dict[str, Any]
+    history: list[dict[str, float]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)  # what has been measured before
+
+
 def read_run(run: Run) -> Network:
     """The network of a finished run, through the reader the service uses.
 
@@ -44,14 +55,25 @@ def read_run(run: Run) -> Network:
         TrainingError: the run is not finished, or the service could not load its network.
     """
     info = run.require_finished().info
+    # The policy for uploads is chosen apart from any training: what a run began with may have been replaced.
+    preprocessing = info.preprocessing.model_copy(update={"resize": Resize()})
+    return read_files(run.folder, info.labels, preprocessing, info.output)
+
+
+def read_files(
+    folder: Path, labels: tuple[str, ...], preprocessing: Preprocessing, output: Literal["logits", "probabilities"]
+) -> Network:
+    """The network of the two files in a folder, through the reader the service uses.
+
+    Raises:
+        TrainingError: the service could not load it.
+    """
     try:
-        architecture = parse_architecture((run.folder / ARCHITECTURE).read_bytes())
-        weights = read_weights((run.folder / WEIGHTS).read_bytes(), architecture)
-        # The policy for uploads is chosen apart from any training: what a run began with may have been replaced.
-        preprocessing = info.preprocessing.model_copy(update={"resize": Resize()})
-        return Network(architecture, weights, info.labels, preprocessing, info.output)
+        architecture = parse_architecture((folder / ARCHITECTURE).read_bytes())
+        weights = read_weights((folder / WEIGHTS).read_bytes(), architecture)
+        return Network(architecture, weights, labels, preprocessing, output)
     except ModelError as error:
-        raise TrainingError(f"the service cannot load {run.folder}: {error}") from None
+        raise TrainingError(f"the service cannot load {folder}: {error}") from None
 
 
 def publish_run(
@@ -67,47 +89,62 @@ def publish_run(
     Raises:
         TrainingError: the service could not load the network, would give other answers than Keras, or the twin is none.
     """
-    network, info = read_run(run), run.info
+    network, info, history = read_run(run), run.info, run.history
     twin = twin or (run if info.hold_out else None)
     if info.labels != dataset.labels:
         raise TrainingError(
             f"{run.folder} knows {info.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
         )
     calibration = calibrate(twin, info, dataset.held_out) if twin and info.output == "logits" else None
-    test = dataset.test
     metrics: dict[str, Any] = {}
     if calibration:
-        uncalibrated = evaluate(Classifier(network), test).summary()
+        uncalibrated = evaluate(Classifier(network), dataset.test).summary()
         metrics = {"calibration": calibration.document(), "test_uncalibrated": uncalibrated}
         network = replace(network, temperature=calibration.temperature)
-    references = keras_probabilities(run.folder, network, test.pixels[:COMPARED])
-    differences = check_served(network, test.pixels[:COMPARED], references)
+    training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
+    candidate = Candidate(run.folder, network, training, history, metrics)
+    return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+
+
+def publish_candidate(
+    candidate: Candidate, store: Store, name: str, pixels: NDArray[np.uint8], test: Images | None, show: Show = quiet
+) -> int:
+    """Compare with Keras on some images, evaluate on the test images, if there are any, and publish.
+
+    Args:
+        pixels: (N, 32, 32, 3); the first of them become the golden images.
+        show: takes what is being measured and how far that is, as `measure_robustness` says it.
+
+    Raises:
+        TrainingError: the service would give other answers than Keras.
+    """
+    network = candidate.network
+    references = keras_probabilities(candidate.folder, network, pixels[:COMPARED])
+    differences = check_served(network, pixels[:COMPARED], references)
     classifier = Classifier(network)
-    evaluation = evaluate(classifier, test)
-    robustness = measure_robustness(classifier, test, network.preprocessing.resize, show)
-    metrics |= {
-        "test": evaluation.summary() | _costs(network),
-        "robustness": robustness.summary(),
-        "differences_from_keras": differences,
-    }
+    evaluation = evaluate(classifier, test) if test else None
+    robustness = measure_robustness(classifier, test, network.preprocessing.resize, show) if test else None
+    figures = (evaluation.summary() if evaluation else {}) | _costs(network)
+    measured = {"robustness": robustness.summary()} if robustness else {}
 
     def write(target: Path, version: int) -> Manifest:
         for file in (ARCHITECTURE, WEIGHTS):
-            shutil.copyfile(run.folder / file, target / file)
-        write_golden(Golden(test.pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), target / GOLDEN)
-        write_report(target / "report", evaluation, run.history, robustness)
+            shutil.copyfile(candidate.folder / file, target / file)
+        write_golden(Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), target / GOLDEN)
+        if evaluation:
+            write_report(target / "report", evaluation, candidate.history, robustness)
         return Manifest(
             name=name,
             version=version,
             created=_now(),
-            labels=info.labels,
+            labels=network.labels,
             preprocessing=network.preprocessing,
-            output=info.output,
+            output=network.output,
             temperature=network.temperature,
             golden_tolerance=TOLERANCE,
             files={},
-            metrics=metrics,
-            training=info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in run.history)},
+            metrics=candidate.metrics | {"test": figures} | measured | {"differences_from_keras": differences},
+            training=candidate.training,
         )
 
     return store.publish(name, write)
