@@ -15,9 +15,11 @@ from typing import TypeAlias
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with ten lines about GPUs
 
+from pydantic import ValidationError
+
 from model_store.classifier import Classifier, Network
 from model_store.errors import ModelError
-from model_store.manifest import read_manifest
+from model_store.manifest import Preprocessing, read_manifest
 from model_store.store import Store, load, read_network, verify
 from training.errors import TrainingError
 from training.recipes import RECIPES, Pretrained, recipe
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_costs,
         _add_evaluate,
         _add_publish,
+        _add_import,
         _add_versions,
         _add_prune,
         _add_export,
@@ -135,6 +138,25 @@ def _add_publish(jobs: Jobs) -> None:
     _add_data(job)
     job.add_argument("--twin", type=Path, metavar="RUN", help="run of the same recipe with --hold-out, for calibration")
     job.set_defaults(job=_publish)
+
+
+def _add_import(jobs: Jobs) -> None:
+    job = jobs.add_parser(
+        "import",
+        help="put a network that Keras 2 or 3 saved into a store as its next version",
+        description="Converts, compares with Keras, evaluates if the labels are CIFAR-10's and publishes.",
+    )
+    job.add_argument("--architecture", type=Path, required=True, metavar="FILE.json", help="what to_json() returned")
+    job.add_argument("--weights", type=Path, required=True, metavar="FILE.h5", help="by save_weights() or save()")
+    job.add_argument(
+        "--labels", required=True, nargs="+", metavar="LABEL", help="in the outputs' order, or a text file"
+    )
+    scale = "of pixel / 255 in red, green, blue, as the network was trained"
+    job.add_argument("--mean", type=float, nargs=3, default=(0, 0, 0), metavar="M", help=f"{scale} (default: 0 0 0)")
+    job.add_argument("--std", type=float, nargs=3, default=(1, 1, 1), metavar="S", help=f"{scale} (default: 1 1 1)")
+    _add_store(job)
+    _add_data(job)
+    job.set_defaults(job=_import)
 
 
 def _add_versions(jobs: Jobs) -> None:
@@ -291,7 +313,34 @@ def _publish(options: argparse.Namespace) -> None:
             version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
         version = publish_version(options.what, store, options.name)
-    folder = store.folder(options.name, version)
+    _say_published(store.folder(options.name, version))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from training import data
+    from training.importing import publish_import, read_labels, read_saved
+
+    labels, preprocessing = read_labels(options.labels), _preprocessing(options)
+    saved, store = read_saved(options.architecture, options.weights), Store(options.store)
+    test = data.load_test(options.data) if options.data.exists() else None
+    version = publish_import(saved, labels, preprocessing, store, options.name, test)
+    if labels != data.LABELS:
+        print("not evaluated: its labels are not CIFAR-10's, in their order")
+    elif test is None:
+        print(f"not evaluated: {options.data} does not exist; run `python -m training fetch`")
+    _say_published(store.folder(options.name, version))
+
+
+def _preprocessing(options: argparse.Namespace) -> Preprocessing:
+    try:
+        return Preprocessing(mean=tuple(options.mean), std=tuple(options.std))
+    except ValidationError:
+        raise TrainingError(
+            f"--mean and --std take three finite numbers each, a std above 0; received {options.mean} and {options.std}"
+        ) from None
+
+
+def _say_published(folder: Path) -> None:
     loaded = load(folder)
     if loaded.manifest.temperature == 1 and loaded.manifest.output == "logits":
         print("not calibrated: pass --twin RUN, a run of the same recipe with --hold-out", file=sys.stderr)

@@ -1,0 +1,126 @@
+"""Writes the files beside it with a Keras 2, as the 2023 notebook saved its own: an architecture and its weights.
+
+    python make.py FOLDER
+
+runs in an environment of its own, for this project's has Keras 3. With Python 3.11, the folders here came from
+
+    keras-2.15.0    tensorflow-cpu 2.15.1
+    keras-2.12.0    tensorflow-cpu 2.12.1
+    keras-2.1.6     the same, with keras 2.1.6 and pyyaml before it in PYTHONPATH
+
+`notebook` has the layers of the notebook's network with fewer filters; `normed` has batch normalisation, activations
+inside layers and global pooling, and ends in logits. For each it writes
+
+    NAME.json          to_json()
+    NAME.h5            save_weights()
+    NAME.whole.h5      save()
+    NAME.weights.h5    save_weights(), which Keras 2.13 and later lay out as Keras 3 does
+    NAME.npz           images (4, 32, 32, 3) uint8, and the outputs (4, K) float32 of the model for image / 255
+
+of which those that differ are kept here.
+"""
+
+import collections
+import collections.abc
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import tensorflow
+
+OLD = version("keras").startswith("2.1.")
+
+
+def imported_keras():
+    if OLD:
+        collections.Iterable = collections.abc.Iterable  # where it looks for it
+        tensorflow.compat.v1.disable_v2_behavior()
+    import keras
+
+    if OLD:
+        keras.backend.tensorflow_backend.tf = tensorflow.compat.v1
+    return keras
+
+
+keras = imported_keras()
+L = keras.layers
+
+
+def notebook():
+    stack = [
+        L.Conv2D(3, (3, 3), padding="same", input_shape=(32, 32, 3)),
+        L.Activation("relu"),
+        L.Conv2D(3, (3, 3), padding="same"),
+        L.Activation("relu"),
+        L.MaxPooling2D(pool_size=(2, 2)),
+        L.Dropout(0.25),
+        L.Conv2D(4, (3, 3), padding="same"),
+        L.Activation("relu"),
+        L.Conv2D(4, (3, 3)),
+        L.Activation("relu"),
+        L.MaxPooling2D(pool_size=(2, 2)),
+        L.Dropout(0.25),
+        L.Flatten(),
+        L.Dense(7),
+        L.Activation("relu"),
+        L.Dropout(0.5),
+        L.Dense(10),
+        L.Activation("softmax"),
+    ]
+    return keras.models.Sequential(stack)
+
+
+def normed():
+    stack = [
+        L.Conv2D(4, 3, strides=2, activation="relu", use_bias=False, input_shape=(32, 32, 3)),
+        L.BatchNormalization(),
+        L.Conv2D(6, 3, activation="tanh", kernel_regularizer=keras.regularizers.l2(1e-4)),
+        L.AveragePooling2D(),
+        L.BatchNormalization(scale=False, trainable=False),
+        L.GlobalAveragePooling2D(),
+        L.Dense(3),
+    ]
+    return keras.models.Sequential(stack)
+
+
+def residual():
+    images = L.Input((32, 32, 3))
+    x = L.Conv2D(4, 3, strides=4, padding="same")(images)
+    y = L.ReLU()(L.BatchNormalization()(x))
+    y = L.Conv2D(4, 3, padding="same")(y)
+    y = L.Flatten()(L.Add()([y, x]))
+    return keras.models.Model(images, L.Softmax()(L.Dense(3)(y)))
+
+
+def randomised(model):
+    """Random weights that keep values moderate, so that no bias or statistic is 0 or 1 and could go missing unseen."""
+    random = np.random.RandomState(1)
+    for layer in model.layers:
+        shapes = [values.shape for values in layer.get_weights()]
+        values = [random.normal(0, 2 / np.sqrt(max(np.prod(shape[:-1]), 40)), shape) for shape in shapes]
+        layer.set_weights([np.abs(v) + 0.5 if isinstance(layer, L.BatchNormalization) else v for v in values])
+    return model
+
+
+def images():
+    """Blocks of flat colour, which compress."""
+    blocks = np.random.RandomState(2).randint(0, 256, (4, 8, 8, 3)).astype("uint8")
+    return blocks.repeat(4, axis=1).repeat(4, axis=2)
+
+
+def write(build, folder):
+    keras.backend.clear_session()  # names count from one again
+    model, path = randomised(build()), str(folder / build.__name__)
+    Path(f"{path}.json").write_text(model.to_json() + "\n")
+    model.save_weights(f"{path}.h5")
+    model.save(f"{path}.whole.h5")
+    model.save_weights(f"{path}.weights.h5")
+    np.savez_compressed(f"{path}.npz", images=images(), outputs=model.predict(images() / np.float32(255)))
+
+
+if __name__ == "__main__":
+    into = Path(sys.argv[1])
+    into.mkdir(parents=True, exist_ok=True)
+    for network in (notebook, normed) if OLD else (notebook, normed, residual):
+        write(network, into)

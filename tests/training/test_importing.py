@@ -1,0 +1,128 @@
+"""`python -m training import` from files to a version that loads, and what it says when it cannot."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_store.store import Store, load
+from training import networks
+from training.__main__ import main
+from training.data import LABELS
+from training.recipes import Airbench, NotebookCNN
+
+KERAS2 = Path(__file__).parent / "keras2"  # made by keras2/make.py
+NOTEBOOK = KERAS2 / "keras-2.12.0/notebook.json", KERAS2 / "keras-2.12.0/notebook.h5"
+NORMED = KERAS2 / "keras-2.15.0/normed.json", KERAS2 / "keras-2.15.0/normed.whole.h5"
+
+
+def run(files, store, *options, labels=LABELS):
+    architecture, weights = map(str, files)
+    given = ["--architecture", architecture, "--weights", weights, "--store", str(store), "--name", "old"]
+    return main(["import", *given, "--labels", *labels, *options])
+
+
+@pytest.fixture(scope="module")
+def imported(data_folder, tmp_path_factory):
+    root = tmp_path_factory.mktemp("store")
+    assert run(NOTEBOOK, root, "--data", str(data_folder)) == 0
+    return Store(root).folder("old", 1)
+
+
+def test_an_imported_network_is_a_whole_version(imported):
+    loaded = load(imported, precision="float32")
+    assert (loaded.manifest.labels, loaded.manifest.output) == (LABELS, "probabilities")
+    assert loaded.manifest.preprocessing.std == (1, 1, 1)
+    assert loaded.manifest.metrics["test"]["images"] == 40
+    assert "report/evaluation.json" in loaded.manifest.files
+    training = loaded.manifest.training
+    assert (training["recipe"], training["saved_by_keras"]) == ("imported", "2.12.0")
+    assert training["files"]["weights"]["name"] == "notebook.h5"
+    with np.load(KERAS2 / "keras-2.12.0/notebook.npz") as file:
+        received = loaded.classifier.predict(file["images"]).probabilities
+        np.testing.assert_allclose(received, file["outputs"], rtol=1e-4, atol=1e-6)
+
+
+def test_keras_opens_the_version_and_gives_what_keras_2_gave(imported):
+    import keras
+
+    model = keras.models.model_from_json((imported / "architecture.json").read_text())
+    model.load_weights(imported / "model.weights.h5")
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.25, 0.25, 0.5]
+    with np.load(KERAS2 / "keras-2.12.0/notebook.npz") as file:
+        received = model.predict(file["images"] / np.float32(255), verbose=0)
+        np.testing.assert_allclose(received, file["outputs"], rtol=1e-4, atol=1e-6)
+
+
+def test_other_labels_are_imported_without_an_evaluation(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR10_DATA", raising=False)
+    (tmp_path / "labels.txt").write_text("sea lion\nsea\nsky\n\n")
+    assert run(NORMED, tmp_path / "store", "--mean", "0.5", "0.5", "0.5", labels=["labels.txt"]) == 0
+    assert "not evaluated: its labels are not CIFAR-10's" in capsys.readouterr().out
+    manifest = load(tmp_path / "store/old/1").manifest
+    assert (manifest.labels, manifest.output) == (("sea lion", "sea", "sky"), "logits")
+    assert manifest.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert "accuracy" not in manifest.metrics["test"]
+    assert not any(name.startswith("report/") for name in manifest.files)
+    assert main(["versions", "--store", str(tmp_path / "store")]) == 0
+    assert "imported" in capsys.readouterr().out
+
+
+def test_without_data_the_job_says_what_was_left_out(tmp_path, capsys):
+    absent = tmp_path / "absent"
+    assert run(NOTEBOOK, tmp_path, "--data", str(absent)) == 0
+    assert f"not evaluated: {absent} does not exist; run `python -m training fetch`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("network", "output"),
+    [(NotebookCNN(), "probabilities"), (Airbench((8, 16, 16), "silu", 0.6, convolutions=3), "logits")],
+    ids=["notebook", "airbench"],
+)
+def test_what_a_run_of_this_project_saved_is_imported(tmp_path, network, output):
+    model = networks.build(network, 10, np.random.default_rng(0).random((64, 32, 32, 3), "float32"), 0)
+    (tmp_path / "net.json").write_text(model.to_json())
+    model.save_weights(tmp_path / "net.weights.h5")
+    assert run((tmp_path / "net.json", tmp_path / "net.weights.h5"), tmp_path, "--data", str(tmp_path / "absent")) == 0
+    manifest = load(tmp_path / "old/1").manifest
+    assert manifest.output == output
+    assert manifest.metrics["test"]["parameters"] == model.count_params()
+
+
+def ending_in(activation):
+    document = json.loads(NOTEBOOK[0].read_text())
+    document["config"]["layers"][-1]["config"]["activation"] = activation
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"labels": LABELS[:9]}, "the network has 10 outputs, 9 labels were given"),
+        ({"labels": [*LABELS[:9], "cat"]}, "the label 'cat' was given 2 times"),
+        ({"labels": [*LABELS[:9], " "]}, "'' is not a label"),
+        ({"labels": [*LABELS[:9], "a\x1b[0m"]}, "is not a label; a label has 1 to 64 printable characters"),
+        ({"labels": ["nowhere.txt"]}, "nowhere.txt cannot be read: No such file"),
+        ({"labels": ["one.txt"]}, "1 labels were given; a network has 2 to 1,000"),
+        ({"labels": ["binary.txt"]}, "binary.txt is not text in UTF-8"),
+        ({"options": ["--std", "0", "1", "1"]}, "a std above 0; received"),
+        ({"options": ["--mean", "nan", "0", "0"]}, "take three finite numbers each"),
+        ({"architecture": b"{"}, "net.json cannot be imported: it is not JSON"),
+        ({"architecture": b" " * 4_000_001}, "net.json has more than 4,000,000 bytes"),
+        ({"architecture": ending_in("sigmoid")}, "ends in 'activation_5' (Activation), which gives neither"),
+        ({"weights": b"PK"}, "net.h5 cannot be imported: the weights cannot be read as an HDF5 file"),
+        ({"weights": NORMED[1].read_bytes()}, "net.h5 cannot be imported: kernel of layer 'conv2d' is float32"),
+    ],
+)  # fmt: skip
+def test_import_explains_what_is_wrong(tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.chdir(tmp_path)
+    files = tmp_path / "net.json", tmp_path / "net.h5"
+    files[0].write_bytes(options.get("architecture", NOTEBOOK[0].read_bytes()))
+    files[1].write_bytes(options.get("weights", NOTEBOOK[1].read_bytes()))
+    (tmp_path / "one.txt").write_text("cat\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe")
+    assert run(files, tmp_path, *options.get("options", []), labels=options.get("labels", LABELS)) == 1
+    assert said in capsys.readouterr().err
+    assert Store(tmp_path).versions("old") == []

@@ -1,0 +1,170 @@
+"""The two files of a network that was trained elsewhere → the next version in a store.
+
+Owns how a network that has been read becomes Keras 3's two files, and what must be known besides. The dialects are
+`keras_files.py`'s, the checks before anything is visible `publish.py`'s.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.architecture import INPUT_SHAPE, MAX_JSON_BYTES, Add, Architecture, Dropout
+from model_store.errors import ModelError
+from model_store.manifest import Preprocessing
+from model_store.store import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS, Store
+from model_store.weights import Weights
+from training.data import LABELS, Images
+from training.errors import TrainingError
+from training.keras_files import read_keras_json, read_keras_weights
+from training.publish import COMPARED, Candidate, publish_candidate, read_files
+
+MAX_LABELS_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """A network that was read whole, and what is known of the files."""
+
+    architecture: Architecture
+    weights: Weights
+    origin: dict[str, Any]
+
+
+def publish_import(
+    saved: SavedNetwork,
+    labels: tuple[str, ...],
+    preprocessing: Preprocessing,
+    store: Store,
+    name: str,
+    test: Images | None,
+) -> int:
+    """Publish an imported network; evaluated on the test images where its labels are CIFAR-10's. Returns the version.
+
+    Raises:
+        TrainingError: there is not one label for each output, the network ends in neither logits nor softmax, or the
+            service would give other answers than Keras.
+    """
+    if len(labels) != saved.architecture.classes:
+        raise TrainingError(
+            f"the network has {saved.architecture.classes} outputs, {len(labels)} labels were given; "
+            "name one for each output, in the order of the outputs"
+        )
+    output = output_of(saved.architecture)
+    with tempfile.TemporaryDirectory() as name_of_folder:
+        folder = Path(name_of_folder)
+        write_files(saved, folder)
+        candidate = Candidate(folder, read_files(folder, labels, preprocessing, output), saved.origin, [])
+        pixels = test.pixels if test else made_up_images(COMPARED)
+        return publish_candidate(candidate, store, name, pixels, test if labels == LABELS else None)
+
+
+def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
+    """Read what `to_json()` wrote into one file and `save_weights()` or `save()` into the other.
+
+    Raises:
+        TrainingError: a file cannot be read, is not served or does not match the other; the text names the file, the
+            layer and what was found.
+    """
+    text, data = _content(architecture, MAX_JSON_BYTES), _content(weights, MAX_FILE_BYTES)
+    try:
+        parsed, version = read_keras_json(text)
+    except ModelError as error:
+        raise TrainingError(f"{architecture} cannot be imported: {error}") from None
+    try:
+        arrays = read_keras_weights(data, parsed)
+    except ModelError as error:
+        raise TrainingError(f"{weights} cannot be imported: {error}") from None
+    files = {"architecture": _described(architecture, text), "weights": _described(weights, data)}
+    return SavedNetwork(parsed, arrays, {"recipe": "imported", "saved_by_keras": version, "files": files})
+
+
+def output_of(architecture: Architecture) -> Literal["logits", "probabilities"]:
+    """What the last layer gives: probabilities after softmax, logits where nothing follows the last sum.
+
+    Raises:
+        TrainingError: it gives neither.
+    """
+    activations = [getattr(node.layer, "activation", "linear") for node in architecture.nodes]
+    if activations[-1] == "softmax":
+        return "probabilities"
+    if activations[-1] == "linear" and "softmax" not in activations:
+        return "logits"
+    last = architecture.nodes[-1].layer
+    raise TrainingError(
+        f"the network ends in {last.name!r} ({type(last).__name__}), which gives neither logits nor their softmax; "
+        "end it in softmax or in a layer without activation"
+    )
+
+
+def write_files(saved: SavedNetwork, folder: Path) -> None:
+    """Write `architecture.json` and `model.weights.h5` as a finished run has them."""
+    model = build_keras(saved.architecture, saved.weights)
+    model.save_weights(folder / WEIGHTS)
+    (folder / ARCHITECTURE).write_text(model.to_json(indent=2) + "\n", encoding="utf-8")
+
+
+def build_keras(architecture: Architecture, weights: Weights) -> keras.Model:
+    """A float32 functional model of normalised images (N, 32, 32, 3), its Dropout included, on any backend."""
+    first, *rest = architecture.nodes
+    inputs = keras.Input(INPUT_SHAPE, name=first.layer.name)
+    values = {first.layer.name: inputs}
+    for node in rest:
+        read = [values[name] for name in node.inputs]
+        rate = {"rate": node.layer.rate} if isinstance(node.layer, Dropout) else {}
+        layer = getattr(keras.layers, type(node.layer).__name__)(**node.layer.inference_config(), **rate)
+        values[node.layer.name] = layer(read if isinstance(node.layer, Add) else read[0])
+        if arrays := weights.get(node.layer.name):
+            layer.set_weights(list(arrays.values()))
+    return keras.Model(inputs, values[rest[-1].layer.name])
+
+
+def read_labels(given: Sequence[str]) -> tuple[str, ...]:
+    """The labels themselves or, where only one thing is given, the lines of the text file that it names.
+
+    Raises:
+        TrainingError: they are not 2 to 1,000 distinct labels of 1 to 64 printable characters.
+    """
+    lines = given if len(given) > 1 else _lines(Path(given[0]))
+    labels = tuple(label.strip() for label in lines)
+    if not 2 <= len(labels) <= 1_000:
+        raise TrainingError(f"{len(labels):,} labels were given; a network has 2 to 1,000, one for each output")
+    if wrong := [label for label in labels if not (1 <= len(label) <= 64 and label.isprintable())]:
+        raise TrainingError(f"{wrong[0][:80]!r} is not a label; a label has 1 to 64 printable characters")
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise TrainingError(f"the label {twice[0]!r} was given {labels.count(twice[0])} times; labels must be distinct")
+    return labels
+
+
+def made_up_images(count: int) -> NDArray[np.uint8]:
+    """Blocks of flat colour (count, 32, 32, 3), always the same, to compare answers on where there are no photos."""
+    blocks = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return blocks.repeat(4, axis=1).repeat(4, axis=2)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return _content(path, MAX_LABELS_BYTES).decode("utf-8-sig").strip().splitlines()
+    except UnicodeDecodeError:
+        raise TrainingError(f"{path} is not text in UTF-8; write one label a line") from None
+
+
+def _content(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > limit:
+        raise TrainingError(f"{path} has more than {limit:,} bytes, which is the limit")
+    return content
+
+
+def _described(path: Path, content: bytes) -> dict[str, str]:
+    return {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}
