@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from model_store.classifier import Classifier, Network
 from model_store.errors import ModelError
-from model_store.manifest import Preprocessing, read_manifest
+from model_store.manifest import Manifest, Preprocessing, read_manifest
 from model_store.store import Store, load, read_network, verify
 from training.errors import TrainingError
 from training.recipes import RECIPES, Pretrained, recipe
@@ -144,7 +144,7 @@ def _add_import(jobs: Jobs) -> None:
     job = jobs.add_parser(
         "import",
         help="put a network that Keras 2 or 3 saved into a store as its next version",
-        description="Converts, compares with Keras, evaluates if the labels are CIFAR-10's and publishes.",
+        description="Converts, compares with Keras, evaluates where the labels are the data's, and publishes.",
     )
     job.add_argument("--architecture", type=Path, required=True, metavar="FILE.json", help="what to_json() returned")
     job.add_argument("--weights", type=Path, required=True, metavar="FILE.h5", help="by save_weights() or save()")
@@ -313,7 +313,9 @@ def _publish(options: argparse.Namespace) -> None:
             version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
         version = publish_version(options.what, store, options.name)
-    _say_published(store.folder(options.name, version))
+    manifest = _say_published(store.folder(options.name, version))
+    if manifest.temperature == 1 and manifest.output == "logits":
+        print("not calibrated: pass --twin RUN, a run of the same recipe with --hold-out", file=sys.stderr)
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -322,12 +324,12 @@ def _import(options: argparse.Namespace) -> None:
 
     labels, preprocessing = read_labels(options.labels), _preprocessing(options)
     saved, store = read_saved(options.architecture, options.weights), Store(options.store)
-    test = data.load_test(options.data) if options.data.exists() else None
-    version = publish_import(saved, labels, preprocessing, store, options.name, test)
-    if labels != data.LABELS:
-        print("not evaluated: its labels are not CIFAR-10's, in their order")
-    elif test is None:
-        print(f"not evaluated: {options.data} does not exist; run `python -m training fetch`")
+    dataset = data.load(options.data) if options.data.exists() else None
+    version = publish_import(saved, labels, preprocessing, store, options.name, dataset)
+    if dataset is None:
+        print(f"not evaluated: {options.data} does not exist", file=sys.stderr)
+    elif dataset.labels != labels:
+        print(f"not evaluated: the labels are not those of {options.data}, in their order", file=sys.stderr)
     _say_published(store.folder(options.name, version))
 
 
@@ -340,11 +342,10 @@ def _preprocessing(options: argparse.Namespace) -> Preprocessing:
         ) from None
 
 
-def _say_published(folder: Path) -> None:
+def _say_published(folder: Path) -> Manifest:
     loaded = load(folder)
-    if loaded.manifest.temperature == 1 and loaded.manifest.output == "logits":
-        print("not calibrated: pass --twin RUN, a run of the same recipe with --hold-out", file=sys.stderr)
     print(f"published {folder}; golden images within {loaded.golden_difference:.1e} in {loaded.classifier.precision}")
+    return loaded.manifest
 
 
 def _versions(options: argparse.Namespace) -> None:

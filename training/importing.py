@@ -20,7 +20,7 @@ from model_store.errors import ModelError
 from model_store.manifest import Preprocessing
 from model_store.store import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS, Store
 from model_store.weights import Weights
-from training.data import LABELS, Images
+from training.data import Dataset
 from training.errors import TrainingError
 from training.keras_files import read_keras_json, read_keras_weights
 from training.publish import COMPARED, Candidate, publish_candidate, read_files
@@ -43,9 +43,13 @@ def publish_import(
     preprocessing: Preprocessing,
     store: Store,
     name: str,
-    test: Images | None,
+    dataset: Dataset | None,
 ) -> int:
-    """Publish an imported network; evaluated on the test images where its labels are CIFAR-10's. Returns the version.
+    """Publish an imported network. Returns the version.
+
+    Args:
+        dataset: answers are compared on its test images, else on made-up ones; the network is evaluated on them where
+            the labels are the same in the same order.
 
     Raises:
         TrainingError: there is not one label for each output, the network ends in neither logits nor softmax, or the
@@ -60,9 +64,10 @@ def publish_import(
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
         write_files(saved, folder)
-        candidate = Candidate(folder, read_files(folder, labels, preprocessing, output), saved.origin, [])
-        pixels = test.pixels if test else made_up_images(COMPARED)
-        return publish_candidate(candidate, store, name, pixels, test if labels == LABELS else None)
+        candidate = Candidate(folder, read_files(folder, labels, preprocessing, output), saved.origin)
+        pixels = dataset.test.pixels if dataset else made_up_images(COMPARED)
+        test = dataset.test if dataset and dataset.labels == labels else None
+        return publish_candidate(candidate, store, name, pixels, test)
 
 
 def read_saved(architecture: Path, weights: Path) -> SavedNetwork:

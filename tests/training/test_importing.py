@@ -55,12 +55,12 @@ def test_keras_opens_the_version_and_gives_what_keras_2_gave(imported):
         np.testing.assert_allclose(received, file["outputs"], rtol=1e-4, atol=1e-6)
 
 
-def test_other_labels_are_imported_without_an_evaluation(tmp_path, monkeypatch, capsys):
+def test_other_labels_are_imported_without_an_evaluation(data_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CIFAR10_DATA", raising=False)
     (tmp_path / "labels.txt").write_text("sea lion\nsea\nsky\n\n")
-    assert run(NORMED, tmp_path / "store", "--mean", "0.5", "0.5", "0.5", labels=["labels.txt"]) == 0
-    assert "not evaluated: its labels are not CIFAR-10's" in capsys.readouterr().out
+    options = ["--mean", "0.5", "0.5", "0.5", "--data", str(data_folder)]
+    assert run(NORMED, tmp_path / "store", *options, labels=["labels.txt"]) == 0
+    assert "not evaluated: the labels are not those of" in capsys.readouterr().err
     manifest = load(tmp_path / "store/old/1").manifest
     assert (manifest.labels, manifest.output) == (("sea lion", "sea", "sky"), "logits")
     assert manifest.preprocessing.mean == (0.5, 0.5, 0.5)
@@ -73,7 +73,8 @@ def test_other_labels_are_imported_without_an_evaluation(tmp_path, monkeypatch, 
 def test_without_data_the_job_says_what_was_left_out(tmp_path, capsys):
     absent = tmp_path / "absent"
     assert run(NOTEBOOK, tmp_path, "--data", str(absent)) == 0
-    assert f"not evaluated: {absent} does not exist; run `python -m training fetch`" in capsys.readouterr().out
+    assert f"not evaluated: {absent} does not exist" in capsys.readouterr().err
+    assert "accuracy" not in load(tmp_path / "old/1").manifest.metrics["test"]
 
 
 @pytest.mark.parametrize(
