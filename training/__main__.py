@@ -22,6 +22,7 @@ from model_store.errors import ModelError
 from model_store.manifest import Manifest, Preprocessing, read_manifest
 from model_store.store import Store, load, read_network, verify
 from training.errors import TrainingError
+from training.export import CONTRACT, FORMATS, export
 from training.recipes import RECIPES, Pretrained, recipe
 from training.run import Run, read_start
 
@@ -173,10 +174,12 @@ def _add_prune(jobs: Jobs) -> None:
 
 
 def _add_export(jobs: Jobs) -> None:
-    job = jobs.add_parser("export", help="write a version's network for another server")
-    job.add_argument("what", metavar="VERSION", type=Path)
-    job.add_argument("--format", choices=("openvino",), required=True)
-    job.add_argument("--out", type=Path, required=True, metavar="FILE.xml")
+    job = jobs.add_parser("export", help="write a version's network for another server", description=CONTRACT)
+    job.add_argument("what", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
+    titles = "; ".join(f"{name}: {chosen.title}" for name, chosen in FORMATS.items())
+    job.add_argument("--format", choices=FORMATS, required=True, help=titles)
+    endings = "; ".join(f"{name}: {chosen}" for name, chosen in FORMATS.items())
+    job.add_argument("--out", type=Path, required=True, metavar="PATH", help=f"must not exist yet. {endings}")
     job.set_defaults(job=_export)
 
 
@@ -369,9 +372,7 @@ def _prune(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from training.export import export_openvino
-
-    difference = export_openvino(_network(options.what), options.out)
+    difference = export(_network(options.what), options.format, options.out)
     print(f"written {options.out}; it agrees with the served network within {difference:.1e}")
 
 

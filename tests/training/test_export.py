@@ -1,0 +1,245 @@
+"""What is exported gives the served probabilities in every format, or is not there."""
+
+import dataclasses
+import functools
+import re
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+from keras import layers
+
+import training
+from model_store.architecture import LAYERS
+from model_store.classifier import Classifier
+from tests.model_store.keras_models import as_network, chain, keras_values, random_images, randomised, softmax
+from training import export as exporting
+from training import keras_export, onnx_export
+from training.__main__ import main
+from training.errors import TrainingError
+from training.export import CONTRACT, FORMATS, compare, export
+
+ROOT = Path(__file__).parent.parent.parent
+PIXELS = random_images(5)
+IMAGES = PIXELS / np.float32(255)
+ACTIVATIONS = ("linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax")
+OUT = {name: f"net{chosen.suffixes[0]}" for name, chosen in FORMATS.items()}
+every_format = pytest.mark.parametrize("name", FORMATS)
+
+
+def joined(*branches):
+    """Six logits to which every branch, a stack of layers on 16×16×6, gives the mean of its six channels."""
+    inputs = keras.Input((32, 32, 3))
+    start = layers.Conv2D(6, 2, strides=2)(inputs)
+    parts = []
+    for branch in branches:
+        x = start
+        for layer in branch:
+            x = layer(x)
+        parts.append(layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x)
+    return keras.Model(inputs, layers.Add()(parts))
+
+
+def windows():
+    """Among them kernels shorter than their stride along one side, where "same" pads the other side only."""
+    kernels = [(1, 2), (2, 1), (3, 1), (3, 2), ((3, 1), (1, 2)), ((1, 3), (4, 2)), (3, 4)]
+    branches = [[layers.Conv2D(6, *kernel, padding)] for kernel in kernels for padding in ("same", "valid")]
+    pools = [(2, 2), (3, 1), (3, 2), ((3, 1), (2, 3))]
+    kinds = [
+        (kind, padding) for kind in (layers.MaxPooling2D, layers.AveragePooling2D) for padding in ("same", "valid")
+    ]
+    branches += [[kind(*pool, padding)] for kind, padding in kinds for pool in pools]
+    return joined(*branches, [layers.GlobalMaxPooling2D()])
+
+
+def elementwise():
+    branches = []
+    for number, (one, other) in enumerate(zip(ACTIVATIONS, reversed(ACTIVATIONS), strict=True)):
+        norms = [layers.BatchNormalization(center=number % 2 == 0, scale=number % 4 < 2) for _ in range(2)]
+        image = [
+            layers.Conv2D(6, 4, strides=4, activation=one, use_bias=number > 2),
+            norms[0],
+            layers.Activation(other),
+        ]
+        branches.append([*image, layers.Flatten(), norms[1], layers.Dense(6, activation=one, use_bias=number > 2)])
+    branches.append([layers.Dropout(0.5), layers.Rescaling(-2.5, 0.75), layers.Flatten(), layers.Dense(6)])
+    return joined(*branches)
+
+
+def ending_in_probabilities():
+    head = [layers.GlobalMaxPooling2D(), layers.Dropout(0.5), layers.Dense(4, use_bias=False)]
+    return chain(layers.Conv2D(8, 3, activation="relu"), *head, layers.Activation("softmax"))
+
+
+NETWORKS = (windows, elementwise, ending_in_probabilities)
+
+
+@functools.cache
+def made(build):
+    """A network with random weights, and the probabilities Keras gives for PIXELS."""
+    keras.utils.clear_session()
+    model = randomised(build())
+    values = keras_values(model, PIXELS)
+    if build is ending_in_probabilities:
+        return as_network(model), values
+    return as_network(model, "logits", 2.5), softmax(values / 2.5)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return made(ending_in_probabilities)[0]
+
+
+def test_these_networks_have_every_layer_that_is_served():
+    nodes = [node for build in NETWORKS for node in made(build)[0].architecture.nodes]
+    assert {type(node.layer).__name__ for node in nodes} == LAYERS.keys()
+
+
+@every_format
+@pytest.mark.parametrize("build", NETWORKS, ids=lambda build: build.__name__)
+def test_an_exported_network_equals_keras(build, name, tmp_path):
+    network, expected = made(build)
+    write, open_written = exporting.writer_and_reader(name)
+    write(network, tmp_path / OUT[name])
+    infer = open_written(tmp_path / OUT[name])
+    assert compare(network, infer) < 1e-5
+    for count in (1, 5):
+        received = infer(IMAGES[:count])
+        assert received.dtype == np.float32
+        assert np.abs(received - expected[:count]).max() < 1e-5
+
+
+@every_format
+def test_the_shipped_version_is_exported_from_the_command_line(name, tmp_path, capsys):
+    version = ROOT / "model_store/models/cifar10/1"
+    out = tmp_path / "made" / OUT[name]
+    assert main(["export", str(version), "--format", name, "--out", str(out)]) == 0
+    assert f"written {out}; it agrees" in capsys.readouterr().out
+    assert {path.name for path in out.parent.iterdir()} == {path.name for path in FORMATS[name].files(out)}
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@every_format
+def test_the_documents_two_lines_open_it(name, small, tmp_path, monkeypatch):
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    lines = re.search(rf"^    # {name}\b.*\n((?:    .+\n)+)", text, re.MULTILINE)[1]
+    packages = {"ort": "onnxruntime", "ov": "openvino", "tf": "tensorflow", "keras": "keras"}
+    scope = {short: pytest.importorskip(package) for short, package in packages.items() if f"{short}." in lines}
+    monkeypatch.chdir(tmp_path)
+    export(small, name, Path(OUT[name]))
+    exec(re.sub("^ +", "", lines, flags=re.MULTILINE), scope | {"images": IMAGES}, found := {})
+    assert np.allclose(found["probabilities"], served(small), atol=0.02)  # bfloat16 where OpenVINO chooses it
+
+
+def served(network):
+    return Classifier(network, precision="float32").predict(PIXELS).probabilities
+
+
+def test_onnx_means_the_same_to_its_reference_implementation():
+    for build in (windows, elementwise):
+        network, expected = made(build)
+        model = onnx_export.build_onnx(network)
+        received = onnx.reference.ReferenceEvaluator(model).run(None, {"images": IMAGES[:1]})[0]
+        assert np.abs(received - expected[:1]).max() < 1e-5
+
+
+def test_an_onnx_file_asks_for_no_newer_runtime_than_it_needs(small):
+    model = onnx_export.build_onnx(small)
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 14)]
+    assert model.ir_version == 7
+
+
+def test_a_keras_file_holds_stock_layers_only(small, tmp_path):
+    export(small, "keras", tmp_path / "net.keras")
+    model = keras.saving.load_model(tmp_path / "net.keras", custom_objects={}, safe_mode=True)
+    kinds = {type(layer) for layer in model._flatten_layers(include_self=False)}
+    assert all(kind is getattr(keras.layers, kind.__name__, keras.Model) or kind is type(model) for kind in kinds)
+
+
+@every_format
+def test_out_must_have_the_formats_ending(name, small, tmp_path):
+    wrong = "net.onnx" if name != "onnx" else "net"
+    with pytest.raises(TrainingError, match=re.escape(str(FORMATS[name]))):
+        export(small, name, tmp_path / wrong)
+    assert not list(tmp_path.iterdir())
+
+
+@every_format
+def test_nothing_is_written_over(name, small, tmp_path):
+    there = FORMATS[name].files(tmp_path / OUT[name])[-1]
+    there.write_text("kept")
+    with pytest.raises(TrainingError, match=f"{there.name} exists already"):
+        export(small, name, tmp_path / OUT[name])
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"kept"}
+
+
+def test_a_directory_may_have_a_dot_in_its_name():
+    assert FORMATS["saved_model"].files(Path("a/net.v1")) == [Path("a/net.v1")]
+    assert FORMATS["openvino"].files(Path("a/net.v1.xml")) == [Path("a/net.v1.xml"), Path("a/net.v1.bin")]
+
+
+def test_a_network_that_answers_otherwise_is_not_left_behind(small, tmp_path, monkeypatch, capsys):
+    honest = exporting.write_openvino
+    other = dataclasses.replace(small, output="logits")
+    monkeypatch.setattr(exporting, "write_openvino", lambda network, path: honest(other, path))
+    with pytest.raises(TrainingError, match="differ by"):
+        export(small, "openvino", tmp_path / "net.xml")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows + np.float32(2e-4), "differ by"),
+        (lambda rows: rows * np.float32("nan"), "differ by nan"),
+        (lambda rows: rows.astype(np.float64), "float64"),
+        (lambda rows: rows[:, :3], r"\(64, 3\)"),
+    ],
+    ids=["over the tolerance", "nan", "another type", "a class less"],
+)
+def test_a_reader_is_held_to_the_contract(small, change, message):
+    def infer(images):
+        pixels = np.rint(images * 255).astype(np.uint8)
+        return change(Classifier(small, precision="float32").predict(pixels).probabilities)
+
+    with pytest.raises(TrainingError, match=message):
+        compare(small, infer)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_the_job(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        export(small, "openvino", tmp_path / "file" / "net.xml")
+
+
+def test_a_missing_package_is_named_with_its_remedy(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "training.onnx_export")
+    monkeypatch.delattr(training, "onnx_export")
+    with pytest.raises(TrainingError, match=r"onnx.*requirements/training.txt|requirements/training.txt.*onnx"):
+        export(small, "onnx", tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("name", ["saved_model", "litert"])
+def test_tensorflows_formats_need_its_backend(name, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_export.keras.backend, "backend", lambda: "jax")
+    with pytest.raises(TrainingError, match="KERAS_BACKEND=tensorflow"):
+        export(small, name, tmp_path / OUT[name])
+
+
+def test_help_states_the_contract(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert CONTRACT in shown
+    assert all(f"{name}: {chosen}" in shown for name, chosen in FORMATS.items())
+
+
+def test_every_format_is_documented_and_no_other_is():
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8").split("## For other servers")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(FORMATS)
+    assert " ".join(CONTRACT.split()) in " ".join(text.replace("`", "").split())

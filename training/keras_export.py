@@ -1,0 +1,131 @@
+"""A network as stock Keras layers → a .keras file, a TensorFlow SavedModel or a LiteRT flatbuffer, and their readers.
+
+Each reader is the one that whoever receives the file uses; the file is all that it is given.
+"""
+
+import os
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from model_store.architecture import INPUT_SHAPE, Architecture, Conv2D, Shape
+from model_store.classifier import Network
+from model_store.network import Arrays
+from model_store.tensorflow_network import build_keras
+from training.errors import TrainingError
+from training.export import Infer
+
+
+def build_served(network: Network) -> keras.Model:
+    """`images` (N, 32, 32, 3) float32 in 0..1 → probabilities (N, K): the network inside what is done around it."""
+    mean, std = np.asarray(network.preprocessing.mean), np.asarray(network.preprocessing.std)
+    images = keras.Input(INPUT_SHAPE, name="images", dtype="float32")
+    scale, shift = (1 / std).tolist(), (-mean / std).tolist()
+    x = build_keras(network)(layers.Rescaling(scale, shift, name="normalisation", dtype="float32")(images))
+    if network.output == "logits":
+        x = layers.Rescaling(1 / network.temperature, name="temperature", dtype="float32")(x)
+        x = layers.Softmax(name="probabilities", dtype="float32")(x)
+    return keras.Model(images, x, name="served")
+
+
+def write_keras(network: Network, path: Path) -> None:
+    """Write a .keras file of stock layers."""
+    build_served(network).save(path)
+
+
+def open_keras(path: Path) -> Infer:
+    """Keras's loader in its safe mode, without custom objects."""
+    model = keras.saving.load_model(path)
+    return lambda images: keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def write_saved_model(network: Network, path: Path) -> None:
+    """Write a SavedModel directory whose signature `serving_default` takes `images` and gives `probabilities`.
+
+    Raises:
+        TrainingError: Keras runs on another backend than TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise TrainingError(
+            f"Keras runs on {keras.backend.backend()}, this format needs TensorFlow; set KERAS_BACKEND=tensorflow"
+        )
+    model = build_served(network)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tf.TensorSpec((None, *INPUT_SHAPE), tf.float32, name="images")]
+    archive.add_endpoint("serve", lambda images: {"probabilities": model(images, training=False)}, signature)
+    archive.write_out(path, verbose=False)
+
+
+def open_saved_model(path: Path) -> Infer:
+    """TensorFlow's loader, which knows nothing of Keras."""
+    loaded = tf.saved_model.load(path)
+    return lambda images: loaded.signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
+
+
+def write_litert(network: Network, path: Path) -> None:
+    """Write a .tflite flatbuffer in float32, by way of a SavedModel: its names and its free N come through.
+
+    Raises:
+        TrainingError: Keras runs on another backend than TensorFlow.
+    """
+    with TemporaryDirectory() as folder:
+        write_saved_model(without_negative_padding(network), Path(folder, "saved_model"))
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder, "saved_model")))
+        path.write_bytes(converter.convert())
+
+
+def without_negative_padding(network: Network) -> Network:
+    """The same function, where no "same" convolution has a stride that passes over pixels on one side of the image.
+
+    LiteRT's XNNPACK, as TensorFlow 2.21 has it, computes such a convolution wrongly.
+    """
+    nodes, weights = [], dict(network.weights)
+    for node in network.architecture.nodes:
+        layer = node.layer
+        if isinstance(layer, Conv2D) and layer.padding == "same":
+            reaching = _reaching(layer, network.architecture.input_shape(node))
+            weights[layer.name] = _widened(weights[layer.name], reaching.kernel_size)
+            node = replace(node, layer=reaching)
+        nodes.append(node)
+    return replace(network, architecture=Architecture(tuple(nodes)), weights=weights)
+
+
+def _reaching(layer: Conv2D, shape: Shape) -> Conv2D:
+    """The layer with no padding where none is needed, else with a kernel as wide as the pixels it would pass over."""
+    unpadded = [side - (-(-side // step) - 1) * step for side, step in zip(shape, layer.strides, strict=False)]
+    widened = [max(pair) for pair in zip(layer.kernel_size, unpadded, strict=True)]
+    if widened == unpadded:
+        return layer.model_copy(update={"padding": "valid"})
+    return layer.model_copy(update={"kernel_size": tuple(widened)})
+
+
+def _widened(arrays: Arrays, size: tuple[int, int]) -> Arrays:
+    """A convolution's weights with zeros at the kernel's far ends."""
+    kernel = arrays["kernel"]
+    after = [(0, wide - given) for wide, given in zip((*size, *kernel.shape[2:]), kernel.shape, strict=True)]
+    return arrays | {"kernel": np.pad(kernel, after)}
+
+
+def open_litert(path: Path) -> Infer:
+    """TensorFlow's own LiteRT interpreter."""
+    with warnings.catch_warnings():
+        # It announces its move to a package of its own, which nothing else here needs.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
+        interpreter = tf.lite.Interpreter(str(path))
+    return lambda images: interpreter.get_signature_runner("serving_default")(images=images)["probabilities"]
+
+
+FORMATS = {
+    "keras": (write_keras, open_keras),
+    "saved_model": (write_saved_model, open_saved_model),
+    "litert": (write_litert, open_litert),
+}
