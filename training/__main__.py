@@ -328,7 +328,8 @@ def _import(options: argparse.Namespace) -> None:
     labels, preprocessing = read_labels(options.labels), _preprocessing(options)
     saved, store = read_saved(options.architecture, options.weights), Store(options.store)
     dataset = data.load(options.data) if options.data.exists() else None
-    version = publish_import(saved, labels, preprocessing, store, options.name, dataset)
+    with _progress_line() as show:
+        version = publish_import(saved, labels, preprocessing, store, options.name, dataset, show)
     if dataset is None:
         print(f"not evaluated: {options.data} does not exist", file=sys.stderr)
     elif dataset.labels != labels:

@@ -24,6 +24,7 @@ from training.data import Dataset
 from training.errors import TrainingError
 from training.keras_files import read_keras_json, read_keras_weights
 from training.publish import COMPARED, Candidate, publish_candidate, read_files
+from training.robustness import Show, quiet
 
 MAX_LABELS_BYTES = 1_000_000
 
@@ -44,12 +45,14 @@ def publish_import(
     store: Store,
     name: str,
     dataset: Dataset | None,
+    show: Show = quiet,
 ) -> int:
     """Publish an imported network. Returns the version.
 
     Args:
         dataset: answers are compared on its test images, else on made-up ones; the network is evaluated on them where
             the labels are the same in the same order.
+        show: as in `publish_run`.
 
     Raises:
         TrainingError: there is not one label for each output, the network ends in neither logits nor softmax, or the
@@ -67,7 +70,7 @@ def publish_import(
         candidate = Candidate(folder, read_files(folder, labels, preprocessing, output), saved.origin)
         pixels = dataset.test.pixels if dataset else made_up_images(COMPARED)
         test = dataset.test if dataset and dataset.labels == labels else None
-        return publish_candidate(candidate, store, name, pixels, test)
+        return publish_candidate(candidate, store, name, pixels, test, show)
 
 
 def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
