@@ -24,13 +24,20 @@ def build(network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.floa
     Args:
         sample: some normalised training images (M, 32, 32, 3), which a whitening layer is fitted on.
     """
-    keras.utils.clear_session()  # layer names count from one again, so equal networks have equal JSON
-    keras.utils.set_random_seed(seed)
+    _begin(seed)
     match network:
         case NotebookCNN():
             return notebook_cnn(classes)
         case Airbench():
             return airbench(network, classes, sample)
+
+
+def _begin(seed: int) -> None:
+    """Let layer names count from one again, so that equal networks have equal JSON, and seed the initialisation."""
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session()  # forgets the dtype policy, too
+    keras.config.set_dtype_policy(policy)
+    keras.utils.set_random_seed(seed)
 
 
 def notebook_cnn(classes: int) -> keras.Model:
@@ -92,8 +99,7 @@ def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> ke
 
 def pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
     """The network of a run or version in the present dtype policy, its last Dense layer made anew for the labels."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
+    _begin(seed)
     known = keras.models.model_from_json((folder / "architecture.json").read_text())
     known.load_weights(folder / "model.weights.h5")
     *_, head = (layer for layer in known.layers if isinstance(layer, layers.Dense))
