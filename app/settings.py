@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     model_version: Count | None = Field(None, description="version to serve; without it ACTIVE's, else the highest")
     engine: EngineName = Field("openvino", description="what computes: openvino or tensorflow")
     precision: PrecisionChoice = Field(
-        "auto", description="auto, float32 or bfloat16; auto takes what the processor has"
+        "auto", description="auto, float32, bfloat16 or int8; auto takes the fastest that version and processor allow"
     )
     workers: Count | None = Field(None, description="processes that serve; without it one for each core")
     max_body_bytes: Count = Field(32_000_000, description="bytes of one request's body")

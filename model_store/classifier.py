@@ -17,10 +17,11 @@ from model_store.architecture import INPUT_SHAPE, Architecture
 from model_store.errors import ModelError
 from model_store.manifest import Precision, Preprocessing
 from model_store.network import build_network
+from model_store.quantization import Ranges
 from model_store.weights import Weights
 
 EngineName = Literal["openvino", "tensorflow"]
-PrecisionChoice = Literal["auto", "float32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
 Infer: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger ones are no faster
 
@@ -42,6 +43,7 @@ class Network:
     preprocessing: Preprocessing
     output: Literal["logits", "probabilities"]
     temperature: float = 1.0
+    ranges: Ranges | None = None  # what int8 needs
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.architecture.classes:
@@ -70,7 +72,7 @@ class Classifier:
         """
         self.labels = network.labels
         self.engine: EngineName = engine
-        self.precision: Precision = choose_precision(engine, precision)
+        self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
         self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
         self._lock = threading.Lock()
 
@@ -89,30 +91,47 @@ class Classifier:
         return Prediction(rows)
 
 
-def choose_precision(engine: EngineName, wanted: PrecisionChoice) -> Precision:
-    """bfloat16 where OpenVINO finds it in the processor's hardware and it was not forbidden, float32 otherwise.
+def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: bool = False) -> Precision:
+    """The fastest precision that the processor, the version and the choice allow.
+
+    int8 and bfloat16 both ask for a processor with bfloat16 instructions: those add products of 8 bits without
+    overflow, while older ones may saturate and give other answers.
+
+    Args:
+        quantized: whether the version has the ranges that int8 needs.
 
     Raises:
-        ModelError: bfloat16 was asked for where there is none.
+        ModelError: what was asked for is not to be had here.
     """
     if engine == "tensorflow":
-        if wanted == "bfloat16":
+        if wanted not in ("auto", "float32"):
             raise ModelError("the tensorflow engine computes in float32; leave the precision at auto or float32")
         return "float32"
     if wanted == "float32":
         return "float32"
-    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return "bfloat16"
-    if wanted == "bfloat16":
-        raise ModelError("this processor has no bfloat16 instructions; leave the precision at auto or float32")
-    return "float32"
+    if wanted == "int8" and not quantized:
+        raise ModelError("this version has no quantization.npz, which int8 needs; leave the precision at auto")
+    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if wanted == "auto":
+            return "float32"
+        raise ModelError(
+            f"this processor has no bfloat16 instructions, which {wanted} needs; leave the precision at auto or float32"
+        )
+    if wanted == "auto":
+        return "int8" if quantized else "bfloat16"
+    return wanted
 
 
 def _openvino(network: Network, precision: Precision, threads: int | None) -> Infer:
     model = build_network(
-        network.architecture, network.weights, network.preprocessing, network.output, network.temperature
+        network.architecture,
+        network.weights,
+        network.preprocessing,
+        network.output,
+        network.temperature,
+        network.ranges if precision == "int8" else None,
     )
-    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    hint = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}[precision]  # int8's is for what is not rounded
     options: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     options["ENABLE_CPU_PINNING"] = False  # several processes would all pin their threads to the same cores
     if threads is not None:

@@ -33,7 +33,7 @@ class Resize(Frozen):
     jpeg_margin: int = Field(default=2, ge=1, le=64)
 
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 Channels = tuple[float, float, float]
 
 

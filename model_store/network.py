@@ -12,14 +12,16 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 from numpy.typing import NDArray
+from openvino.opset1 import max_pool
 
 from model_store import architecture as arch
 from model_store.architecture import Architecture, Layer, Shape
 from model_store.manifest import Preprocessing
+from model_store.quantization import STEPS, Ranges
 from model_store.weights import Weights
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
-Value: TypeAlias = Any  # an OpenVINO node or output; images are (N, C, H, W) here
+Value: TypeAlias = Any  # an OpenVINO node, of whose outputs the first counts; images are (N, C, H, W) here
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
     "linear": lambda x: x,
@@ -34,20 +36,29 @@ AUTO_PAD = {"same": "same_upper", "valid": "valid"}
 
 
 def build_network(
-    architecture: Architecture, weights: Weights, preprocessing: Preprocessing, output: str, temperature: float = 1.0
+    architecture: Architecture,
+    weights: Weights,
+    preprocessing: Preprocessing,
+    output: str,
+    temperature: float = 1.0,
+    ranges: Ranges | None = None,
 ) -> ov.Model:
     """The whole computation as one model: uint8 or float32 pixels in, probabilities out.
 
     Args:
         output: what the last layer gives, `logits` or `probabilities`.
         temperature: divides logits before softmax; Guo et al., "On Calibration of Modern Neural Networks", 2017.
+        ranges: where the outputs of these layers are rounded to 8 bits, and the kernels of the convolutions that read
+            them, too; OpenVINO then computes those in integers.
 
     Returns:
-        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free.
+        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free. The node that gives
+        a layer's output bears the layer's name.
     """
     images = ops.parameter([-1, *arch.INPUT_SHAPE], np.uint8, name="images")
     floats = ops.convert(images, np.float32)
-    return ov.Model([_probabilities(floats, architecture, weights, preprocessing, output, temperature)], [images])
+    last = _probabilities(floats, architecture, weights, preprocessing, output, temperature, ranges or {})
+    return ov.Model([last], [images])
 
 
 def build_float_network(
@@ -56,7 +67,7 @@ def build_float_network(
     """As `build_network`, for other servers: `images` are float32 in 0..1."""
     images = ops.parameter([-1, *arch.INPUT_SHAPE], np.float32, name="images")
     pixels = ops.multiply(images, np.float32(255))
-    return ov.Model([_probabilities(pixels, architecture, weights, preprocessing, output, temperature)], [images])
+    return ov.Model([_probabilities(pixels, architecture, weights, preprocessing, output, temperature, {})], [images])
 
 
 def _probabilities(
@@ -66,6 +77,7 @@ def _probabilities(
     preprocessing: Preprocessing,
     output: str,
     temperature: float,
+    ranges: Ranges,
 ) -> ov.Node:
     std = np.asarray(preprocessing.std, np.float32)
     scale, shift = 1 / (255 * std), -np.asarray(preprocessing.mean, np.float32) / std
@@ -74,12 +86,25 @@ def _probabilities(
     for node in architecture.nodes[1:]:
         inputs = [values[name] for name in node.inputs]
         shape = architecture.input_shape(node)
-        values[node.layer.name] = _layer(node.layer, inputs, weights.get(node.layer.name, {}), shape)
+        value = _layer(node.layer, inputs, weights.get(node.layer.name, {}), shape)
+        value.set_friendly_name(node.layer.name)
+        values[node.layer.name] = _rounded(value, *ranges[node.layer.name]) if node.layer.name in ranges else value
     last = values[architecture.nodes[-1].layer.name]
     if output == "logits":
         last = ops.softmax(ops.multiply(last, np.float32(1 / temperature)), axis=1)
     last.output(0).get_tensor().set_names({"probabilities"})
     return last
+
+
+def _rounded(value: Value, low: float, high: float) -> Value:
+    ends = [np.float32(low), np.float32(high)]
+    return ops.fake_quantize(value, *ends, *ends, STEPS + 1)
+
+
+def _rounded_kernel(kernel: NDArray[np.float32]) -> Value:
+    """A kernel (O, I, H, W) in 255 steps of each filter's own, symmetrical about zero."""
+    ends = np.maximum(np.abs(kernel).max(axis=(1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
+    return ops.fake_quantize(ops.constant(kernel), -ends, ends, -ends, ends, STEPS)
 
 
 @singledispatch
@@ -91,6 +116,8 @@ def _layer(layer: Layer, inputs: list[Value], weights: Arrays, shape: Shape) -> 
 @_layer.register
 def _(layer: arch.Conv2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     kernel = np.ascontiguousarray(weights["kernel"].transpose(3, 2, 0, 1))
+    if inputs[0].get_type_name() == "FakeQuantize":
+        kernel = _rounded_kernel(kernel)
     out = ops.convolution(inputs[0], kernel, layer.strides, [0, 0], [0, 0], [1, 1], auto_pad=AUTO_PAD[layer.padding])
     if layer.use_bias:
         out = ops.add(out, weights["bias"].reshape(1, -1, 1, 1))
@@ -121,7 +148,8 @@ def _(layer: arch.Activation, inputs: list[Value], weights: Arrays, shape: Shape
 @_layer.register
 def _(layer: arch.MaxPooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     pad = AUTO_PAD[layer.padding]
-    return ops.max_pool(inputs[0], layer.strides, [1, 1], [0, 0], [0, 0], layer.pool_size, auto_pad=pad).output(0)
+    # The first operation set's, since later ones give the places of the largest values as a second output.
+    return max_pool(inputs[0], layer.strides, [0, 0], [0, 0], layer.pool_size, auto_pad=pad)
 
 
 @_layer.register

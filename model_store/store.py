@@ -1,6 +1,7 @@
 """Version directories: list, verify, load and publish them.
 
     {store}/{name}/{version}/    manifest.json architecture.json model.weights.h5 golden.npz report/
+                                 and quantization.npz, where it may be served in int8
     {store}/{name}/ACTIVE        the version to serve, when it is not the highest
 
 A directory is written beside its place and renamed into it, so a version that can be seen is complete; nothing in it
@@ -26,10 +27,13 @@ from model_store.architecture import INPUT_SHAPE, parse_architecture
 from model_store.classifier import Classifier, EngineName, Network, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import FILE_PATTERN, NAME_PATTERN, File, Manifest, read_manifest, write_manifest
+from model_store.quantization import read_ranges
 from model_store.weights import read_weights
 
 MANIFEST, ARCHITECTURE, WEIGHTS, GOLDEN = "manifest.json", "architecture.json", "model.weights.h5", "golden.npz"
+QUANTIZATION = "quantization.npz"
 REQUIRED = (ARCHITECTURE, WEIGHTS, GOLDEN)
+READ = (*REQUIRED, QUANTIZATION)
 MAX_FILE_BYTES = 500_000_000
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
 
@@ -166,13 +170,13 @@ def load(
     """
     manifest = read_manifest(folder / MANIFEST)
     files = verify(folder, manifest)
-    network = read_network(manifest, files[ARCHITECTURE], files[WEIGHTS])
+    network = read_network(manifest, files)
     classifier = Classifier(network, engine, precision, threads)
     return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])))
 
 
 def verify(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    """The contents of the required files, after every file of the version has been compared with its SHA-256.
+    """The contents of the files that `load` reads, after every file of the version has been compared with its SHA-256.
 
     Raises:
         ModelError: a file is missing, altered or too large; the text names it.
@@ -182,7 +186,7 @@ def verify(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     contents = {}
     for name, expected in manifest.files.items():
         content = _read(folder / name, expected)
-        if name in REQUIRED:
+        if name in READ:
             contents[name] = content
     return contents
 
@@ -204,16 +208,17 @@ def _read(path: Path, expected: File) -> bytes:
     return content
 
 
-def read_network(manifest: Manifest, architecture: bytes, weights: bytes) -> Network:
-    """The network of a version from its files' contents."""
-    parsed = parse_architecture(architecture)
+def read_network(manifest: Manifest, files: dict[str, bytes]) -> Network:
+    """The network of a version from its files' contents, as `verify` gives them."""
+    parsed = parse_architecture(files[ARCHITECTURE])
     return Network(
         parsed,
-        read_weights(weights, parsed),
+        read_weights(files[WEIGHTS], parsed),
         manifest.labels,
         manifest.preprocessing,
         manifest.output,
         manifest.temperature,
+        read_ranges(files[QUANTIZATION], parsed) if QUANTIZATION in files else None,
     )
 
 

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with ten lines about GPUs
 
 from pydantic import ValidationError
 
-from model_store.classifier import Classifier, Network
+from model_store.classifier import Classifier, Network, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Preprocessing, read_manifest
 from model_store.store import Store, load, read_network, verify
@@ -113,7 +113,7 @@ def _add_compare(jobs: Jobs) -> None:
 def _add_costs(jobs: Jobs) -> None:
     job = jobs.add_parser("costs", help="measure what runs or versions cost to serve, in turns")
     job.add_argument("what", nargs="+", metavar="VERSION|RUN", type=Path)
-    job.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto")
     job.set_defaults(job=_costs)
 
 
@@ -122,7 +122,7 @@ def _add_evaluate(jobs: Jobs) -> None:
     job.add_argument("what", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
     _add_data(job)
     job.add_argument("--split", choices=("test", "held-out"), default="test")
-    job.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto")
     job.add_argument(
         "--out",
         type=Path,
@@ -301,8 +301,7 @@ def _network(folder: Path) -> Network:
     if (folder / "run.json").exists():
         return read_run(Run(folder))
     manifest = read_manifest(folder / "manifest.json")
-    files = verify(folder, manifest)
-    return read_network(manifest, files["architecture.json"], files["model.weights.h5"])
+    return read_network(manifest, verify(folder, manifest))
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -20,19 +20,34 @@ from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Network
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Precision, Preprocessing, Resize, read_manifest
-from model_store.store import ARCHITECTURE, GOLDEN, MANIFEST, WEIGHTS, Golden, Store, read_golden, verify, write_golden
+from model_store.quantization import write_ranges
+from model_store.store import (
+    ARCHITECTURE,
+    GOLDEN,
+    MANIFEST,
+    QUANTIZATION,
+    WEIGHTS,
+    Golden,
+    Store,
+    read_golden,
+    read_network,
+    verify,
+    write_golden,
+)
 from model_store.weights import read_weights
 from training.calibration import Calibration, fit_temperature
 from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.evaluate import evaluate, predict
+from training.quantization import measure, possible, quantized
 from training.report import write_report
 from training.robustness import Show, measure_robustness, quiet
 from training.run import Run, RunInfo
 
 # The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
-# bfloat16 keeps eight bits of each product's factors.
-TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05}
+# bfloat16 keeps eight bits of each product's factors. int8 moves a few images of thousands far without harm to
+# accuracy, so its tolerance is for the golden images alone.
+TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05, "int8": 0.2}
 COMPARED = 512
 GOLDEN_IMAGES = 16
 
@@ -101,9 +116,22 @@ def publish_run(
         uncalibrated = evaluate(Classifier(network), dataset.test).summary()
         metrics = {"calibration": calibration.document(), "test_uncalibrated": uncalibrated}
         network = replace(network, temperature=calibration.temperature)
+    if twin and possible(network):
+        network, metrics["quantization"] = _in_eight_bits(network, read_run(twin), dataset)
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
     candidate = Candidate(run.folder, network, training, history, metrics)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+
+
+def _in_eight_bits(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, dict[str, Any]]:
+    """The network with its ranges if its twin loses nothing by them, else as it was; and what was measured."""
+    trial = measure(quantized(twin, dataset.fitting.pixels), dataset.held_out)
+    rounded = quantized(network, dataset.fitting.pixels)
+    golden = dataset.test.pixels[:GOLDEN_IMAGES]
+    served, exact = (Classifier(rounded, precision=each).predict(golden) for each in ("int8", "float32"))
+    moved = float(np.abs(served.probabilities - exact.probabilities).max())
+    adopted = trial.pays and moved <= TOLERANCE["int8"]
+    return rounded if adopted else network, trial.document() | {"adopted": adopted}
 
 
 def publish_candidate(
@@ -125,12 +153,19 @@ def publish_candidate(
     evaluation = evaluate(classifier, test) if test else None
     robustness = measure_robustness(classifier, test, network.preprocessing.resize, show) if test else None
     figures = (evaluation.summary() if evaluation else {}) | _costs(network)
-    measured = {"robustness": robustness.summary()} if robustness else {}
+    measured: dict[str, Any] = {"robustness": robustness.summary()} if robustness else {}
+    if test:
+        measured["accuracy_by_precision"] = {
+            each.precision: float((predict(each, test.pixels).argmax(1) == test.labels).mean())
+            for each in _classifiers(network)
+        }
 
     def write(target: Path, version: int) -> Manifest:
         for file in (ARCHITECTURE, WEIGHTS):
             shutil.copyfile(candidate.folder / file, target / file)
         write_golden(Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), target / GOLDEN)
+        if network.ranges:
+            write_ranges(network.ranges, target / QUANTIZATION)
         if evaluation:
             write_report(target / "report", evaluation, candidate.history, robustness)
         return Manifest(
@@ -173,14 +208,9 @@ def publish_version(folder: Path, store: Store, name: str) -> int:
     try:
         manifest = read_manifest(folder / MANIFEST)
         files = verify(folder, manifest)
-        architecture = parse_architecture(files[ARCHITECTURE])
-        weights = read_weights(files[WEIGHTS], architecture)
-        golden = read_golden(files[GOLDEN])
+        network, golden = read_network(manifest, files), read_golden(files[GOLDEN])
     except ModelError as error:
         raise TrainingError(f"{folder} cannot be published: {error}") from None
-    network = Network(
-        architecture, weights, manifest.labels, manifest.preprocessing, manifest.output, manifest.temperature
-    )
     check_served(network, golden.images, keras_probabilities(folder, network, golden.images))
 
     def write(target: Path, version: int) -> Manifest:
@@ -201,17 +231,26 @@ def check_served(
         TrainingError: one is over its tolerance.
     """
     differences: dict[Precision, float] = {}
-    for classifier in {
-        c.precision: c for c in (Classifier(network, precision="float32"), Classifier(network))
-    }.values():
-        difference = float(np.abs(classifier.predict(images).probabilities - references).max())
-        if not difference <= TOLERANCE[classifier.precision]:
+    for classifier in _classifiers(network):
+        apart = np.abs(classifier.predict(images).probabilities - references).max(1)
+        judged = apart[:GOLDEN_IMAGES] if classifier.precision == "int8" else apart
+        if not judged.max() <= TOLERANCE[classifier.precision]:
             raise TrainingError(
-                f"in {classifier.precision} the served probabilities differ from Keras's by {difference:.4f}, "
+                f"in {classifier.precision} the served probabilities differ from Keras's by {judged.max():.4f}, "
                 f"the tolerance is {TOLERANCE[classifier.precision]}; the version is not published"
             )
-        differences[classifier.precision] = difference
+        differences[classifier.precision] = float(apart.max())
     return differences
+
+
+def _classifiers(network: Network) -> list[Classifier]:
+    """One for each precision that this machine has for the network, the exact one first and the served one last."""
+    candidates = (
+        Classifier(network, precision="float32"),
+        Classifier(replace(network, ranges=None)),
+        Classifier(network),
+    )
+    return list({each.precision: each for each in candidates}.values())
 
 
 def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -112,6 +112,14 @@ def test_bfloat16_is_what_auto_takes_where_there_is_any(tiny):
             Classifier(tiny.network(), precision="bfloat16")
 
 
+def test_int8_is_what_auto_takes_where_version_and_processor_allow(tiny):
+    has_bfloat16 = choose_precision("openvino", "auto") == "bfloat16"
+    assert choose_precision("openvino", "auto", True) == ("int8" if has_bfloat16 else "float32")
+    assert choose_precision("tensorflow", "auto", True) == "float32"
+    with pytest.raises(ModelError, match=r"no quantization\.npz"):
+        Classifier(tiny.network(), precision="int8")
+
+
 def test_the_tensorflow_engine_computes_in_float32_only(tiny):
     assert Classifier(tiny.network(), "tensorflow").precision == "float32"
     with pytest.raises(ModelError, match="computes in float32"):

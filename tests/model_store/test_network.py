@@ -1,5 +1,7 @@
 """What is served equals what Keras computes on TensorFlow, for every layer alone and for whole networks."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from keras import layers
 from model_store import network as openvino_network
 from model_store.architecture import LAYERS, parse_architecture
 from model_store.classifier import choose_precision
+from model_store.network import build_network
+from model_store.quantization import quantizable
 from tests.model_store.keras_models import (
     PREPROCESSING,
     as_network,
@@ -197,6 +201,27 @@ def test_bfloat16_stays_close_to_keras():
     randomised(model)
     received = served(as_network(model, "logits"), IMAGES, precision="bfloat16")
     assert_same(received, softmax(keras_values(model, IMAGES)), tolerance=0.05)
+
+
+def test_int8_stays_close_to_keras_and_is_not_the_same():
+    if choose_precision("openvino", "auto", True) != "int8":
+        pytest.skip("this processor has no bfloat16 instructions, without which int8 is not offered")
+    model, _ = residual()
+    randomised(model)
+    network = as_network(model, "logits")
+    rounded = replace(network, ranges=dict.fromkeys(quantizable(network.architecture), (-8.0, 8.0 * 127 / 128)))
+    answers = {each: served(rounded, IMAGES, precision=each) for each in ("int8", "float32", "bfloat16")}
+    assert_same(answers["int8"], softmax(keras_values(model, IMAGES)), tolerance=0.15)
+    assert np.abs(answers["int8"] - answers["bfloat16"]).max() > 1e-4
+    assert_same(answers["float32"], softmax(keras_values(model, IMAGES)))
+
+
+def test_layers_keep_their_names_in_the_graph():
+    model, _ = residual()
+    network = as_network(randomised(model), "logits")
+    graph = build_network(network.architecture, network.weights, network.preprocessing, "logits")
+    names = {node.get_friendly_name() for node in graph.get_ops()}
+    assert set(quantizable(network.architecture)) <= names
 
 
 def test_the_float_network_takes_pixels_between_zero_and_one():

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from keras import layers
+
+from model_store.architecture import parse_architecture
+from model_store.classifier import Classifier, Network
+from model_store.manifest import Preprocessing
+from model_store.weights import read_weights
+from tests.model_store.keras_models import chain, random_images, randomised, saved
+from training.data import Images
+from training.quantization import Quantization, measure, possible, quantized
+
+PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+@pytest.fixture(scope="module")
+def network():
+    stack = [layers.Conv2D(8, 3, activation="relu", name="first"), layers.Conv2D(8, 3), layers.GlobalAveragePooling2D()]
+    architecture, weights = saved(randomised(chain(*stack, layers.Dense(3))))
+    parsed = parse_architecture(architecture)
+    return Network(parsed, read_weights(weights, parsed), ("a", "b", "c"), PREPROCESSING, "logits")
+
+
+def test_ranges_hold_what_training_images_give(network):
+    found = quantized(network, random_images(40)).ranges
+    assert list(found) == ["first"]
+    low, high = found["first"]
+    assert low == 0 and high > 0.1
+    brighter = Network(network.architecture, network.weights, network.labels, replace_scale(2), network.output)
+    assert quantized(brighter, random_images(40)).ranges["first"][1] > high
+
+
+def replace_scale(factor: float) -> Preprocessing:
+    return PREPROCESSING.model_copy(update={"std": tuple(value / factor for value in PREPROCESSING.std)})
+
+
+def test_int8_is_compared_with_the_same_network_without_it(network):
+    if not possible(network):
+        pytest.skip("this processor has no bfloat16 instructions, without which int8 is not offered")
+    colours = np.random.default_rng(1).integers(0, 256, (60, 1, 1, 3), dtype=np.uint8)
+    pixels = np.tile(colours, (1, 32, 32, 1))
+    labels = Classifier(network).predict(pixels).probabilities.argmax(1).astype(np.int32)
+    assert len(set(labels.tolist())) > 1
+    good = measure(quantized(network, random_images(40)), Images(pixels, labels))
+    assert good.images == 60 and good.before == 1.0 and good.after > 0.8
+    blind = measure(replace(network, ranges={"first": (0.0, 1e-4)}), Images(pixels, labels))
+    assert blind.before == 1.0 and blind.after < 0.8 and not blind.pays
+
+
+@pytest.mark.parametrize(("after", "pays"), [(0.94, True), (0.929, True), (0.9285, False)])
+def test_a_tenth_of_a_point_is_what_speed_is_worth(after, pays):
+    assert Quantization(5_000, 0.93, after).pays is pays
+
+
+def test_without_convolutions_after_the_first_layer_there_is_nothing_to_round():
+    architecture, weights = saved(chain(layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)))
+    parsed = parse_architecture(architecture)
+    assert not possible(Network(parsed, read_weights(weights, parsed), ("a", "b", "c"), PREPROCESSING, "logits"))
