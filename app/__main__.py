@@ -44,9 +44,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace, settings: Settings) -> int:
-    from app.server import serve
+    from app.workers import shared_metrics
 
-    return serve(settings, options.host, options.port)
+    with shared_metrics():
+        from app.server import serve
+
+        return serve(settings, options.host, options.port)
 
 
 def _work(options: argparse.Namespace, settings: Settings) -> int:

@@ -5,15 +5,33 @@ busy one forms batches by itself. Knows arrays, capacity and cancellation; nothi
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = NDArray[np.float32]  # (K,)
+
+
+class Answer(NamedTuple):
+    """The network's row for one image, and how many seconds the image waited and its batch was computed."""
+
+    row: Row
+    queued: float
+    inferred: float
+
+
+class Waiting(NamedTuple):
+    """An image, who waits for its answer, and since when."""
+
+    image: Image
+    future: "asyncio.Future[Answer]"
+    since: float
 
 
 class QueueFullError(Exception):
@@ -23,22 +41,29 @@ class QueueFullError(Exception):
 class Batcher:
     """A bounded queue in front of one inference thread."""
 
-    def __init__(self, predict: Callable[[Image], Row], max_batch: int, capacity: int) -> None:
+    def __init__(
+        self,
+        predict: Callable[[Image], Row],
+        max_batch: int,
+        capacity: int,
+        on_batch: Callable[[int, int], None] = lambda images, waiting: None,
+    ) -> None:
         """Start waiting for images; needs a running event loop.
 
         Args:
             predict: uint8 (N, 32, 32, 3) → float32 (N, K); called in a thread of its own, one call at a time.
             max_batch: the largest N.
             capacity: how many images may wait.
+            on_batch: is told the size of each batch and how many images still wait.
         """
-        self._predict, self._max_batch, self._capacity = predict, max_batch, capacity
-        self._waiting: deque[tuple[Image, asyncio.Future[Row]]] = deque()
+        self._predict, self._max_batch, self._capacity, self._on_batch = predict, max_batch, capacity, on_batch
+        self._waiting: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._task = asyncio.create_task(self._run())
 
-    async def submit(self, image: Image) -> Row:
-        """The network's row for one image.
+    async def submit(self, image: Image) -> Answer:
+        """The network's answer for one image.
 
         Raises:
             QueueFullError: `capacity` images are waiting.
@@ -46,8 +71,8 @@ class Batcher:
         (future,) = self._enqueue([image])
         return await future
 
-    async def submit_all(self, images: Sequence[Image]) -> list[Row]:
-        """The network's rows for several images, in their order; all are taken in or none is.
+    async def submit_all(self, images: Sequence[Image]) -> list[Answer]:
+        """The network's answers for several images, in their order; all are taken in or none is.
 
         Raises:
             QueueFullError: with these, more than `capacity` images would be waiting.
@@ -59,12 +84,12 @@ class Batcher:
             for future in futures:
                 future.cancel()  # of no effect on those that are done; the rest lost their caller
 
-    def _enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Row]]:
+    def _enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Answer]]:
         if len(self._waiting) + len(images) > self._capacity:
             raise QueueFullError(f"{len(self._waiting)} images are waiting, the limit is {self._capacity}")
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[Row]] = [loop.create_future() for _ in images]
-        self._waiting.extend(zip(images, futures, strict=True))
+        loop, now = asyncio.get_running_loop(), time.perf_counter()
+        futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
+        self._waiting.extend(Waiting(image, future, now) for image, future in zip(images, futures, strict=True))
         self._arrived.set()
         return futures
 
@@ -72,8 +97,8 @@ class Batcher:
         """Stop. Whoever still waits is cancelled."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for _, future in self._waiting:
-            future.cancel()
+        for waiting in self._waiting:
+            waiting.future.cancel()
         self._thread.shutdown()
 
     async def _run(self) -> None:
@@ -84,31 +109,33 @@ class Batcher:
             if not batch:
                 self._arrived.clear()
                 continue
-            images = np.stack([image for image, _ in batch])
+            self._on_batch(len(batch), len(self._waiting))
+            images, began = np.stack([waiting.image for waiting in batch]), time.perf_counter()
             try:
                 rows = await loop.run_in_executor(self._thread, self._predict, images)
             except asyncio.CancelledError:
-                for _, future in batch:
-                    future.cancel()
+                for waiting in batch:
+                    waiting.future.cancel()
                 raise
             except Exception as error:  # noqa: BLE001 whatever it is, the callers must hear of it
                 _fail(batch, error)
             else:
-                for (_, future), row in zip(batch, rows, strict=True):
-                    if not future.done():
-                        future.set_result(row)
+                taken = time.perf_counter() - began
+                for waiting, row in zip(batch, rows, strict=True):
+                    if not waiting.future.done():
+                        waiting.future.set_result(Answer(row, began - waiting.since, taken))
 
-    def _take(self) -> list[tuple[Image, asyncio.Future[Row]]]:
+    def _take(self) -> list[Waiting]:
         """Up to `max_batch` images whose callers are still there."""
-        batch: list[tuple[Image, asyncio.Future[Row]]] = []
+        batch: list[Waiting] = []
         while self._waiting and len(batch) < self._max_batch:
-            image, future = self._waiting.popleft()
-            if not future.done():
-                batch.append((image, future))
+            waiting = self._waiting.popleft()
+            if not waiting.future.done():
+                batch.append(waiting)
         return batch
 
 
-def _fail(batch: list[tuple[Image, asyncio.Future[Row]]], error: Exception) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+def _fail(batch: list[Waiting], error: Exception) -> None:
+    for waiting in batch:
+        if not waiting.future.done():
+            waiting.future.set_exception(error)

@@ -92,6 +92,7 @@ def problem_of(error: Exception) -> Problem:
 async def answer_error(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     problem = problem_of(error)
+    request.app.state.metrics.refusal(problem.code)
     if problem.code == "internal":
         logger.error("request failed", exc_info=error)
     response = problem.response()

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from app.errors import Problem, answer_error
+from app.metrics import Metrics
 from app.middleware import RequestContext
 from app.pipeline import Pipeline
 from app.routes import router
@@ -48,6 +49,7 @@ def create_app(
             await workers.wait()
         await pipeline.stop()
 
+    metrics = Metrics()
     app = FastAPI(
         title="CIFAR-10 image classification",
         version="0.1.0",
@@ -55,10 +57,11 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(RequestContext)],
+        middleware=[Middleware(RequestContext, metrics=metrics)],
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
-    app.state.pipeline = Pipeline(settings, threads)
+    app.state.metrics = metrics
+    app.state.pipeline = Pipeline(settings, metrics, threads)
     app.state.page = PAGE
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")

@@ -1,4 +1,7 @@
-"""What surrounds every request: its id, the security headers and one log line. Pure ASGI, and never touches a body."""
+"""What surrounds every request: its id, the security headers, its times and one log line.
+
+Pure ASGI, and never touches a body. A route puts the seconds of its stages into `scope["stages"]`.
+"""
 
 import logging
 import random
@@ -8,6 +11,8 @@ from contextvars import ContextVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.metrics import Metrics
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 logger = logging.getLogger("app.access")
@@ -26,8 +31,8 @@ ENCODED_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SE
 class RequestContext:
     """Takes or makes `X-Request-ID`, adds the headers, and logs the outcome without anything of the user's."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection; anything but HTTP passes through."""
@@ -38,23 +43,33 @@ class RequestContext:
         identity = given if ACCEPTED_ID.match(given) else f"{random.getrandbits(128):032x}"
         request_id.set(identity)
         began, status = time.perf_counter(), 0
+        stages: dict[str, float] = {}
+        scope["stages"] = stages
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode()), *ENCODED_HEADERS]
+                own = (b"x-request-id", identity.encode()), (b"server-timing", _server_timing(stages, began))
+                message["headers"] = [*message["headers"], *own, *ENCODED_HEADERS]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
+            seconds, route = time.perf_counter() - began, _route(scope)
+            self._metrics.request(route, status, seconds, stages)
             if logger.isEnabledFor(logging.INFO):
-                _log(scope, status, time.perf_counter() - began)
+                fields = {"method": scope["method"], "route": route, "status": status}
+                logger.info("request", extra={"fields": fields | {"milliseconds": round(seconds * 1000, 2)}})
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
+def _route(scope: Scope) -> str:
     """The route's template, not the path: a path may hold a file's name."""
-    route = getattr(scope.get("route"), "path", None) or "unknown"
-    fields = {"method": scope["method"], "route": route, "status": status, "milliseconds": round(seconds * 1000, 2)}
-    logger.info("request", extra={"fields": fields})
+    return getattr(scope.get("route"), "path", None) or "unknown"
+
+
+def _server_timing(stages: dict[str, float], began: float) -> bytes:
+    """W3C Server Timing: each stage and the whole, in milliseconds."""
+    times = stages | {"total": time.perf_counter() - began}
+    return ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in times.items()]).encode()

@@ -6,6 +6,7 @@ Knows settings and `model_store`; nothing of HTTP.
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.batcher import Batcher, QueueFullError
 from app.errors import Problem
+from app.metrics import Metrics
 from app.settings import Settings
 from model_store import images
 from model_store.errors import ImageError, ModelError
@@ -22,6 +24,7 @@ from model_store.store import Loaded, Store, load
 
 logger = logging.getLogger("app")
 Row = NDArray[np.float32]  # (K,)
+Stages = dict[str, float]  # seconds by stage, for one request
 # Up to this size an image is decoded in less time than it takes to hand it to another thread.
 SMALL_BYTES, SMALL_PIXELS = 16_384, 96 * 96
 
@@ -29,8 +32,9 @@ SMALL_BYTES, SMALL_PIXELS = 16_384, 96 * 96
 class Pipeline:
     """What a running service holds. Not ready until `start` has come to its end."""
 
-    def __init__(self, settings: Settings, threads: int | None = None) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, threads: int | None = None) -> None:
         self.settings = settings
+        self._metrics = metrics
         self._threads = threads
         self.loaded: Loaded | None = None
         self.draining = False
@@ -52,10 +56,12 @@ class Pipeline:
             logger.error("the model failed to load", exc_info=error)
             return
         classifier = loaded.classifier
+        self._metrics.serves(loaded.manifest.name, loaded.manifest.version)
         self._batcher = Batcher(
             lambda batch: classifier.predict(batch).probabilities,
             self.settings.max_batch,
             self.settings.max_waiting_images,
+            self._metrics.batch,
         )
         gc.freeze()  # what is loaded stays, and need not be looked at again
         self.loaded = loaded
@@ -104,33 +110,41 @@ class Pipeline:
         finally:
             self._requests -= 1
 
-    async def predict(self, data: bytes) -> Row:
-        """Probabilities (K,) for one encoded image.
+    async def predict(self, data: bytes, stages: Stages) -> Row:
+        """Probabilities (K,) for one encoded image; the seconds that took are put into `stages`.
 
         Raises:
             ImageError: the bytes are no usable image.
             Problem: too many images are waiting.
         """
+        began = time.perf_counter()
         image = await self._decode(data)
+        stages["decode"] = time.perf_counter() - began
         assert self._batcher is not None
         try:
-            return await self._batcher.submit(image)
+            row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
         except QueueFullError as error:
             raise Problem("overloaded", f"{error}; try again") from None
+        return row
 
-    async def predict_all(self, files: Sequence[bytes]) -> list[Row | ImageError]:
+    async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Row | ImageError]:
         """For each encoded image its probabilities (K,), or what is wrong with it; one bad image spoils no other.
 
         Raises:
             Problem: too many images are waiting.
         """
+        began = time.perf_counter()
         decoded = await asyncio.gather(*(self._decode_or_error(data) for data in files))
+        stages["decode"] = time.perf_counter() - began
         good = [image for image in decoded if not isinstance(image, ImageError)]
         assert self._batcher is not None
         try:
-            rows = iter(await self._batcher.submit_all(good))
+            answers = await self._batcher.submit_all(good)
         except QueueFullError as error:
             raise Problem("overloaded", f"{error}; try again") from None
+        if answers:  # what came before the last image's batch is waiting, from where that image stands
+            _, stages["queue"], stages["infer"] = answers[-1]
+        rows = (answer.row for answer in answers)
         return [image if isinstance(image, ImageError) else next(rows) for image in decoded]
 
     async def _decode(self, data: bytes) -> NDArray[np.uint8]:

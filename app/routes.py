@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app import schemas
 from app.errors import CODES, Problem, problem_of
-from app.pipeline import Pipeline, Row
+from app.metrics import Metrics
+from app.pipeline import Pipeline, Row, Stages
 from app.uploads import files_in, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
@@ -87,8 +90,8 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
     """Send the image as the form field `file`, or as the body itself with any other content type."""
     pipeline: Pipeline = request.app.state.pipeline
     with pipeline.admit() as loaded:
-        row = await _in_time(request, pipeline, "file", 1, lambda files: pipeline.predict(files[0]))
-        return _json(prediction(loaded.manifest, row, top_k))
+        row = await _in_time(request, pipeline, "file", 1, lambda files, stages: pipeline.predict(files[0], stages))
+        return _timed_json(request, lambda: prediction(loaded.manifest, row, top_k))
 
 
 @router.post(
@@ -102,7 +105,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     pipeline: Pipeline = request.app.state.pipeline
     with pipeline.admit() as loaded:
         answers = await _in_time(request, pipeline, "files", pipeline.settings.max_files, pipeline.predict_all)
-        return _json({"results": [_result(loaded, answer, top_k) for answer in answers]})
+        return _timed_json(request, lambda: {"results": [_result(loaded, answer, top_k) for answer in answers]})
 
 
 @router.get(
@@ -161,6 +164,13 @@ async def model(request: Request) -> Response:
     )
 
 
+@router.get("/metrics", summary="Counts and timings, for Prometheus", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Of all processes of the service together, in Prometheus's text format."""
+    counted: Metrics = request.app.state.metrics
+    return Response(counted.render(), media_type=CONTENT_TYPE_LATEST)
+
+
 @router.get("/", include_in_schema=False)
 async def index(request: Request) -> FileResponse:
     """The page on which to try an image."""
@@ -174,14 +184,21 @@ async def docs(request: Request) -> FileResponse:
 
 
 async def _in_time(
-    request: Request, pipeline: Pipeline, field: str, limit: int, work: Callable[[list[bytes]], Awaitable[Answer]]
+    request: Request,
+    pipeline: Pipeline,
+    field: str,
+    limit: int,
+    work: Callable[[list[bytes], Stages], Awaitable[Answer]],
 ) -> Answer:
     """What `work` makes of a request's encoded images. One deadline for all: a timer costs as much as a parser."""
     seconds, body = pipeline.settings.timeout_seconds, None
+    stages, began = request.scope["stages"], time.perf_counter()
     try:
         async with asyncio.timeout(seconds):
             body = await read_body(request, pipeline.settings.max_body_bytes)
-            return await work(files_in(request.headers.get("content-type", ""), body, field, limit))
+            files = files_in(request.headers.get("content-type", ""), body, field, limit)
+            stages["receive"] = time.perf_counter() - began
+            return await work(files, stages)
     except TimeoutError:
         if body is None:
             detail = f"the body did not arrive within {seconds:g} s; send a smaller image"
@@ -210,6 +227,13 @@ def _result(loaded: Loaded, answer: Row | ImageError, top_k: int | None) -> dict
 
 def _model(manifest: Manifest) -> dict[str, str]:
     return {"name": manifest.name, "version": str(manifest.version)}
+
+
+def _timed_json(request: Request, content: Callable[[], dict[str, Any]]) -> Response:
+    began = time.perf_counter()
+    response = _json(content())
+    request.scope["stages"]["serialize"] = time.perf_counter() - began
+    return response
 
 
 def _json(content: dict[str, Any]) -> Response:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from app.logs import configure_logging
 from app.main import create_app
+from app.metrics import forget_process
 from app.settings import Settings
 from app.workers import Workers, available_cores
 
@@ -77,7 +78,7 @@ def serve(settings: Settings, host: str, port: int) -> int:
         )
         return 1
     logger.info("starting on http://%s:%s in %s processes", host, port, count)
-    workers = Workers(count - 1, host, port) if count > 1 else None
+    workers = Workers(count - 1, host, port, forget_process) if count > 1 else None
     app = create_app(settings.share_of(count), _threads(count), workers)
     return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)
 

@@ -2,19 +2,45 @@
 
 Python code runs on one core at a time, so one process cannot use two. The first process answers from the start and,
 once its model is ready, starts the others. Each listens on the address itself (SO_REUSEPORT) as soon as its own model
-is ready, and the kernel spreads the connections. They share nothing but the store.
+is ready, and the kernel spreads the connections. They share nothing but the store and a directory for their metrics.
 """
 
 import asyncio
 import logging
 import os
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 logger = logging.getLogger("app")
 RETRY_SECONDS = 1.0, 60.0  # before a worker is started again: the first time, and at most
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported, so set before that
+
+
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """Give this process and those that it starts one directory for their metrics, in memory if possible.
+
+    One that the operator names is used, emptied of what an earlier service left in it.
+    """
+    if given := os.environ.get(METRICS_DIRECTORY):
+        Path(given).mkdir(parents=True, exist_ok=True)
+        for left in Path(given).glob("*.db"):
+            left.unlink()
+        yield
+        return
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="cifar10-metrics-", dir=memory) as made:
+        os.environ[METRICS_DIRECTORY] = made
+        try:
+            yield
+        finally:
+            del os.environ[METRICS_DIRECTORY]
 
 
 def available_cores() -> int:
@@ -39,9 +65,10 @@ def _quota() -> float | None:
 class Workers:
     """Keeps `count` further processes serving the same address until it is stopped."""
 
-    def __init__(self, count: int, host: str, port: int) -> None:
+    def __init__(self, count: int, host: str, port: int, on_end: Callable[[int], None]) -> None:
+        """`on_end` is told the process id of each that has ended."""
         self._command = [sys.executable, "-m", "app", "worker", "--host", host, "--port", str(port)]
-        self._count = count
+        self._count, self._on_end = count, on_end
         self._processes: set[asyncio.subprocess.Process] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -77,6 +104,7 @@ class Workers:
                 process.terminate()
             code = await process.wait()
             self._processes.discard(process)
+            self._on_end(process.pid)
             if self._stopping:
                 return
             logger.error("a worker process ended", extra={"fields": {"exit_code": code, "again_in_seconds": delay}})

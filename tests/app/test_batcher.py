@@ -48,7 +48,7 @@ def test_every_waiter_gets_its_own_rows(groups, max_batch):
         batcher = Batcher(first_pixels, max_batch, 10_000)
         answers = await asyncio.gather(*(batcher.submit_all([image(n) for n in group]) for group in groups))
         await batcher.close()
-        return [[int(row[0]) for row in rows] for rows in answers]
+        return [[int(answer.row[0]) for answer in group] for group in answers]
 
     assert asyncio.run(scenario()) == groups
 
@@ -58,11 +58,31 @@ def test_a_lone_image_is_not_held_back():
         gate = Gate()
         gate.open.set()
         batcher = Batcher(gate, 8, 8)
-        row = await batcher.submit(image(5))
+        row = (await batcher.submit(image(5))).row
         await batcher.close()
         return row.tolist(), gate.batches
 
     assert asyncio.run(scenario()) == ([5.0], [[5]])
+
+
+def test_an_answer_says_how_long_it_waited_and_was_computed():
+    async def scenario():
+        gate, told = Gate(), []
+        batcher = Batcher(gate, 2, 100, lambda images, waiting: told.append((images, waiting)))
+        first = asyncio.create_task(batcher.submit(image(0)))
+        await entered(gate)
+        later = [asyncio.create_task(batcher.submit(image(n))) for n in range(1, 4)]
+        await asyncio.sleep(0.05)
+        gate.open.set()
+        answers = [await first, *(await asyncio.gather(*later))]
+        await batcher.close()
+        return answers, told
+
+    answers, told = asyncio.run(scenario())
+    assert told == [(1, 0), (2, 1), (1, 0)]
+    assert answers[0].queued < 0.04 < answers[0].inferred
+    assert all(answer.queued > 0.04 for answer in answers[1:])
+    assert answers[1].inferred == answers[2].inferred and answers[3].queued >= answers[1].queued
 
 
 def test_what_arrives_while_the_network_is_busy_forms_the_next_batches():
@@ -132,7 +152,7 @@ def test_a_failing_network_fails_its_batch_and_not_the_next():
         batcher = Batcher(fails_once, 8, 8)
         with pytest.raises(RuntimeError, match="no"):
             await batcher.submit(image(1))
-        row = await batcher.submit(image(2))
+        row = (await batcher.submit(image(2))).row
         await batcher.close()
         return row.tolist()
 

@@ -224,3 +224,46 @@ def test_arbitrary_requests_never_get_a_500(client, body, content_type, top_k):
         headers = {"Content-Type": content_type.encode("latin-1")}
         response = client.post(path, content=body, headers=headers, params=params)
         assert response.status_code in (200, 400, 413, 415, 422)
+
+
+STAGES = ["receive", "decode", "queue", "infer", "serialize", "total"]
+
+
+def server_timing(response) -> dict[str, float]:
+    parts = (part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+    return {name: float(milliseconds) for name, milliseconds in parts}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict?top_k=2", "/predict/batch"])
+def test_every_prediction_says_where_its_time_went(client, path):
+    times = server_timing(client.post(path, content=png()))
+    assert list(times) == STAGES
+    assert all(time >= 0 for time in times.values())
+    assert sum(times.values()) - times["total"] <= times["total"]
+
+
+def test_other_answers_say_what_is_known(client):
+    assert list(server_timing(client.get("/health"))) == ["total"]
+    assert list(server_timing(client.post("/predict", content=b"no image"))) == ["receive", "total"]
+
+
+def test_metrics_count_requests_stages_batches_and_refusals(client_with):
+    client = client_with()
+    for _ in range(3):
+        client.post("/predict", content=png())
+    client.post("/predict", content=b"no image")
+    client.post("/marked-path", content=png())
+    lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
+    version = client.get("/health").json()["model"]["version"]
+    served = f'model="cifar10",{{}}version="{version}"'
+    assert lines['cifar10_request_seconds_count{route="/predict",status="200"}'] == "3.0"
+    assert lines['cifar10_request_seconds_count{route="/predict",status="415"}'] == "1.0"
+    assert lines['cifar10_request_seconds_count{route="unknown",status="404"}'] == "1.0"
+    assert lines['cifar10_refusals_total{code="unsupported_image"}'] == "1.0"
+    assert lines[f"cifar10_batch_images_sum{{{served.format('')}}}"] == "3.0"
+    for stage in STAGES[:-1]:
+        name = f'cifar10_stage_seconds_count{{model="cifar10",stage="{stage}",version="{version}"}}'
+        assert lines[name] == ("4.0" if stage == "receive" else "3.0")
+    assert lines[f'cifar10_stage_seconds_bucket{{le="0.00025",model="cifar10",stage="queue",version="{version}"}}']
+    assert lines["cifar10_waiting_images"] == "0.0"
+    assert "marked" not in client.get("/metrics").text

@@ -54,7 +54,8 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = tmp_path / "log"
-    environment = os.environ | {f"CIFAR10_{name.upper()}": value for name, value in settings.items() if name.islower()}
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    environment |= {f"CIFAR10_{name.upper()}": value for name, value in settings.items() if name.islower()}
     environment |= {name: value for name, value in settings.items() if name.isupper()}
     command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
     with log.open("w") as out:
@@ -151,6 +152,36 @@ def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path):
 
 
 @needs_reuseport
+def test_whichever_process_is_asked_its_metrics_are_those_of_all(tmp_path):
+    with serving(tmp_path, workers="2", drain_seconds="0") as server:
+        wait_for(lambda: len(serving_processes(server)) == 2)
+        for _ in range(30):
+            assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
+        counted = {counts(httpx2.get(server.url("/metrics")).text, 'route="/predict",status="200"') for _ in range(10)}
+        answered = [line for line in server.lines() if line.get("route") == "/predict"]
+    assert counted == {30.0}
+    assert len({line["process"] for line in answered}) == 2
+
+
+def counts(metrics: str, labels: str) -> float:
+    (line,) = [each for each in metrics.splitlines() if each.startswith(f"cifar10_request_seconds_count{{{labels}}}")]
+    return float(line.split()[-1])
+
+
+@needs_reuseport
+def test_a_service_leaves_no_metrics_behind_and_begins_with_none(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "counter_1.db").write_bytes(b"left by an earlier service")
+    with serving(tmp_path, drain_seconds="0") as server:
+        assert "cifar10_request_seconds" in httpx2.get(server.url("/metrics")).text
+    before = set(Path("/dev/shm").glob("cifar10-metrics-*"))
+    with serving(tmp_path, PROMETHEUS_MULTIPROC_DIR="", drain_seconds="0") as server:
+        assert set(Path("/dev/shm").glob("cifar10-metrics-*")) > before
+        assert stop(server) == 0
+    assert set(Path("/dev/shm").glob("cifar10-metrics-*")) == before
+
+
+@needs_reuseport
 def test_workers_do_not_outlive_a_first_process_that_is_killed(tmp_path):
     with serving(tmp_path, workers="2") as server:
         wait_for(lambda: len(serving_processes(server)) == 2)
@@ -208,9 +239,13 @@ def test_nothing_dials_out_and_nothing_of_an_upload_is_written(tmp_path):
         files = {"file": ("marked-file-name.png", png() + b"marked-content" * 200_000)}
         assert httpx2.post(server.url("/predict?marked-query=1"), files=files).status_code == 200
         httpx2.post(server.url("/marked-path.png"), content=b"marked-content")
+        metrics = httpx2.get(server.url("/metrics")).text
         assert stop(server) == 0
         log = server.log.read_text()
     assert not dialled.exists(), dialled.read_text()
+    assert "marked" not in metrics and b"marked" not in b"".join(
+        f.read_bytes() for f in (tmp_path / "metrics").iterdir()
+    )
     assert "marked" not in log and "127.0.0.1:5" not in log
     assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
 

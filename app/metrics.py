@@ -1,0 +1,87 @@
+"""What the service counts and times, for Prometheus at /metrics. Numbers and fixed names only, nothing of a request's.
+
+Several processes write into one directory of memory-mapped files, so that whichever of them is asked answers for all.
+"""
+
+import os
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from app.workers import METRICS_DIRECTORY
+
+STAGES = ("receive", "decode", "queue", "infer", "serialize")
+SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """One process's share of the metrics, and the rendering of all processes' shares."""
+
+    def __init__(self) -> None:
+        self._own = CollectorRegistry()
+        self._requests = Histogram(
+            "cifar10_request_seconds",
+            "Requests, from first byte to answer",
+            ["route", "status"],
+            buckets=SECONDS,
+            registry=self._own,
+        )
+        self._stages = Histogram(
+            "cifar10_stage_seconds",
+            "Stages of predictions; queue and infer are those of the request's last image",
+            ["stage", "model", "version"],
+            buckets=SECONDS,
+            registry=self._own,
+        )
+        self._batches = Histogram(
+            "cifar10_batch_images",
+            "Images in one call of the network",
+            ["model", "version"],
+            buckets=IMAGES,
+            registry=self._own,
+        )
+        self._waiting = Gauge(
+            "cifar10_waiting_images",
+            "Images waiting when a batch was taken",
+            multiprocess_mode="livesum",
+            registry=self._own,
+        )
+        self._refusals = Counter(
+            "cifar10_refusals", "Requests answered with a problem, by its code", ["code"], registry=self._own
+        )
+        self._served: tuple[str, str] = ("", "")
+
+    def serves(self, name: str, version: int) -> None:
+        """Name the model that is timed from now on."""
+        self._served = (name, str(version))
+
+    def request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
+        """Count one answered request and its stages, in seconds."""
+        self._requests.labels(route, status).observe(seconds)
+        for stage, taken in stages.items():
+            self._stages.labels(stage, *self._served).observe(taken)
+
+    def batch(self, images: int, waiting: int) -> None:
+        """Count one call of the network; `waiting` images had to stay behind."""
+        self._batches.labels(*self._served).observe(images)
+        self._waiting.set(waiting)
+
+    def refusal(self, code: str) -> None:
+        """Count one problem document."""
+        self._refusals.labels(code).inc()
+
+    def render(self) -> bytes:
+        """All processes' metrics in Prometheus's text format."""
+        if METRICS_DIRECTORY not in os.environ:
+            return generate_latest(self._own)
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
+        return generate_latest(everyone)
+
+
+def forget_process(pid: int) -> None:
+    """A process has ended: its counts stay, its gauges go."""
+    if METRICS_DIRECTORY in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
