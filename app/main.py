@@ -15,7 +15,7 @@ from app.errors import Problem, answer_error
 from app.metrics import Metrics
 from app.middleware import RequestContext
 from app.pipeline import Pipeline
-from app.routes import router
+from app.routes import Shortcut, router
 from app.settings import Settings
 from app.workers import Workers
 from model_store.errors import ImageError
@@ -57,7 +57,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(RequestContext, metrics=metrics)],
+        middleware=[Middleware(RequestContext, metrics=metrics), Middleware(Shortcut)],
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
     app.state.metrics = metrics

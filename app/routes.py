@@ -12,10 +12,10 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import schemas
-from app.errors import CODES, Problem, problem_of
+from app.errors import CODES, Problem, answer_error, problem_of
 from app.metrics import Metrics
 from app.pipeline import Pipeline, Row, Stages
 from app.uploads import files_in, read_body
@@ -30,19 +30,35 @@ TopK = Annotated[int | None, Query(ge=1, le=1000, description="keep the k larges
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 
-class StraightRoute(APIRoute):
-    """Goes straight to the endpoint when a request has no parameters: to look for them costs more than to decode."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["query_string"] or scope["method"] not in (self.methods or ()):
-            await super().handle(scope, receive, send)
-        else:
-            response: Response = await self.endpoint(Request(scope, receive))
-            await response(scope, receive, send)
+router = APIRouter()
 
 
-router = APIRouter(route_class=StraightRoute)
+class Shortcut:
+    """Takes requests without parameters to their endpoint: to look for parameters costs more than to decode."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._routes = {
+            (method, route.path): route
+            for route in router.routes
+            if isinstance(route, APIRoute)
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or leave it to FastAPI."""
+        route = None
+        if scope["type"] == "http" and not scope["query_string"]:
+            route = self._routes.get((scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))))
+        if route is None:
+            await self.app(scope, receive, send)
+            return
+        scope["route"], request = route, Request(scope, receive)
+        try:
+            response: Response = await route.endpoint(request)
+        except Exception as error:  # noqa: BLE001 as FastAPI would: the one error handler answers all of them
+            response = await answer_error(request, error)
+        await response(scope, receive, send)
 
 
 def _answers(good: type[BaseModel], *codes: str) -> Responses:
