@@ -47,7 +47,7 @@ from training.run import Run, RunInfo
 # The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
 # bfloat16 keeps eight bits of each product's factors. int8 moves a few images of thousands far without harm to
 # accuracy, so its tolerance is for the golden images alone.
-TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05, "int8": 0.2}
+TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.2}
 COMPARED = 512
 GOLDEN_IMAGES = 16
 
