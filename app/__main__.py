@@ -1,7 +1,6 @@
 """Command line of the service: `python -m app serve | classify | check`."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def _work(options: argparse.Namespace, settings: Settings) -> int:
 
 def _classify(options: argparse.Namespace, settings: Settings) -> int:
     from app.pipeline import load_chosen
-    from app.routes import prediction
+    from app.routes import prediction, to_json
     from model_store import images
     from model_store.errors import ImageError, ModelError
 
@@ -78,7 +77,7 @@ def _classify(options: argparse.Namespace, settings: Settings) -> int:
             print(f"error: {path}: {error}", file=sys.stderr)
             continue
         row = loaded.classifier.predict(image[None]).probabilities[0]
-        print(json.dumps({"file": str(path)} | prediction(loaded.manifest, row, options.top_k)))
+        print(to_json({"file": str(path)} | prediction(loaded.manifest, row, options.top_k)).decode())
     return int(failed)
 
 

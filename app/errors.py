@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.middleware import request_id
+from app.logs import request_id
 from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 
 logger = logging.getLogger("app")

@@ -3,9 +3,15 @@
 import json
 import logging
 import logging.config
+import os
+import sys
+import time
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 
-from app.middleware import request_id
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+access = logging.getLogger("app.access")
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,6 +32,24 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def log_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Write the line of an answered request as the formatter would, which takes five times as long."""
+    if not access.isEnabledFor(logging.INFO):
+        return
+    now = time.time()
+    when, milliseconds = f"{_second(int(now))}.{int(now % 1 * 1000):03d}+00:00", f"{seconds * 1000:.2f}"
+    sys.stderr.write(
+        f'{{"time": "{when}", "level": "info", "process": {os.getpid()}, "logger": "app.access", "message": "request", '
+        f'"request_id": "{request_id.get()}", "method": {json.dumps(method)}, "route": "{route}", "status": {status}, '
+        f'"milliseconds": {milliseconds}}}\n'
+    )
+
+
+@lru_cache(1)
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def configure_logging(level: str) -> None:

@@ -57,6 +57,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         middleware=[Middleware(RequestContext, metrics=metrics), Middleware(Shortcut)],
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )

@@ -3,19 +3,16 @@
 Pure ASGI, and never touches a body. A route puts the seconds of its stages into `scope["stages"]`.
 """
 
-import logging
 import random
 import re
 import time
-from contextvars import ContextVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.logs import log_request, request_id
 from app.metrics import Metrics
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-logger = logging.getLogger("app.access")
 ACCEPTED_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 
 SECURITY_HEADERS = {
@@ -59,9 +56,7 @@ class RequestContext:
         finally:
             seconds, route = time.perf_counter() - began, _route(scope)
             self._metrics.request(route, status, seconds, stages)
-            if logger.isEnabledFor(logging.INFO):
-                fields = {"method": scope["method"], "route": route, "status": status}
-                logger.info("request", extra={"fields": fields | {"milliseconds": round(seconds * 1000, 2)}})
+            log_request(scope["method"], route, status, seconds)
 
 
 def _route(scope: Scope) -> str:

@@ -1,12 +1,12 @@
 """The endpoints: each one straight function from request to answer."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
@@ -224,8 +224,8 @@ async def _in_time(
 
 def prediction(manifest: Manifest, row: Row, top_k: int | None = None) -> dict[str, Any]:
     """The answer for one row of probabilities (K,), in label order or the `top_k` largest first."""
-    values = row.tolist()
-    best = int(np.argmax(row))
+    values = list(row)  # NumPy's floats, which are written as short as float32 allows
+    best = int(row.argmax())
     order = range(len(values)) if top_k is None else np.argsort(-row, kind="stable")[:top_k].tolist()
     return {
         "label": manifest.labels[best],
@@ -253,4 +253,9 @@ def _timed_json(request: Request, content: Callable[[], dict[str, Any]]) -> Resp
 
 
 def _json(content: dict[str, Any]) -> Response:
-    return Response(json.dumps(content), media_type="application/json")
+    return Response(to_json(content), media_type="application/json")
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    """UTF-8 on one line; NumPy's floats may be in it."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
