@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from model_store.manifest import Preprocessing
 from model_store.store import ARCHITECTURE, WEIGHTS
-from training import networks
+from training import networks, optimizer, recipes
 from training.augment import augment, epoch_generator
 from training.data import Dataset, Images
 from training.errors import TrainingError
-from training.optimizer import LookaheadSGD, Triangle
 from training.progress import Progress
 from training.recipes import Pretrained, Recipe, RMSprop, recipe
 from training.run import Run, RunInfo, Start, environment
@@ -236,13 +235,12 @@ def _optimizer(chosen: Recipe, total_steps: int) -> keras.optimizers.Optimizer:
     how = chosen.optimizer
     if isinstance(how, RMSprop):
         return keras.optimizers.RMSprop(how.learning_rate)
-    return LookaheadSGD(
-        Triangle(how.learning_rate, total_steps, how.start, how.warmup, how.end),
-        total_steps=total_steps,
-        momentum=how.momentum,
-        l2=how.l2,
-        bias_multiplier=how.bias_multiplier,
-    )
+    rate = optimizer.Triangle(how.learning_rate, total_steps, how.start, how.warmup, how.end)
+    common: dict[str, Any] = {"momentum": how.momentum, "l2": how.l2, "bias_multiplier": how.bias_multiplier}
+    if isinstance(how, recipes.Muon):
+        filters = {"filter_multiplier": how.filter_multiplier, "filter_momentum": how.filter_momentum}
+        return optimizer.Muon(rate, total_steps=total_steps, **common, **filters)
+    return optimizer.LookaheadSGD(rate, total_steps=total_steps, **common)
 
 
 def _state(learner: keras.Model) -> list[keras.Variable]:

@@ -1,4 +1,4 @@
-"""The optimizer of our own recipes, as one Keras optimizer that runs on every backend."""
+"""The optimizers of our own recipes, as Keras optimizers that run on every backend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -49,19 +49,63 @@ class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """One step of one variable."""
         index = self._get_variable_index(variable)
-        velocity, slow = self.velocities[index], self.slow[index]
-        multiplier = self.bias_multiplier if len(variable.shape) == 1 else 1.0
-        rate = ops.cast(learning_rate, variable.dtype) * multiplier
-        gradient = ops.cast(gradient, variable.dtype) + variable * (self.l2 / multiplier)
-        moved = velocity * self.momentum + gradient
-        self.assign(velocity, moved)
-        fast = variable - rate * (gradient + self.momentum * moved)
+        fast = self._moved(index, ops.cast(gradient, variable.dtype), variable, ops.cast(learning_rate, variable.dtype))
+        slow = self.slow[index]
         step = ops.cast(self.iterations, "float32") + 1
         keep = 0.95**LOOKAHEAD_STEPS * (step / self.total_steps) ** 3
         averaged = keep * slow + (1 - keep) * fast
         due = ops.equal(ops.mod(step, LOOKAHEAD_STEPS), 0)
         self.assign(slow, ops.where(due, averaged, slow))
         self.assign(variable, ops.where(due, averaged, fast))
+
+    def _moved(self, index: int, gradient: Any, variable: keras.Variable, rate: Any) -> Any:
+        multiplier = self.bias_multiplier if len(variable.shape) == 1 else 1.0
+        gradient = gradient + variable * (self.l2 / multiplier)
+        return variable - rate * multiplier * self._nesterov(index, gradient, self.momentum)
+
+    def _nesterov(self, index: int, gradient: Any, momentum: float) -> Any:
+        velocity = self.velocities[index]
+        moved = velocity * momentum + gradient
+        self.assign(velocity, moved)
+        return gradient + momentum * moved
+
+
+class Muon(LookaheadSGD):
+    """Orthogonalised steps for the filters of convolutions, `LookaheadSGD` for everything else.
+
+    A kernel (H, W, I, O) is one matrix of O filters. Each step first brings it back to the norm √O, then moves it by
+    `filter_multiplier` times the learning rate along the orthogonal matrix nearest to its Nesterov momentum. There is
+    no L2 on filters: their norm is fixed.
+
+    Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; as in airbench94_muon.
+    """
+
+    def __init__(self, learning_rate: Any, *, filter_multiplier: float, filter_momentum: float, **others: Any) -> None:
+        super().__init__(learning_rate, name="muon", **others)
+        self.filter_multiplier = filter_multiplier
+        self.filter_momentum = filter_momentum
+
+    def _moved(self, index: int, gradient: Any, variable: keras.Variable, rate: Any) -> Any:
+        if len(variable.shape) != 4:
+            return super()._moved(index, gradient, variable, rate)
+        step = self._nesterov(index, gradient, self.filter_momentum)
+        filters = variable.shape[-1]
+        direction = orthogonal(ops.transpose(ops.reshape(step, (-1, filters))))
+        normed = variable * ops.sqrt(filters / ops.sum(ops.square(variable)))
+        return normed - rate * self.filter_multiplier * ops.reshape(ops.transpose(direction), variable.shape)
+
+
+def orthogonal(matrix: Any, iterations: int = 3) -> Any:
+    """Roughly the matrix (M, N) with all its singular values moved to about 1; M is best the smaller side.
+
+    Newton and Schulz's iteration with the quintic of the Muon optimizer, whose values end between 0.7 and 1.2 unless
+    they were tiny: the steps need no more.
+    """
+    x = matrix / (ops.norm(matrix) + 1e-7)
+    for _ in range(iterations):
+        gram = ops.matmul(x, ops.transpose(x))
+        x = 3.4445 * x + ops.matmul(-4.7750 * gram + 2.0315 * ops.matmul(gram, gram), x)
+    return x
 
 
 class Triangle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

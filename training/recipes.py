@@ -77,6 +77,14 @@ class LookaheadSGD:
 
 
 @dataclass(frozen=True)
+class Muon(LookaheadSGD):
+    """The same with orthogonalised steps for the filters of convolutions; see `optimizer.Muon`."""
+
+    filter_multiplier: float = 0.11
+    filter_momentum: float = 0.6
+
+
+@dataclass(frozen=True)
 class Distillation:
     """Learn from the mean of the teachers' probabilities for the same augmented view, instead of from labels.
 
