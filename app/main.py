@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 
 from app.errors import Problem, answer_error
 from app.metrics import Metrics
@@ -58,7 +57,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        middleware=[Middleware(RequestContext, metrics=metrics), Middleware(Shortcut)],
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
     app.state.metrics = metrics
@@ -66,6 +64,8 @@ def create_app(
     app.state.page = PAGE
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    # Outside of FastAPI's own layers, which most requests have no need of.
+    app.middleware_stack = RequestContext(Shortcut(app.build_middleware_stack()), metrics)
     return app
 
 
