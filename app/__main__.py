@@ -58,7 +58,7 @@ def _work(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _classify(options: argparse.Namespace, settings: Settings) -> int:
-    from app.pipeline import load_chosen
+    from app.pipeline import load_chosen, rows
     from app.routes import prediction, to_json
     from model_store import images
     from model_store.errors import ImageError, ModelError
@@ -76,7 +76,7 @@ def _classify(options: argparse.Namespace, settings: Settings) -> int:
             failed = True
             print(f"error: {path}: {error}", file=sys.stderr)
             continue
-        row = loaded.classifier.predict(image[None]).probabilities[0]
+        (row,) = rows(loaded.classifier, image[None])
         print(to_json({"file": str(path)} | prediction(loaded.manifest, row, options.top_k)).decode())
     return int(failed)
 

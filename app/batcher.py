@@ -9,16 +9,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
-Row = NDArray[np.float32]  # (K,)
+Row = TypeVar("Row")  # what the network says of one image
 
 
-class Answer(NamedTuple):
+class Answer(NamedTuple, Generic[Row]):
     """The network's row for one image, and how many seconds the image waited and its batch was computed."""
 
     row: Row
@@ -26,11 +26,11 @@ class Answer(NamedTuple):
     inferred: float
 
 
-class Waiting(NamedTuple):
+class Waiting(NamedTuple, Generic[Row]):
     """An image, who waits for its answer, and since when."""
 
     image: Image
-    future: "asyncio.Future[Answer]"
+    future: "asyncio.Future[Answer[Row]]"
     since: float
 
 
@@ -38,12 +38,12 @@ class QueueFullError(Exception):
     """So many images are waiting already that these would wait too long."""
 
 
-class Batcher:
+class Batcher(Generic[Row]):
     """A bounded queue in front of one inference thread."""
 
     def __init__(
         self,
-        predict: Callable[[Image], Row],
+        predict: Callable[[Image], Sequence[Row]],
         max_batch: int,
         capacity: int,
         on_batch: Callable[[int, int], None] = lambda images, waiting: None,
@@ -51,18 +51,18 @@ class Batcher:
         """Start waiting for images; needs a running event loop.
 
         Args:
-            predict: uint8 (N, 32, 32, 3) → float32 (N, K); called in a thread of its own, one call at a time.
+            predict: uint8 (N, 32, 32, 3) → N rows; called in a thread of its own, one call at a time.
             max_batch: the largest N.
             capacity: how many images may wait.
             on_batch: is told the size of each batch and how many images still wait.
         """
         self._predict, self._max_batch, self._capacity, self._on_batch = predict, max_batch, capacity, on_batch
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Waiting[Row]] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._task = asyncio.create_task(self._run())
 
-    async def submit(self, image: Image) -> Answer:
+    async def submit(self, image: Image) -> Answer[Row]:
         """The network's answer for one image.
 
         Raises:
@@ -71,7 +71,7 @@ class Batcher:
         (future,) = self._enqueue([image])
         return await future
 
-    async def submit_all(self, images: Sequence[Image]) -> list[Answer]:
+    async def submit_all(self, images: Sequence[Image]) -> list[Answer[Row]]:
         """The network's answers for several images, in their order; all are taken in or none is.
 
         Raises:
@@ -84,11 +84,11 @@ class Batcher:
             for future in futures:
                 future.cancel()  # of no effect on those that are done; the rest lost their caller
 
-    def _enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Answer]]:
+    def _enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Answer[Row]]]:
         if len(self._waiting) + len(images) > self._capacity:
             raise QueueFullError(f"{len(self._waiting)} images are waiting, the limit is {self._capacity}")
         loop, now = asyncio.get_running_loop(), time.perf_counter()
-        futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
+        futures: list[asyncio.Future[Answer[Row]]] = [loop.create_future() for _ in images]
         self._waiting.extend(Waiting(image, future, now) for image, future in zip(images, futures, strict=True))
         self._arrived.set()
         return futures
@@ -125,9 +125,9 @@ class Batcher:
                     if not waiting.future.done():
                         waiting.future.set_result(Answer(row, began - waiting.since, taken))
 
-    def _take(self) -> list[Waiting]:
+    def _take(self) -> list[Waiting[Row]]:
         """Up to `max_batch` images whose callers are still there."""
-        batch: list[Waiting] = []
+        batch: list[Waiting[Row]] = []
         while self._waiting and len(batch) < self._max_batch:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
@@ -135,7 +135,7 @@ class Batcher:
         return batch
 
 
-def _fail(batch: list[Waiting], error: Exception) -> None:
+def _fail(batch: Sequence[Waiting[Row]], error: Exception) -> None:
     for waiting in batch:
         if not waiting.future.done():
             waiting.future.set_exception(error)

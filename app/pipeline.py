@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,23 @@ from app.errors import Problem
 from app.metrics import Metrics
 from app.settings import Settings
 from model_store import images
+from model_store.classifier import Classifier
 from model_store.errors import ImageError, ModelError
+from model_store.novelty import Verdict, verdict
 from model_store.store import Loaded, Store, load
 
 logger = logging.getLogger("app")
-Row = NDArray[np.float32]  # (K,)
 Stages = dict[str, float]  # seconds by stage, for one request
+
+
+class Row(NamedTuple):
+    """What the network says of one image; the last two where the version has fitted verdicts."""
+
+    probabilities: NDArray[np.float32]  # (K,)
+    novelty: float | None = None
+    verdict: Verdict | None = None
+
+
 # Up to these sizes an image is decoded in about a millisecond, which is less than it costs to hand it to another thread
 # and to get back from there. A JPEG is decoded at a reduced scale.
 SMALL_BYTES = 65_536
@@ -42,7 +54,7 @@ class Pipeline:
         self.draining = False
         self.reason = "the model is being loaded and tested"
         self._requests = 0
-        self._batcher: Batcher | None = None
+        self._batcher: Batcher[Row] | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
     async def start(self) -> None:
@@ -60,7 +72,7 @@ class Pipeline:
         classifier = loaded.classifier
         self._metrics.serves(loaded.manifest.name, loaded.manifest.version)
         self._batcher = Batcher(
-            lambda batch: classifier.predict(batch).probabilities,
+            lambda batch: rows(classifier, batch),
             self.settings.max_batch,
             self.settings.max_waiting_images,
             self._metrics.batch,
@@ -113,7 +125,7 @@ class Pipeline:
             self._requests -= 1
 
     async def predict(self, data: bytes, stages: Stages) -> Row:
-        """Probabilities (K,) for one encoded image; the seconds that took are put into `stages`.
+        """What the network says of one encoded image; the seconds that took are put into `stages`.
 
         Raises:
             ImageError: the bytes are no usable image.
@@ -130,7 +142,7 @@ class Pipeline:
         return row
 
     async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Row | ImageError]:
-        """For each encoded image its probabilities (K,), or what is wrong with it; one bad image spoils no other.
+        """What the network says of each encoded image, or what is wrong with it; one bad image spoils no other.
 
         Raises:
             Problem: too many images are waiting.
@@ -146,8 +158,8 @@ class Pipeline:
             raise Problem("overloaded", f"{error}; try again") from None
         if answers:  # what came before the last image's batch is waiting, from where that image stands
             _, stages["queue"], stages["infer"] = answers[-1]
-        rows = (answer.row for answer in answers)
-        return [image if isinstance(image, ImageError) else next(rows) for image in decoded]
+        found = (answer.row for answer in answers)
+        return [image if isinstance(image, ImageError) else next(found) for image in decoded]
 
     async def _decode(self, data: bytes) -> NDArray[np.uint8]:
         resize = self.require_loaded().manifest.preprocessing.resize
@@ -164,6 +176,15 @@ class Pipeline:
             return await self._decode(data)
         except ImageError as error:
             return error
+
+
+def rows(classifier: Classifier, images: NDArray[np.uint8]) -> list[Row]:
+    """What a classifier says of each of some images (N, 32, 32, 3)."""
+    said, verdicts = classifier.predict(images), classifier.verdicts
+    if said.novelty is None or verdicts is None:
+        return [Row(probabilities) for probabilities in said.probabilities]
+    judged = zip(said.probabilities, said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
+    return [Row(row, round(novelty, 4), verdict(confidence, novelty, verdicts)) for row, confidence, novelty in judged]
 
 
 def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:

@@ -223,13 +223,15 @@ async def _in_time(
 
 
 def prediction(manifest: Manifest, row: Row, top_k: int | None = None) -> dict[str, Any]:
-    """The answer for one row of probabilities (K,), in label order or the `top_k` largest first."""
-    values = list(row)  # NumPy's floats, which are written as short as float32 allows
-    best = int(row.argmax())
-    order = range(len(values)) if top_k is None else np.argsort(-row, kind="stable")[:top_k].tolist()
+    """The answer for one row, its probabilities in label order or the `top_k` largest first."""
+    values = list(row.probabilities)  # NumPy's floats, which are written as short as float32 allows
+    best = int(row.probabilities.argmax())
+    order = range(len(values)) if top_k is None else np.argsort(-row.probabilities, kind="stable")[:top_k].tolist()
     return {
         "label": manifest.labels[best],
         "confidence": values[best],
+        "verdict": row.verdict,
+        "novelty": row.novelty,
         "probabilities": {manifest.labels[index]: values[index] for index in order},
         "model": _model(manifest),
     }

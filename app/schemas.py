@@ -4,9 +4,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_store.novelty import Verdict
+
 PREDICTION_EXAMPLE: dict[str, Any] = {
     "label": "cat",
     "confidence": 0.93,
+    "verdict": "confident",
+    "novelty": 0.12,
     "probabilities": {
         "airplane": 0.001,
         "automobile": 0.001,
@@ -39,12 +43,19 @@ class ModelName(BaseModel):
 
 
 class PredictionAnswer(BaseModel):
-    """The most probable label, its probability, and the probabilities of all labels or of the `top_k` largest."""
+    """The most probable label, its probability, what to make of them, and all probabilities or the `top_k` largest.
+
+    `verdict` says whether to rely on the label: `none_of_these` when the image is stranger than nearly all that the
+    network was tested on, `unsure` when it is not but the confidence is low. `novelty` is the share of those images
+    that are less strange. Both are null where the version has no fitted thresholds.
+    """
 
     model_config = ConfigDict(json_schema_extra={"example": PREDICTION_EXAMPLE})
 
     label: str
     confidence: float = Field(ge=0, le=1)
+    verdict: Verdict | None
+    novelty: float | None = Field(ge=0, le=1)
     probabilities: dict[str, float]
     model: ModelName
 

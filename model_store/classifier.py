@@ -5,7 +5,7 @@ is measured is what is served. Knows neither stores, queues nor HTTP.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -15,22 +15,25 @@ from numpy.typing import NDArray
 
 from model_store.architecture import INPUT_SHAPE, Architecture
 from model_store.errors import ModelError
-from model_store.manifest import Precision, Preprocessing
+from model_store.manifest import Precision, Preprocessing, Verdicts
 from model_store.network import build_network
+from model_store.novelty import energies, novelty
 from model_store.quantization import Ranges
 from model_store.weights import Weights
 
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
-Infer: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Infer: TypeAlias = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]  # probabilities, logits if any
 CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger ones are no faster
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of N images."""
+    """What the network says of N images. See `novelty.py` for the last two."""
 
     probabilities: NDArray[np.float32]  # (N, K), each row summing to one
+    energy: NDArray[np.float32] | None = None  # (N,), where the network ends in logits
+    novelty: NDArray[np.float32] | None = None  # (N,) from 0 to 1, where verdicts have been fitted
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Network:
     output: Literal["logits", "probabilities"]
     temperature: float = 1.0
     ranges: Ranges | None = None  # what int8 needs
+    verdicts: Verdicts | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.architecture.classes:
@@ -70,25 +74,30 @@ class Classifier:
         Raises:
             ModelError: the engine or the precision is not to be had on this machine.
         """
-        self.labels = network.labels
+        self.labels, self.verdicts = network.labels, network.verdicts
+        self._has_logits = network.output == "logits"
         self.engine: EngineName = engine
         self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
         self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
         self._lock = threading.Lock()
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
-        """Probabilities (N, K) float32 for images (N, 32, 32, 3) uint8.
+        """Probabilities (N, K) float32 for images (N, 32, 32, 3) uint8, and how strange the images are.
 
         Raises:
             ValueError: the images are of another shape or type; a caller's mistake, not a user's.
         """
         if images.dtype != np.uint8 or images.shape[1:] != INPUT_SHAPE:
             raise ValueError(f"images must be uint8 (N, 32, 32, 3), not {images.dtype} {images.shape}")
-        rows = np.empty((len(images), len(self.labels)), np.float32)
+        rows = [np.empty((len(images), len(self.labels)), np.float32) for _ in range(1 + self._has_logits)]
         with self._lock:
             for start in range(0, len(images), CHUNK):
-                rows[start : start + CHUNK] = self._infer(images[start : start + CHUNK])
-        return Prediction(rows)
+                for kept, given in zip(rows, self._infer(images[start : start + CHUNK]), strict=True):
+                    kept[start : start + CHUNK] = given
+        if not self._has_logits:
+            return Prediction(rows[0])
+        energy = energies(rows[1])
+        return Prediction(rows[0], energy, novelty(energy, self.verdicts) if self.verdicts else None)
 
 
 def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: bool = False) -> Precision:
@@ -139,11 +148,10 @@ def _openvino(network: Network, precision: Precision, threads: int | None) -> In
     compiled = ov.Core().compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
 
-    def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # The result is the engine's own memory, overwritten by the next call; `predict` copies it out under its lock.
-        contiguous = np.ascontiguousarray(images)
-        rows: NDArray[np.float32] = request.infer(contiguous, share_inputs=True, share_outputs=True)[0]
-        return rows
+    def infer(images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        # The results are the engine's own memory, overwritten by the next call; `predict` copies it out under its lock.
+        results = request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)
+        return tuple(results.values())
 
     return infer
 

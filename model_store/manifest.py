@@ -3,6 +3,7 @@
 Owns the JSON schema of `manifest.json` and nothing else: it opens no file of a version but the manifest itself.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,27 @@ class File(Frozen):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Verdicts(Frozen):
+    """When an answer is not to be trusted; see `novelty.py`.
+
+    `energies` are those below which equally spaced shares of the fitted images lie, from none of them to all. An image
+    whose novelty is over `novelty_above` is none of the labels; an answer with less than `confidence_below` is unsure.
+    """
+
+    novelty_above: Share
+    confidence_below: Share
+    energies: tuple[float, ...] = Field(min_length=2, max_length=1001)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Verdicts":
+        if any(later < earlier for earlier, later in pairwise(self.energies)):
+            raise ValueError("energies must ascend")
+        return self
+
+
 class Manifest(Frozen):
     """Everything a reader of the version must know. `metrics` and `training` are for people; the rest is for code."""
 
@@ -63,6 +85,7 @@ class Manifest(Frozen):
     preprocessing: Preprocessing
     output: Literal["logits", "probabilities"]
     temperature: float = Field(default=1.0, gt=0)
+    verdicts: Verdicts | None = None
     golden_tolerance: dict[Precision, Annotated[float, Field(gt=0, lt=1)]]
     files: dict[Annotated[str, Field(pattern=FILE_PATTERN)], File]
     metrics: dict[str, Any] = {}
@@ -74,6 +97,8 @@ class Manifest(Frozen):
             raise ValueError("labels must be distinct")
         if self.output == "probabilities" and self.temperature != 1.0:
             raise ValueError("temperature divides logits; a network that ends in softmax must have temperature 1")
+        if self.output == "probabilities" and self.verdicts:
+            raise ValueError("verdicts are by the energy of logits; a network that ends in softmax has none")
         return self
 
 

@@ -52,25 +52,26 @@ def build_network(
             them, too; OpenVINO then computes those in integers.
 
     Returns:
-        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free. The node that gives
-        a layer's output bears the layer's name.
+        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free, and to the `logits`
+        (N, K) that they were made of, if it ends in such. The node that gives a layer's output bears the layer's name.
     """
     images = ops.parameter([-1, *arch.INPUT_SHAPE], np.uint8, name="images")
     floats = ops.convert(images, np.float32)
-    last = _probabilities(floats, architecture, weights, preprocessing, output, temperature, ranges or {})
-    return ov.Model([last], [images])
+    outputs = _outputs(floats, architecture, weights, preprocessing, output, temperature, ranges or {})
+    return ov.Model(outputs, [images])
 
 
 def build_float_network(
     architecture: Architecture, weights: Weights, preprocessing: Preprocessing, output: str, temperature: float = 1.0
 ) -> ov.Model:
-    """As `build_network`, for other servers: `images` are float32 in 0..1."""
+    """As `build_network`, for other servers: `images` are float32 in 0..1, and `probabilities` all that comes out."""
     images = ops.parameter([-1, *arch.INPUT_SHAPE], np.float32, name="images")
     pixels = ops.multiply(images, np.float32(255))
-    return ov.Model([_probabilities(pixels, architecture, weights, preprocessing, output, temperature, {})], [images])
+    probabilities = _outputs(pixels, architecture, weights, preprocessing, output, temperature, {})[0]
+    return ov.Model([probabilities], [images])
 
 
-def _probabilities(
+def _outputs(
     pixels: ov.Output,
     architecture: Architecture,
     weights: Weights,
@@ -78,7 +79,7 @@ def _probabilities(
     output: str,
     temperature: float,
     ranges: Ranges,
-) -> ov.Node:
+) -> list[ov.Node]:
     std = np.asarray(preprocessing.std, np.float32)
     scale, shift = 1 / (255 * std), -np.asarray(preprocessing.mean, np.float32) / std
     normalised = ops.add(ops.multiply(pixels, scale), shift)
@@ -90,10 +91,13 @@ def _probabilities(
         value.set_friendly_name(node.layer.name)
         values[node.layer.name] = _rounded(value, *ranges[node.layer.name]) if node.layer.name in ranges else value
     last = values[architecture.nodes[-1].layer.name]
+    outputs = {"probabilities": last}
     if output == "logits":
-        last = ops.softmax(ops.multiply(last, np.float32(1 / temperature)), axis=1)
-    last.output(0).get_tensor().set_names({"probabilities"})
-    return last
+        scaled = ops.multiply(last, np.float32(1 / temperature))
+        outputs = {"probabilities": ops.softmax(scaled, axis=1), "logits": last}
+    for name, value in outputs.items():
+        value.output(0).get_tensor().set_names({name})
+    return list(outputs.values())
 
 
 def _rounded(value: Value, low: float, high: float) -> Value:

@@ -219,6 +219,7 @@ def read_network(manifest: Manifest, files: dict[str, bytes]) -> Network:
         manifest.output,
         manifest.temperature,
         read_ranges(files[QUANTIZATION], parsed) if QUANTIZATION in files else None,
+        manifest.verdicts,
     )
 
 

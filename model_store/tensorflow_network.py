@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from model_store.classifier import Network
 
 
-def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """A function from uint8 (N, 32, 32, 3) to probabilities (N, K) float32."""
+def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+    """A function from uint8 (N, 32, 32, 3) to probabilities (N, K) float32 and the logits, if there are any."""
     model = build_keras(network)
     std = np.asarray(network.preprocessing.std, np.float32)
     scale, shift = 1 / (255 * std), -np.asarray(network.preprocessing.mean, np.float32) / std
@@ -30,11 +30,10 @@ def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], NDArray[np.
     @tf.function(input_signature=[tf.TensorSpec((None, *INPUT_SHAPE), tf.uint8)])  # type: ignore[untyped-decorator]
     def answer(images: Any) -> Any:
         out = model(tf.cast(images, tf.float32) * scale + shift, training=False)
-        return tf.nn.softmax(out / network.temperature) if network.output == "logits" else out
+        return [tf.nn.softmax(out / network.temperature), out] if network.output == "logits" else [out]
 
-    def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        rows: NDArray[np.float32] = answer(images).numpy()
-        return rows
+    def infer(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        return [rows.numpy() for rows in answer(images)]
 
     return infer
 

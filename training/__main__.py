@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_compare,
         _add_costs,
         _add_evaluate,
+        _add_foreign,
         _add_publish,
         _add_import,
         _add_versions,
@@ -130,6 +131,14 @@ def _add_evaluate(jobs: Jobs) -> None:
         help="also measure corruptions and photo sizes, and write the report there",
     )
     job.set_defaults(job=_evaluate)
+
+
+def _add_foreign(jobs: Jobs) -> None:
+    job = jobs.add_parser("foreign", help="measure how many images of something else a version recognises as such")
+    job.add_argument("what", metavar="VERSION", type=Path)
+    job.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="image files of one kind, at any depth")
+    _add_data(job)
+    job.set_defaults(job=_foreign)
 
 
 def _add_publish(jobs: Jobs) -> None:
@@ -292,6 +301,15 @@ def _progress_line() -> Iterator[Callable[[str, float], None]]:
                 console.print(f"{share:4.0%} done, measuring {what}")
 
         yield show
+
+
+def _foreign(options: argparse.Namespace) -> None:
+    from training import data
+    from training.foreign import HEADER, measure_foreign
+
+    network, dataset = _network(options.what), data.load(options.data)
+    print(HEADER)
+    measure_foreign(Classifier(network), dataset.test.pixels, network.preprocessing.resize, options.folders)
 
 
 def _network(folder: Path) -> Network:

@@ -43,6 +43,7 @@ from training.quantization import measure, possible, quantized
 from training.report import write_report
 from training.robustness import Show, measure_robustness, quiet
 from training.run import Run, RunInfo
+from training.verdicts import fit_verdicts, judged
 
 # The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
 # bfloat16 keeps eight bits of each product's factors. int8 moves a few images of thousands far without harm to
@@ -118,6 +119,8 @@ def publish_run(
         network = replace(network, temperature=calibration.temperature)
     if twin and possible(network):
         network, metrics["quantization"] = _in_eight_bits(network, read_run(twin), dataset)
+    if twin and info.output == "logits":
+        network, metrics["verdicts"] = _judging(network, read_run(twin), dataset)
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
     candidate = Candidate(run.folder, network, training, history, metrics)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
@@ -132,6 +135,21 @@ def _in_eight_bits(network: Network, twin: Network, dataset: Dataset) -> tuple[N
     moved = float(np.abs(served.probabilities - exact.probabilities).max())
     adopted = trial.pays and moved <= TOLERANCE["int8"]
     return rounded if adopted else network, trial.document() | {"adopted": adopted}
+
+
+def _judging(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, dict[str, Any]]:
+    """The network with the verdicts fitted on its twin's answers to the held-out images, and how these are judged."""
+    served = replace(twin, temperature=network.temperature)
+    if network.ranges:
+        served = quantized(served, dataset.fitting.pixels)
+    held_out, test = dataset.held_out, dataset.test
+    said = Classifier(served).predict(held_out.pixels)
+    verdicts = fit_verdicts(said, held_out.labels)
+    figures = {
+        "held_out": judged(said, held_out.labels, verdicts),
+        "test": judged(Classifier(network).predict(test.pixels), test.labels, verdicts),
+    }
+    return replace(network, verdicts=verdicts), figures
 
 
 def publish_candidate(
@@ -176,6 +194,7 @@ def publish_candidate(
             preprocessing=network.preprocessing,
             output=network.output,
             temperature=network.temperature,
+            verdicts=network.verdicts,
             golden_tolerance=TOLERANCE,
             files={},
             metrics=candidate.metrics | {"test": figures} | measured | {"differences_from_keras": differences},

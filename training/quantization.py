@@ -53,13 +53,14 @@ def quantized(network: Network, pixels: NDArray[np.uint8]) -> Network:
     names = quantizable(network.architecture)
     model = build_network(network.architecture, network.weights, network.preprocessing, network.output)
     nodes = {node.get_friendly_name(): node for node in model.get_ops()}
+    first = len(model.outputs)
     model.add_outputs([nodes[name].output(0) for name in names])
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     lows: list[list[float]] = []
     highs: list[list[float]] = []
     for start in range(0, min(len(pixels), IMAGES), BATCH):
         outputs = compiled(np.ascontiguousarray(pixels[start : min(start + BATCH, IMAGES)]))
-        values = [outputs[index + 1] for index in range(len(names))]
+        values = [outputs[first + index] for index in range(len(names))]
         lows.append([float(value.min()) for value in values])
         highs.append([float(np.percentile(value, PERCENTILE)) for value in values])
     low, high = np.minimum(np.min(lows, 0), 0), np.maximum(np.mean(highs, 0), 1e-6)

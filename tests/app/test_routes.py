@@ -21,7 +21,7 @@ def ask(client, data, **options):
 
 def test_predict_answers_all_probabilities_in_label_order(client):
     answer = ask(client, png()).json()
-    assert list(answer) == ["label", "confidence", "probabilities", "model"]
+    assert list(answer) == ["label", "confidence", "verdict", "novelty", "probabilities", "model"]
     assert list(answer["probabilities"]) == LABELS
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert answer["confidence"] == max(answer["probabilities"].values()) == answer["probabilities"][answer["label"]]

@@ -22,6 +22,7 @@ DOCUMENT = {
     },
     "output": "logits",
     "temperature": 1.5,
+    "verdicts": {"novelty_above": 0.95, "confidence_below": 0.8, "energies": [-7.5, -3.0, 1.25]},
     "golden_tolerance": {"float32": 1e-4, "bfloat16": 0.05},
     "files": {"model.weights.h5": {"size": 5, "sha256": "0" * 64}, "report/plot.png": {"size": 0, "sha256": "f" * 64}},
     "metrics": {"accuracy": 0.9},

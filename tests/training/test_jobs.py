@@ -295,6 +295,8 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, n
     own, without, taken = (load(store.folder("cifar10", version)).manifest for version in (1, 2, 3))
     assert own.temperature == taken.temperature != 1 == without.temperature
     assert own.metrics["calibration"]["fitted_on_images"] == 20
+    assert own.verdicts == taken.verdicts and own.verdicts and not without.verdicts
+    assert own.metrics["verdicts"]["held_out"]["none_of_these"] == pytest.approx(1 / 20)  # of these, 95 % are kept
     assert taken.metrics["test"]["accuracy"] == without.metrics["test"]["accuracy"]
     assert taken.metrics["test_uncalibrated"] == {
         key: value for key, value in without.metrics["test"].items() if key not in ("parameters", "multiply_adds")

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
+
+from model_store.classifier import Classifier
+from model_store.manifest import Verdicts
+from model_store.novelty import energies, novelty, verdict
+
+VERDICTS = Verdicts(novelty_above=0.95, confidence_below=0.8, energies=(-8.0, -4.0, -2.0, 0.0))
+LOGITS = arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.floats(-100, 100, width=32))
+
+
+@given(LOGITS, st.floats(-50, 50, width=32))
+def test_energy_is_minus_the_log_of_the_sum_of_exponentials(logits, shift):
+    found = energies(logits)
+    exact = -np.log(np.exp(logits.astype(np.float64)).sum(1))
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(energies(logits + np.float32(shift)), found - shift, atol=1e-3)
+
+
+def test_novelty_is_the_share_of_fitted_images_that_are_less_strange():
+    energy = np.array([-9, -8, -4, -3, 0, 7], np.float32)
+    np.testing.assert_allclose(novelty(energy, VERDICTS), [0, 0, 1 / 3, 0.5, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "strange", "expected"),
+    [
+        (0.99, 0.2, "confident"),
+        (0.8, 0.95, "confident"),
+        (0.79, 0.2, "unsure"),
+        (0.79, 0.96, "none_of_these"),
+        (0.99, 0.96, "none_of_these"),
+    ],
+)
+def test_a_strange_image_is_none_of_these_however_confident_the_answer(confidence, strange, expected):
+    assert verdict(confidence, strange, VERDICTS) == expected
+
+
+def test_energies_that_do_not_ascend_are_refused():
+    with pytest.raises(ValidationError, match="ascend"):
+        Verdicts(novelty_above=0.95, confidence_below=0.8, energies=(0.0, -1.0))
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_a_classifier_gives_the_novelty_of_its_networks_own_logits_whatever_the_temperature(tiny, engine):
+    network = tiny.network(temperature=0.5, verdicts=VERDICTS)
+    said = Classifier(network, engine, "float32").predict(tiny.images)
+    as_logits = Classifier(tiny.network(output="probabilities"), engine, "float32").predict(tiny.images)
+    np.testing.assert_allclose(said.energy, energies(as_logits.probabilities), atol=1e-4)
+    np.testing.assert_array_equal(said.novelty, novelty(said.energy, VERDICTS))
+
+
+def test_without_logits_there_is_no_energy_and_without_verdicts_no_novelty(tiny):
+    assert Classifier(tiny.network(output="probabilities")).predict(tiny.images).energy is None
+    said = Classifier(tiny.network()).predict(tiny.images)
+    assert said.energy is not None and said.novelty is None
