@@ -44,7 +44,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(END_SECONDS)
-    for member in members & set(_relations()):
+    for member in members & set(relations()):
         with suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
     process.wait()
@@ -68,14 +68,14 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path, answers: Callable[[]
 
 def family(pid: int) -> set[int]:
     """A process, its descendants, and whoever else is in the process group that it leads."""
-    relations = _relations()
-    found = {pid} | {member for member, (_, group) in relations.items() if group == pid}
-    while more := {member for member, (parent, _) in relations.items() if parent in found} - found:
+    known = relations()
+    found = {pid} | {member for member, (_, group) in known.items() if group == pid}
+    while more := {member for member, (parent, _) in known.items() if parent in found} - found:
         found |= more
     return found
 
 
-def _relations() -> dict[int, tuple[int, int]]:
+def relations() -> dict[int, tuple[int, int]]:
     """For each process its parent and its group; of those that have ended and wait for their parent, none."""
     found = {}
     for entry in PROC.glob("[0-9]*"):
