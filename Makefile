@@ -38,7 +38,7 @@ check: .venv/.dev  ## format, lint, types, the import contract and all tests
 test: .venv/.dev  ## all tests, or some: make test ARGS="tests/app -k predict"
 	.venv/bin/pytest $(ARGS)
 
-bench: .venv/.training  ## how fast the service is, in four minutes: make bench ARGS="--seconds 2 --baseline OLD.json"
+bench: .venv/.training  ## how fast the service is, in about three minutes: make bench ARGS="--seconds 2 --baseline OLD.json"
 	.venv/bin/python -m benchmarks.service $(ARGS)
 
 peers: .venv/.training  ## the service beside Triton and others: make peers ARGS="--peers triton"

@@ -1,8 +1,10 @@
 """What a figure was measured on, and whether the machine was free for it."""
 
+import dataclasses
 import datetime
 import os
 import platform
+import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,12 +27,26 @@ class Machine:
     system: str
     python: str
     busy_cores: float  # used by others before the run began
+    others_cores: float | None = None  # used by others on average while it went on
 
     def __str__(self) -> str:
+        meanwhile = "" if self.others_cores is None else f" and {self.others_cores:.1f} meanwhile"
         return (
             f"{self.cores} cores of {self.processor}, {self.memory_gigabytes:.0f} GB, {self.system}, "
-            f"Python {self.python}, {self.date}; others used {self.busy_cores:.1f} cores before the run"
+            f"Python {self.python}, {self.date}; others used {self.busy_cores:.1f} cores before the run{meanwhile}"
         )
+
+
+class Watch:
+    """What others use of the processor, from its making on."""
+
+    def __init__(self) -> None:
+        self._began, self._busy, self._own = time.perf_counter(), _busy_seconds(), _own_seconds()
+
+    def stamped(self, here: Machine) -> Machine:
+        """The machine, with what others used until now. All that was started must have ended."""
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        return dataclasses.replace(here, others_cores=max(0.0, others / (time.perf_counter() - self._began)))
 
 
 def describe() -> Machine:
@@ -81,12 +97,18 @@ def _processor() -> str:
 
 
 def _busy_cores() -> float:
-    before = _jiffies()
+    before = _busy_seconds()
     time.sleep(BUSY_SECONDS)
-    return (_jiffies() - before) / os.sysconf("SC_CLK_TCK") / BUSY_SECONDS
+    return (_busy_seconds() - before) / BUSY_SECONDS
 
 
-def _jiffies() -> int:
-    """Ticks that all cores have spent on anything but idling and waiting for disks (proc(5), `cpu` of /proc/stat)."""
+def _busy_seconds() -> float:
+    """Seconds that all cores have spent on anything but idling and waiting for disks (proc(5), `cpu` of /proc/stat)."""
     ticks = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return sum(ticks) - ticks[3] - ticks[4]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this process and of all that it has started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)

@@ -72,7 +72,9 @@ def by_cores(found: CoreStudy) -> Figure:
                 left.plot(counts, [each.load.rate for each in loads], sign, color=colour, label=body)
     left.set(title=f"With {most} connections", xlim=(0, None), ylim=(0, None))
     right.set(title="By connections", yscale="log", xlim=(0, None))
-    return _finished(figure, left, right)
+    _finished(figure, left, right)
+    right.legend(loc="center right", frameon=False)
+    return figure
 
 
 def by_size(found: SizeStudy) -> Figure:

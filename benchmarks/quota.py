@@ -24,7 +24,14 @@ def quota(cores: float) -> Iterator[list[str]]:
     Raises:
         BenchmarkError: this machine does not allow it; the text says why.
     """
-    parent, limits = _parent(cores)
+    group = _made(*_parent(cores))
+    try:
+        yield [*ENTER, str(group)]
+    finally:
+        _remove(group)
+
+
+def _made(parent: Path, limits: dict[str, str]) -> Path:
     try:
         group = Path(mkdtemp(prefix="bench-", dir=parent))
     except OSError as error:
@@ -32,11 +39,10 @@ def quota(cores: float) -> Iterator[list[str]]:
     try:
         for name, value in limits.items():
             (group / name).write_text(value)
-        yield [*ENTER, str(group)]
-    except PermissionError as error:
-        raise BenchmarkError(f"no quota can be set in {group}: {error.strerror}") from None
-    finally:
+    except OSError as error:
         _remove(group)
+        raise BenchmarkError(f"no quota can be set in {group}: {error.strerror}") from None
+    return group
 
 
 def _parent(cores: float) -> tuple[Path, dict[str, str]]:

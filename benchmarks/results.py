@@ -35,6 +35,7 @@ class Offered:
     probe_p99_ms: float | None
     late_p99_ms: float | None  # by which the client was behind its schedule
     client_cores: float
+    late_p50_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ def peak(loads: Sequence[Load], body: str) -> float:
     return max(load.rate for load in loads if load.body == body)
 
 
+def best(loads: Sequence[Load], opened: Sequence[Offered], body: str) -> float:
+    """The highest rate of good answers of any load."""
+    return max(peak(loads, body), *(offered.goodput for offered in opened if offered.body == body))
+
+
 def summarise(body: str, arrivals: Arrivals) -> Offered:
     """The figures of one rate."""
     good = arrivals.latencies(200)
@@ -97,6 +103,7 @@ def summarise(body: str, arrivals: Arrivals) -> Offered:
         probe_p99_ms=_milliseconds(answered, 99),
         late_p99_ms=_milliseconds(sorted(arrivals.late), 99),
         client_cores=arrivals.client_cores,
+        late_p50_ms=_milliseconds(sorted(arrivals.late), 50),
     )
 
 

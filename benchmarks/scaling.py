@@ -6,6 +6,7 @@ Without a name all three are studied. Each writes NAME.json and NAME.png. Linux 
 """
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import batches, cores, machine, plots, results, sizes
 from benchmarks.errors import BenchmarkError
-from benchmarks.machine import Machine
-from benchmarks.wrk import require_wrk
+from benchmarks.machine import Machine, Watch
+from benchmarks.wrk import require_wrk, whole_seconds
 
 
 class Study(NamedTuple):
@@ -41,7 +42,6 @@ def main() -> int:
         require_wrk()
         here = machine.describe()
         machine.warn_if_busy(here)
-        print(here)
         for name in options.studies or STUDIES:
             _run(name, here, options.seconds, options.out)
     except BenchmarkError as error:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], metavar="|".join(STUDIES))
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--seconds", type=whole_seconds, default=3, help="of each measurement")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     return parser
 
@@ -63,8 +63,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(name: str, here: Machine, seconds: int, out: Path) -> None:
     print(f"measuring {name}", file=sys.stderr, flush=True)
     chosen = STUDIES[name]
+    watch = Watch()
     found = chosen.measure(here, seconds)
-    print(f"\n{chosen.table(found)}", flush=True)
+    found = dataclasses.replace(found, machine=watch.stamped(here))
+    print(f"\n{found.machine}\n\n{chosen.table(found)}", flush=True)
     results.write(found, out / f"{name}.json")
     plots.save(chosen.draw(found), out / f"{name}.png")
     print(f"written: {out}/{name}.json and {name}.png")

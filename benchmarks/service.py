@@ -17,15 +17,18 @@ from benchmarks.arrivals import offer
 from benchmarks.baseline import comparison
 from benchmarks.bodies import Body
 from benchmarks.errors import BenchmarkError
-from benchmarks.results import Offered, Overload, Results, peak, summarise
+from benchmarks.machine import Watch
+from benchmarks.results import Offered, Overload, Results, best, peak, summarise
 from benchmarks.server import Server, serving
 from benchmarks.stages import alone
-from benchmarks.wrk import Load, closed_loop, require_wrk
+from benchmarks.wrk import Load, closed_loop, require_wrk, whole_seconds
 
 CONNECTIONS = (1, 2, 8, 32, 128)
 BATCH_CONNECTIONS = (1, 2)  # a process has room for four, should an earlier load have left some behind
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)  # of the closed loop's best rate
 FACTORS = (2, 5)
+ALONE = 60  # requests one after another
+ALONE_BATCHES = 6
 OPEN_CONNECTIONS = 512  # twice as many requests as the service lets in
 PROBE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -53,28 +56,34 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.service", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=int, default=4, help="of each measurement; the whole takes some 45 times it")
+    parser.add_argument(
+        "--seconds", type=whole_seconds, default=4, help="of each measurement (default: 4); all take 40 times that"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="service.json of an earlier run, for ratios")
     return parser
 
 
 def measure(seconds: int) -> Results:
-    """Everything, in about 45 times `seconds`."""
+    """Everything, in about 40 times `seconds` and half a minute."""
     here = machine.describe()
     machine.warn_if_busy(here)
+    watch = Watch()
     png, jpeg = bodies.pictures()
     singles, batch = [bodies.raw(png), bodies.form(png), bodies.raw(jpeg)], bodies.batch(png)
     limits = _limits([*singles, batch], seconds)
     with serving() as server:
-        stages = {body.name: alone(server.port, body) for body in [*singles, batch]}
+        stages = {
+            body.name: alone(server.port, body, ALONE if body.count == 1 else ALONE_BATCHES)
+            for body in [*singles, batch]
+        }
         closed = list(_closed(server, singles, batch, seconds))
         opened = list(_opened(server, [singles[0], singles[2]], closed, seconds))
-        overload = list(_overload(server, singles[2], peak(closed, singles[2].name), seconds))
+        overload = list(_overload(server, singles[2], best(closed, opened, singles[2].name), seconds))
         megabytes = server.megabytes()
     return Results(
         command=f"python -m benchmarks.service --seconds {seconds}",
-        machine=here,
+        machine=watch.stamped(here),
         seconds=seconds,
         model=server.model,
         precision=server.precision,

@@ -20,7 +20,7 @@ from model_store.containers import MAX_PIXELS
 SIDES = (32, 128, 512, 2048, 4096, math.isqrt(MAX_PIXELS))
 FORMS = ("JPEG", "PNG")
 BODY_BYTES = 128_000_000  # a PNG at the limit has some 55 million; the service's default is 32
-ALONE = 3  # requests, of which one is to warm up
+SMALL, ALONE, ALONE_LARGE = 512, 60, 3  # up to which side, how many requests one after another, and beyond it
 LEAST = 5  # requests on each connection, however long they take
 
 
@@ -56,7 +56,7 @@ def _loads(server: Server, connections: int, seconds: int) -> Iterator[SizeLoad]
         for form in FORMS:
             picture = _encoded(image, form)
             body = bodies.raw(picture)
-            stages = alone(server.port, body, ALONE)
+            stages = alone(server.port, body, ALONE if side <= SMALL else ALONE_LARGE)
             enough = max(seconds, math.ceil(LEAST * stages["total"] / 1_000))
             load = measured(server.pid, server.port, body, connections, enough)
             yield SizeLoad(form, side, len(picture.data), stages, load)

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from benchmarks.bodies import Body
 from benchmarks.errors import BenchmarkError
 
-REQUESTS = 60
 
-
-def alone(port: int, body: Body, requests: int = REQUESTS) -> dict[str, float]:
+def alone(port: int, body: Body, requests: int) -> dict[str, float]:
     """Mean milliseconds of each stage, and `total`, of requests one after another on one connection.
 
     The first third of them is to warm up and not counted.

@@ -6,7 +6,9 @@ from benchmarks.results import Offered, Overload, Results
 from benchmarks.wrk import Load
 
 CLOSED = "request, connections, requests/s, images/s, of the cores, p50 ms, p99 ms, CPU ms, errors, client cores"
-OPENED = "request, offered/s, good/s, p50 ms, p99 ms, refused, lost, probes failed, client late p99 ms, client cores"
+OPENED = (
+    "request, offered/s, good/s, p50 ms, p99 ms, refused, lost, probes failed, late p50 ms, late p99 ms, client cores"
+)
 OVERLOAD = (
     "JPEG 640×480, offered/s, good/s, of the peak, p50 ms, p99 ms, refused, refusal p50 ms, refusal p99 ms, lost, "
     "probes failed, probe p99 ms, MB before, MB after, client cores"
@@ -62,7 +64,8 @@ def opened_table(results: Results) -> str:
 def _opened(offered: Offered) -> list[str]:
     figures = [number(value) for value in (offered.rate, offered.goodput, offered.p50_ms, offered.p99_ms)]
     ends = [_share(offered.refused, offered.requests), str(offered.lost)]
-    return [*figures, *ends, _probes(offered), number(offered.late_p99_ms), number(offered.client_cores)]
+    client = [number(value) for value in (offered.late_p50_ms, offered.late_p99_ms, offered.client_cores)]
+    return [*figures, *ends, _probes(offered), *client]
 
 
 def overload_table(results: Results) -> str:

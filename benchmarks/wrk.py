@@ -5,6 +5,7 @@ latency of more than twice the mean it adds those that requests sent meanwhile w
 closed without an answer is opened again and not counted; `arrivals` counts those.
 """
 
+import argparse
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ from benchmarks.bodies import Body
 from benchmarks.errors import BenchmarkError
 from benchmarks.processes import cpu_seconds
 
-WARM_UP_SECONDS = 1
+WARM_UP_SECONDS, LONGEST_SECONDS = 1, 30
 SCRIPT, MARK = Path(__file__).with_name("post.lua"), "measured: "
 
 
@@ -44,6 +45,13 @@ class Load:
         return (self.requests - self.refused) / self.seconds
 
 
+def whole_seconds(text: str) -> int:
+    """A duration that wrk takes, for a command line."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds from 1 on, which is what wrk takes")
+    return int(text)
+
+
 def require_wrk() -> None:
     """Raises BenchmarkError where wrk is not installed."""
     if not shutil.which("wrk"):
@@ -59,10 +67,23 @@ def closed_loop(
 
 
 def measured(pid: int, port: int, body: Body, connections: int, seconds: int) -> Load:
-    """The same without the warm-up."""
-    before, own = cpu_seconds(pid), _children_seconds()
-    figures = parse(run_wrk(port, body, connections, seconds))
-    used, client = cpu_seconds(pid) - before, _children_seconds() - own
+    """The same without the warm-up. Goes on for longer where no request is answered in so many seconds.
+
+    Raises:
+        BenchmarkError: wrk failed, or no request was answered in LONGEST_SECONDS either.
+    """
+    while True:
+        before, own = cpu_seconds(pid), _children_seconds()
+        figures = parse(run_wrk(port, body, connections, seconds))
+        used, client = cpu_seconds(pid) - before, _children_seconds() - own
+        if figures["requests"]:
+            return _load(body, connections, figures, used, client)
+        if seconds >= LONGEST_SECONDS:
+            raise BenchmarkError(f"{body.name}: no request was answered in {seconds} s; see what the server does")
+        seconds = min(2 * seconds, LONGEST_SECONDS)
+
+
+def _load(body: Body, connections: int, figures: dict[str, float], used: float, client: float) -> Load:
     return Load(
         body=body.name,
         images=body.count,
@@ -100,14 +121,12 @@ def parse(output: str) -> dict[str, float]:
     """The figures in what wrk printed.
 
     Raises:
-        BenchmarkError: there are none, or no request was answered.
+        BenchmarkError: there are none.
     """
     line = next((line for line in output.splitlines() if line.startswith(MARK)), None)
     if line is None:
         raise BenchmarkError(f"wrk printed no line with {MARK!r}, but: {output.strip() or 'nothing'}")
     figures: dict[str, float] = json.loads(line.removeprefix(MARK))
-    if not figures["requests"]:
-        raise BenchmarkError(f"no request was answered in {figures['seconds']:.0f} s; measure for longer (--seconds)")
     return figures
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from app.settings import Settings
 from benchmarks import machine, results
 from benchmarks.errors import BenchmarkError
+from benchmarks.machine import Watch
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import Comparison, Turn, our_turns, peer_turn, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS
-from benchmarks.wrk import require_wrk
+from benchmarks.wrk import require_wrk, whole_seconds
 from model_store.manifest import read_manifest
 from model_store.store import Store, read_network, verify
 from training.export import export
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--peers", type=_peers, default=list(PEERS), metavar="A,B,…")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=6, help="of each load")
+    parser.add_argument("--seconds", type=whole_seconds, default=6, help="of each load")
     parser.add_argument("--connections", type=_counts, default=[1, 32], metavar="N,N,…")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     return parser
@@ -72,6 +73,7 @@ def compare(names: Sequence[str], rounds: int, connections: Sequence[int], secon
     """All rounds; a peer that fails is left out of the round, with a line that says why."""
     here, turns = machine.describe(), list[Turn]()
     machine.warn_if_busy(here)
+    watch = Watch()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         network = Path(folder, "net.xml")
         export_served(network)
@@ -81,7 +83,7 @@ def compare(names: Sequence[str], rounds: int, connections: Sequence[int], secon
             for name in names:
                 print(f"round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
                 turns += _tried(number, name, network, connections, seconds)
-    return Comparison(here, model, precision, seconds, turns)
+    return Comparison(watch.stamped(here), model, precision, seconds, turns)
 
 
 def _tried(number: int, name: str, network: Path, connections: Sequence[int], seconds: int) -> list[Turn]:

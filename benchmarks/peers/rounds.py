@@ -100,6 +100,13 @@ def _loads(pid: int, port: int, wanted: Sequence[Body], connections: Sequence[in
             yield closed_loop(pid, port, body, count, seconds, WARM_UP_SECONDS)
 
 
+def command(found: Comparison) -> str:
+    """The command line that measures this again."""
+    names = ",".join(dict.fromkeys(turn.server for turn in found.turns if turn.server in PEERS))
+    count = max(turn.round for turn in found.turns)
+    return f"python -m benchmarks.peers --peers {names} --rounds {count} --seconds {found.seconds}"
+
+
 def servers_table(found: Comparison) -> str:
     """Medians of each server's figures."""
     head = ["server", "image", "connections", "requests/s", "p50 ms", "p99 ms", "CPU ms", "errors", "ready s", "MB"]

@@ -3,7 +3,6 @@ import sys
 import pytest
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.machine import cores, on_cores
 from benchmarks.processes import cpu_seconds, family, relations, resident_megabytes, running, wait_for
 
 # A process with a child in a session of its own, as the service's workers are, which says so and waits.
@@ -59,10 +58,3 @@ def test_the_environment_is_added_to(tmp_path):
     with running(command, log, {"ADDED": "yes"}, tmp_path) as process:
         process.wait()
     assert log.read_text() == "yes True\n"
-
-
-def test_cores_are_taken_and_given_back():
-    before = cores()
-    with on_cores(before[:1]):
-        assert cores() == before[:1]
-    assert cores() == before

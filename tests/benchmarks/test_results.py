@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.arrivals import Answer, Arrivals
 from benchmarks.errors import BenchmarkError
-from benchmarks.results import Results, peak, read, summarise, write
-from tests.benchmarks.made import LOAD, RESULTS
+from benchmarks.results import Results, best, peak, read, summarise, write
+from tests.benchmarks.made import LOAD, OFFERED, RESULTS
 
 INFINITE = float("inf")
 
@@ -41,6 +41,9 @@ def test_a_rate_counts_good_answers_and_a_share_their_images():
 def test_the_peak_is_the_best_of_one_body():
     other = dataclasses.replace(LOAD, body="JPEG", requests=90_000)
     assert peak([*RESULTS.closed, other], LOAD.body) == 3_000
+    offers = [dataclasses.replace(OFFERED, body=body, goodput=3_100.0) for body in (LOAD.body, "JPEG")]
+    assert best([*RESULTS.closed, other], offers, LOAD.body) == 3_100
+    assert best([*RESULTS.closed, other], offers, "JPEG") == 44_950
 
 
 def test_results_survive_their_file(tmp_path):

@@ -43,7 +43,7 @@ def test_server_timing_is_read():
 
 def test_a_refusal_is_no_time(server_with):
     with pytest.raises(BenchmarkError, match="PNG 32×32 was answered with 503: busy"):
-        alone(server_with(BUSY).port, bodies.raw(PNG))
+        alone(server_with(BUSY).port, bodies.raw(PNG), requests=3)
 
 
 def test_the_limit_counts_images():

@@ -1,10 +1,12 @@
+import argparse
+import os
 import shutil
 
 import pytest
 
 from benchmarks import bodies, wrk
 from benchmarks.errors import BenchmarkError
-from benchmarks.wrk import parse, require_wrk, run_wrk
+from benchmarks.wrk import measured, parse, require_wrk, run_wrk, whole_seconds
 from tests.benchmarks.conftest import BUSY, OK
 
 SAID = """Running 1s test @ http://127.0.0.1:8000/predict
@@ -23,8 +25,8 @@ def test_figures_are_read_from_what_wrk_prints():
 
 @pytest.mark.parametrize(
     ("said", "text"),
-    [("", "nothing"), ("unable to connect", "unable to connect"), (SAID.replace("1235,", "0,"), "measure for longer")],
-    ids=["silent", "other words", "no request"],
+    [("", "nothing"), ("unable to connect", "unable to connect")],
+    ids=["silent", "other words"],
 )
 def test_without_figures_it_says_what_there_was(said, text):
     with pytest.raises(BenchmarkError, match=text):
@@ -35,6 +37,32 @@ def test_says_how_to_install_wrk(monkeypatch):
     monkeypatch.setattr(wrk.shutil, "which", lambda name: None)
     with pytest.raises(BenchmarkError, match="apt install wrk"):
         require_wrk()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "²"])
+def test_wrk_takes_whole_seconds(text):
+    assert whole_seconds("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match="no whole number of seconds"):
+        whole_seconds(text)
+
+
+def test_where_no_request_is_answered_it_measures_for_longer(monkeypatch):
+    tried = []
+
+    def run(port, body, connections, seconds):
+        tried.append(seconds)
+        return SAID if seconds == 8 else SAID.replace("1235,", "0,")
+
+    monkeypatch.setattr(wrk, "run_wrk", run)
+    load = measured(os.getpid(), 1, BODY, connections=2, seconds=2)
+    assert tried == [2, 4, 8]
+    assert (load.requests, load.refused, load.rate) == (1_235, 3, pytest.approx(1_231.5, abs=0.1))
+
+
+def test_a_server_that_never_answers_is_an_error(monkeypatch):
+    monkeypatch.setattr(wrk, "run_wrk", lambda *given: SAID.replace("1235,", "0,"))
+    with pytest.raises(BenchmarkError, match="PNG 32×32: no request was answered in 30 s"):
+        measured(os.getpid(), 1, BODY, connections=2, seconds=2)
 
 
 @installed
