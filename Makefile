@@ -18,7 +18,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test train image lock clean again
+.PHONY: help run check test bench peers train image lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -31,12 +31,18 @@ run: .venv/.serve  ## serve the model in the repository on http://127.0.0.1:8000
 check: .venv/.dev  ## format, lint, types, the import contract and all tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy app model_store training
+	.venv/bin/mypy app model_store training benchmarks
 	.venv/bin/lint-imports
 	.venv/bin/pytest
 
 test: .venv/.dev  ## all tests, or some: make test ARGS="tests/app -k predict"
 	.venv/bin/pytest $(ARGS)
+
+bench: .venv/.training  ## how fast the service is, in about three minutes: make bench ARGS="--seconds 2 --baseline OLD.json"
+	.venv/bin/python -m benchmarks.service $(ARGS)
+
+peers: .venv/.training  ## the service beside Triton and others: make peers ARGS="--peers triton"
+	.venv/bin/python -m benchmarks.peers $(ARGS)
 
 train: .venv/.$(HARDWARE)  ## train the recipe "fast" into runs/fast, after fetching CIFAR-10 where it is missing
 	@test -e '$(DATA)/cifar-10-batches-bin/test_batch.bin' || .venv/bin/python -m training fetch --to '$(DATA)'
@@ -58,7 +64,7 @@ lock_options := --quiet --universal --fork-strategy fewest --python-version $(fi
 
 clean:  ## remove .venv and every cache; data/ and runs/ stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find app model_store training tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find app model_store training benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Remade when its Python has gone or PYTHON asks for another one.
 .venv/.made: $(if $(filter-out $(subst $() ,_,$(or $(want),none)),$(subst $() ,_,$(or $(have),gone))),again)

@@ -3,24 +3,28 @@
 A closed loop of N connections waits for each answer before it sends the next request, so a slow server is asked less
 and its queue stays hidden. Here each request has a time at which it was meant to be sent, and its latency counts from
 then: whatever keeps it back, the server's queue or this client, is in the figure. Gaps are exponential (a Poisson
-process), as those of many independent users are.
+process), as those of many independent users are. Knows HTTP/1.1 and a port; nothing of images or of this service.
 """
 
 import asyncio
+import math
 import random
 import resource
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple, cast
 
+import httptools
 import uvloop
 
 PATIENCE_SECONDS = 5.0  # how long answers are awaited after the last request was sent
+PROBE_SECONDS = 0.1  # between two probes
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One request's end. `status` is 0 where the connection broke or no answer came."""
 
     status: int
@@ -35,7 +39,8 @@ class Arrivals:
     rate: float  # requests a second that were meant to be sent
     seconds: float
     answers: list[Answer] = field(default_factory=list)
-    probes: list[float] = field(default_factory=list)  # seconds that /health/live took; inf where it did not answer
+    probes: list[float] = field(default_factory=list)  # seconds that each probe took; inf where the answer was not 200
+    late: list[float] = field(default_factory=list)  # seconds by which this client was behind its own schedule
     client_cores: float = 0.0  # processor seconds of this client for each second
 
     def latencies(self, status: int) -> list[float]:
@@ -47,39 +52,60 @@ class Arrivals:
         return sum(seconds <= deadline for seconds in self.latencies(200)) / self.seconds
 
 
-def percentile(ordered: list[float], percent: float) -> float:
-    """The value below which `percent` of the ordered values lie; NaN of none."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else float("nan")
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The smallest of the ordered values that `percent` of them do not exceed (nearest rank); NaN of none."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else math.nan
 
 
-def offer(port: int, request: bytes, rate: float, seconds: float, connections: int, probe: bytes) -> Arrivals:
+def offer(
+    port: int,
+    request: bytes,
+    rate: float,
+    seconds: float,
+    connections: int,
+    probe: bytes,
+    patience: float = PATIENCE_SECONDS,
+) -> Arrivals:
     """Send `request` to a local port `rate` times a second on average and wait for the answers.
 
     Args:
         request: a whole HTTP/1.1 request, kept alive.
         connections: how many there are at most; a request that finds none idle waits, and the wait counts.
-        probe: a request sent every tenth of a second over connections of its own, meanwhile.
+        probe: a request sent every tenth of a second over a new connection each, meanwhile.
+        patience: seconds that answers are awaited after the last request was sent; then they count as lost.
     """
-    return uvloop.run(_offer(port, request, rate, seconds, connections, probe))
+    return uvloop.run(_offer(port, request, Arrivals(rate, seconds), connections, probe, patience))
 
 
-async def _offer(port: int, request: bytes, rate: float, seconds: float, connections: int, probe: bytes) -> Arrivals:
-    result = Arrivals(rate, seconds)
-    pool = _Pool(port, connections, result)
-    began_cpu, began = _cpu_seconds(), time.perf_counter()
-    probing = asyncio.create_task(_probe(port, probe, result))
-    for due in _schedule(rate, seconds):
-        while (left := began + due - time.perf_counter()) > 0:
-            await asyncio.sleep(left)
-        pool.send(request, began + due)
+async def _offer(
+    port: int, request: bytes, result: Arrivals, connections: int, probe: bytes, patience: float
+) -> Arrivals:
+    pool, stopped = _Pool(port, connections, result), asyncio.Event()
+    probing = asyncio.create_task(_probe(port, probe, result.probes, stopped, patience))
+    loop, began_cpu, began = asyncio.get_running_loop(), _cpu_seconds(), time.perf_counter()
+
+    def send(due: float) -> None:
+        loop.call_soon_threadsafe(pool.send, request, due)
+
+    await asyncio.to_thread(_keep_time, send, result.rate, result.seconds)
     result.client_cores = (_cpu_seconds() - began_cpu) / (time.perf_counter() - began)
-    await pool.finish()
-    probing.cancel()
-    await asyncio.gather(probing, return_exceptions=True)
+    await pool.finish(patience)
+    stopped.set()
+    await probing
     return result
 
 
-def _schedule(rate: float, seconds: float) -> Iterator[float]:
+def _keep_time(send: Callable[[float], object], rate: float, seconds: float) -> None:
+    """Call `send` when each request is due. In a thread: the loop's own timers count in milliseconds."""
+    began = time.perf_counter()
+    for due in schedule(rate, seconds):
+        if (left := began + due - time.perf_counter()) > 0:
+            time.sleep(left)
+        send(began + due)
+
+
+def schedule(rate: float, seconds: float) -> Iterator[float]:
+    """When requests are due, in seconds from the start; the same each time."""
     gaps, due = random.Random(0), 0.0
     while (due := due + gaps.expovariate(rate)) < seconds:
         yield due
@@ -90,14 +116,16 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def _probe(port: int, request: bytes, result: Arrivals) -> None:
-    while True:
+async def _probe(port: int, request: bytes, times: list[float], stopped: asyncio.Event, patience: float) -> None:
+    while not stopped.is_set():
         own = Arrivals(0, 0)
         pool = _Pool(port, 1, own)
         pool.send(request, time.perf_counter())
-        await pool.finish()
-        result.probes += [answer.seconds if answer.status == 200 else float("inf") for answer in own.answers]
-        await asyncio.sleep(0.1)
+        await pool.finish(patience)
+        times += [answer.seconds if answer.status == 200 else math.inf for answer in own.answers]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_SECONDS):
+                await stopped.wait()
 
 
 class _Pool:
@@ -109,26 +137,36 @@ class _Pool:
         self._open: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._waiting: deque[tuple[bytes, float]] = deque()
+        self._unanswered, self._settled = 0, asyncio.Event()
 
     def send(self, request: bytes, due: float) -> None:
         """Send as soon as a connection is free."""
+        self._result.late.append(time.perf_counter() - due)
+        self._unanswered += 1
+        self._settled.clear()
         if self._idle:
             self._idle.pop().send(request, due)
-            return
-        self._waiting.append((request, due))
-        if len(self._open) + len(self._opening) < self._limit:
+        else:
+            self._waiting.append((request, due))
+            self._grow()
+
+    def _grow(self) -> None:
+        """Open another connection if there are requests for it and it may be."""
+        if self._waiting and len(self._open) + len(self._opening) < self._limit:
             opening = asyncio.create_task(self._connect())
             self._opening.add(opening)
             opening.add_done_callback(self._opening.discard)
 
     async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
+            await asyncio.get_running_loop().create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
         except OSError:
             if self._waiting:
                 self.answered(0, self._waiting.popleft()[1], retry_after=False)
-            return
+            asyncio.get_running_loop().call_soon(self._grow)  # when this task no longer counts
+
+    def opened(self, connection: "_Connection") -> None:
+        """The connection is there."""
         self._open.add(connection)
         self.free(connection)
 
@@ -140,64 +178,77 @@ class _Pool:
             self._idle.append(connection)
 
     def lost(self, connection: "_Connection") -> None:
-        """The connection has been closed by the other side."""
+        """The connection is no more, whoever closed it."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        if self._waiting:
-            self.send(*self._waiting.popleft())
+        self._grow()
 
     def answered(self, status: int, due: float, retry_after: bool) -> None:
         """Count one request's end."""
         self._result.answers.append(Answer(status, time.perf_counter() - due, retry_after))
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._settled.set()
 
-    async def finish(self) -> None:
-        """Wait for what is under way and close."""
-        deadline = time.perf_counter() + PATIENCE_SECONDS
-        while self._waiting or self._opening or len(self._idle) < len(self._open):
-            if time.perf_counter() > deadline:
-                break
-            await asyncio.sleep(0.01)
-        for _, due in self._waiting:
-            self.answered(0, due, retry_after=False)
-        self._waiting.clear()
-        for connection in list(self._open):
-            connection.close()
+    async def finish(self, patience: float) -> None:
+        """Wait for what is under way, count what is not answered by then as lost, and close."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._settled.wait()
+        while self._waiting:
+            self.answered(0, self._waiting.popleft()[1], retry_after=False)
+        for opening in self._opening:
+            opening.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        closing = [connection.abort() for connection in self._open]
+        await asyncio.gather(*closing)
 
 
 class _Connection(asyncio.Protocol):
+    """One request at a time. An answer that ends with the connection, without a length, counts as lost."""
+
     def __init__(self, pool: _Pool) -> None:
-        self._pool, self._due, self._received = pool, 0.0, b""
-        self._transport: asyncio.Transport | None = None
+        self._pool, self._due, self._retry_after = pool, math.nan, False
+        self._busy = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self._pool.opened(self)
 
     def send(self, request: bytes, due: float) -> None:
-        assert self._transport is not None
-        self._due = due
+        self._busy, self._due, self._retry_after = True, due, False
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, ended, body = self._received.partition(b"\r\n\r\n")
-        if not ended:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._retry_after |= name.lower() == b"retry-after"
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200 or not self._busy:  # "100 Continue" and the like, or an answer to nothing
             return
-        lines = head.lower().split(b"\r\n")
-        headers = dict(line.split(b": ", 1) for line in lines[1:])
-        if len(body) < int(headers[b"content-length"]):
-            return
-        self._received, due, self._due = b"", self._due, 0.0
-        self._pool.answered(int(lines[0].split()[1]), due, b"retry-after" in headers)
-        if headers.get(b"connection") != b"close":  # otherwise the other side closes, and `connection_lost` follows
+        self._busy = False
+        self._pool.answered(status, self._due, self._retry_after)
+        if self._parser.should_keep_alive():
             self._pool.free(self)
+        else:
+            self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._due:
+        if self._busy:
             self._pool.answered(0, self._due, retry_after=False)
         self._pool.lost(self)
+        self._ended.set_result(None)
 
-    def close(self) -> None:
-        assert self._transport is not None
-        self._transport.close()
+    def abort(self) -> asyncio.Future[None]:
+        """Close at once; done when it is."""
+        self._transport.abort()
+        return self._ended
