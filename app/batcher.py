@@ -68,7 +68,7 @@ class Batcher(Generic[Row]):
         Raises:
             QueueFullError: `capacity` images are waiting.
         """
-        (future,) = self._enqueue([image])
+        (future,) = self.enqueue([image])
         return await future
 
     async def submit_all(self, images: Sequence[Image]) -> list[Answer[Row]]:
@@ -77,14 +77,19 @@ class Batcher(Generic[Row]):
         Raises:
             QueueFullError: with these, more than `capacity` images would be waiting.
         """
-        futures = self._enqueue(images)
+        futures = self.enqueue(images)
         try:
             return [await future for future in futures]
         finally:
             for future in futures:
                 future.cancel()  # of no effect on those that are done; the rest lost their caller
 
-    def _enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Answer[Row]]]:
+    def enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Answer[Row]]]:
+        """Let several images wait; who does not want an answer any more cancels its future.
+
+        Raises:
+            QueueFullError: with these, more than `capacity` images would be waiting; none is taken in.
+        """
         if len(self._waiting) + len(images) > self._capacity:
             raise QueueFullError(f"{len(self._waiting)} images are waiting, the limit is {self._capacity}")
         loop, now = asyncio.get_running_loop(), time.perf_counter()

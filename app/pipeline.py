@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batcher import Batcher, QueueFullError
+from app.batcher import Answer, Batcher, QueueFullError
 from app.errors import Problem
 from app.metrics import Metrics
 from app.settings import Settings
@@ -147,15 +147,23 @@ class Pipeline:
         Raises:
             Problem: too many images are waiting.
         """
-        began = time.perf_counter()
-        decoded = await asyncio.gather(*(self._decode_or_error(data) for data in files))
-        stages["decode"] = time.perf_counter() - began
-        good = [image for image in decoded if not isinstance(image, ImageError)]
         assert self._batcher is not None
+        decoded: list[NDArray[np.uint8] | ImageError] = []
+        waiting: list[asyncio.Future[Answer[Row]]] = []
+        stages["decode"], most = 0.0, self.settings.max_batch
         try:
-            answers = await self._batcher.submit_all(good)
+            for start in range(0, len(files), most):  # the network has one part while the next is being decoded
+                began = time.perf_counter()
+                part = await asyncio.gather(*(self._decode_or_error(data) for data in files[start : start + most]))
+                stages["decode"] += time.perf_counter() - began
+                waiting += self._batcher.enqueue([image for image in part if not isinstance(image, ImageError)])
+                decoded += part
+            answers = [await future for future in waiting]
         except QueueFullError as error:
             raise Problem("overloaded", f"{error}; try again") from None
+        finally:
+            for future in waiting:
+                future.cancel()  # of no effect on those that are done
         if answers:  # what came before the last image's batch is waiting, from where that image stands
             _, stages["queue"], stages["infer"] = answers[-1]
         found = (answer.row for answer in answers)
