@@ -70,6 +70,14 @@ def test_no_document_names_a_file_that_is_not_there():
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_every_test_that_a_document_names_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text("docs/responsible-use.md"))
+    assert len(named) > 10
+    for path, name in named:
+        assert not name or f"def {name}(" in text(path), f"{path} has no {name}"
+        assert (ROOT / path).exists(), path
+
+
 def test_the_readmes_answer_is_the_one_the_service_gives(tmp_path):
     """Compared on what does not depend on the processor's precision."""
     printed = json.loads(text("README.md").split("```json")[1].split("```")[0])
