@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from app.batcher import Batcher, QueueFullError
 from app.errors import Problem
+from app.explanation import CHUNK, Explainer, Explanation
 from app.metrics import Metrics
+from app.saliency import random_masks
 from app.settings import Settings
 from model_store import images
 from model_store.errors import ImageError, ModelError
@@ -43,12 +45,14 @@ class Pipeline:
         self.reason = "the model is being loaded and tested"
         self._requests = 0
         self._batcher: Batcher | None = None
+        self._explainer: Explainer | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
     async def start(self) -> None:
         """Load and test the model. A failure leaves the service up, not ready, and saying why."""
         try:
             loaded = await asyncio.to_thread(load_chosen, self.settings, self._threads)
+            masks = await asyncio.to_thread(random_masks)
         except ModelError as error:
             self.reason = str(error)
             logger.error("the model cannot be served: %s", error)
@@ -65,6 +69,7 @@ class Pipeline:
             self.settings.max_waiting_images,
             self._metrics.batch,
         )
+        self._explainer = Explainer(self._batcher, masks, min(CHUNK, self.settings.max_waiting_images))
         gc.freeze()  # what is loaded stays, and need not be looked at again
         self.loaded = loaded
         logger.info(
@@ -148,6 +153,25 @@ class Pipeline:
             _, stages["queue"], stages["infer"] = answers[-1]
         rows = (answer.row for answer in answers)
         return [image if isinstance(image, ImageError) else next(rows) for image in decoded]
+
+    async def explain(self, data: bytes, index: int | None, stages: Stages) -> Explanation:
+        """Which pixels of one encoded image speak for the class with that index, or for the most probable one.
+
+        Raises:
+            ImageError: the bytes are no usable image.
+            Problem: too many images are waiting.
+        """
+        began = time.perf_counter()
+        image = await self._decode(data)
+        decoded = time.perf_counter()
+        stages["decode"] = decoded - began
+        assert self._explainer is not None
+        try:
+            explanation = await self._explainer.explain(image, index)
+        except QueueFullError as error:
+            raise Problem("overloaded", f"{error}; try again") from None
+        stages["explain"] = time.perf_counter() - decoded
+        return explanation
 
     async def _decode(self, data: bytes) -> NDArray[np.uint8]:
         resize = self.require_loaded().manifest.preprocessing.resize
