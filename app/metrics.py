@@ -4,12 +4,15 @@ Several processes write into one directory of memory-mapped files, so that which
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
+from app.drift import Drift
 from app.workers import METRICS_DIRECTORY
 
 STAGES = ("receive", "decode", "queue", "infer", "explain", "serialize")
@@ -56,11 +59,13 @@ class Metrics:
             "cifar10_refusals", "Requests answered with a problem, by its code", ["code"], registry=self._own
         )
         self._served: tuple[str, str] = ("", "")
+        self._drift: DriftGauges | None = None
         self._of_request, self._of_stage = cache(self._requests.labels), cache(self._stages.labels)
 
-    def serves(self, name: str, version: int) -> None:
-        """Name the model that is timed from now on."""
+    def serves(self, name: str, version: int, drift: Drift) -> None:
+        """Name the model that is timed from now on, and whose drift is watched."""
         self._served = (name, str(version))
+        self._drift = DriftGauges(drift, self._served)
 
     def request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
         """Count one answered request and its stages, in seconds."""
@@ -79,11 +84,36 @@ class Metrics:
 
     def render(self) -> bytes:
         """All processes' metrics in Prometheus's text format."""
-        if METRICS_DIRECTORY not in os.environ:
-            return generate_latest(self._own)
-        everyone = CollectorRegistry()
-        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
-        return generate_latest(everyone)
+        counted = self._own
+        if METRICS_DIRECTORY in os.environ:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        drift = CollectorRegistry()
+        if self._drift:
+            drift.register(self._drift)
+        return generate_latest(counted) + generate_latest(drift)
+
+
+class DriftGauges(Collector):
+    """The drift of the served version. Its counts are those of all processes already, so the gauges are not shared."""
+
+    def __init__(self, drift: Drift, served: tuple[str, str]) -> None:
+        self._drift, self._served = drift, served
+
+    def collect(self) -> Iterator[Metric]:
+        """As of now; no index before there are enough images for one."""
+        number, features = self._drift.compared()
+        images = GaugeMetricFamily("cifar10_drift_images", "Images of the last hour", labels=["model", "version"])
+        images.add_metric(self._served, number)
+        index = GaugeMetricFamily(
+            "cifar10_drift_psi",
+            "Population stability index of the last hour's images",
+            labels=["feature", "model", "version"],
+        )
+        for feature, found in features.items():
+            if found.status != "too_few_images":
+                index.add_metric((feature, *self._served), found.psi)
+        yield from (images, index) if features else ()
 
 
 def forget_process(pid: int) -> None:

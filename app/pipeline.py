@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batcher import Answer, Batcher, QueueFullError
+from app.drift import Drift
 from app.errors import Problem
 from app.explanation import CHUNK, Explainer, Explanation
 from app.metrics import Metrics
 from app.row import Row, rows
 from app.saliency import random_masks
 from app.settings import Settings
+from app.workers import shared_directory
 from model_store import images
 from model_store.errors import ImageError, ModelError
 from model_store.store import Loaded, Store, load
@@ -41,6 +43,7 @@ class Pipeline:
         self._metrics = metrics
         self._threads = threads
         self.loaded: Loaded | None = None
+        self.drift: Drift | None = None
         self.draining = False
         self.reason = "the model is being loaded and tested"
         self._requests = 0
@@ -62,9 +65,11 @@ class Pipeline:
             logger.error("the model failed to load", exc_info=error)
             return
         classifier = loaded.classifier
-        self._metrics.serves(loaded.manifest.name, loaded.manifest.version)
+        watched = loaded.manifest.reference is not None
+        self.drift = Drift(loaded.manifest, shared_directory())
+        self._metrics.serves(loaded.manifest.name, loaded.manifest.version, self.drift)
         self._batcher = Batcher(
-            lambda batch: rows(classifier, batch),
+            lambda batch: rows(classifier, batch, watched),
             self.settings.max_batch,
             self.settings.max_waiting_images,
             self._metrics.batch,
@@ -90,6 +95,8 @@ class Pipeline:
         self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._batcher:
             await self._batcher.close()
+        if self.drift:
+            self.drift.close()
 
     def require_loaded(self) -> Loaded:
         """The model that is being served.
@@ -127,11 +134,12 @@ class Pipeline:
         began = time.perf_counter()
         image = await self._decode(data)
         stages["decode"] = time.perf_counter() - began
-        assert self._batcher is not None
+        assert self._batcher is not None and self.drift is not None
         try:
             row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
         except QueueFullError as error:
             raise Problem("overloaded", f"{error}; try again") from None
+        self.drift.add([row])
         return row
 
     async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Row | ImageError]:
@@ -140,7 +148,7 @@ class Pipeline:
         Raises:
             Problem: too many images are waiting.
         """
-        assert self._batcher is not None
+        assert self._batcher is not None and self.drift is not None
         decoded: list[NDArray[np.uint8] | ImageError] = []
         waiting: list[asyncio.Future[Answer[Row]]] = []
         stages["decode"], most = 0.0, self.settings.max_batch
@@ -159,6 +167,7 @@ class Pipeline:
                 future.cancel()  # of no effect on those that are done
         if answers:  # what came before the last image's batch is waiting, from where that image stands
             _, stages["queue"], stages["infer"] = answers[-1]
+        self.drift.add([answer.row for answer in answers])
         found = (answer.row for answer in answers)
         return [image if isinstance(image, ImageError) else next(found) for image in decoded]
 

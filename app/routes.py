@@ -188,6 +188,19 @@ async def model(request: Request) -> Response:
 
 
 @router.get(
+    "/model/drift",
+    summary="Whether recent images are like those that the version was tested on",
+    responses=_answers(schemas.DriftAnswer, "not_ready"),
+)
+async def model_drift(request: Request) -> Response:
+    """Of all processes of the service together, over the last hour. No image is kept to tell it, only counts."""
+    pipeline: Pipeline = request.app.state.pipeline
+    pipeline.require_loaded()
+    assert pipeline.drift is not None
+    return _json(pipeline.drift.document())
+
+
+@router.get(
     "/model/card",
     summary="The served version's model card, as a page",
     response_class=HTMLResponse,

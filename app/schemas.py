@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_store.drift import Status
+from model_store.manifest import Feature
 from model_store.novelty import Verdict
 
 PREDICTION_EXAMPLE: dict[str, Any] = {
@@ -36,6 +38,21 @@ EXPLANATION_EXAMPLE: dict[str, Any] = {
         "source": "after RISE: Petsiuk, Das and Saenko, 2018, arXiv:1806.07421",
     },
     "model": {"name": "cifar10", "version": "1"},
+}
+DRIFT_EXAMPLE: dict[str, Any] = {
+    "model": {"name": "cifar10", "version": "4"},
+    "window_seconds": 3600,
+    "images": 2048,
+    "status": "drifted",
+    "features": {
+        "verdict": {
+            "psi": 0.307,
+            "status": "drifted",
+            "bins": ["confident", "unsure", "none_of_these"],
+            "recent": [0.592, 0.235, 0.173],
+            "reference": [0.813, 0.137, 0.05],
+        }
+    },
 }
 PROBLEM_EXAMPLE: dict[str, Any] = {
     "type": "about:blank",
@@ -152,6 +169,36 @@ class HealthAnswer(BaseModel):
     model: ModelName
     engine: str
     precision: str
+
+
+class FeatureDrift(BaseModel):
+    """One watched feature: the shares of recent images in its bins beside those of the images it was tested on.
+
+    `bins` are names, or edges, one more than there are shares; the first and last bin of `sharpness` are open outwards.
+    `psi` is the population stability index, null like `recent` before there are 500 images.
+    """
+
+    psi: float | None = Field(ge=0)
+    status: Status
+    bins: list[str] | list[float]
+    recent: list[float] | None
+    reference: list[float]
+
+
+class DriftAnswer(BaseModel):
+    """How far the last hour's images are from those that the version was tested on. `status` is the worst feature's.
+
+    `ok` up to an index of 0.1 or what chance explains, `watch` above, `drifted` above 0.25. `no_reference`: the version
+    does not say what it was tested on, and has no features.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"example": DRIFT_EXAMPLE})
+
+    model: ModelName
+    window_seconds: int
+    images: int
+    status: Status
+    features: dict[Feature, FeatureDrift]
 
 
 class ModelAnswer(BaseModel):

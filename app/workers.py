@@ -20,6 +20,7 @@ CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported, so set before that
+LEFT_BEHIND = "*.db", "*.counts"
 
 
 @contextmanager
@@ -30,8 +31,9 @@ def shared_metrics() -> Iterator[None]:
     """
     if given := os.environ.get(METRICS_DIRECTORY):
         Path(given).mkdir(parents=True, exist_ok=True)
-        for left in Path(given).glob("*.db"):
-            left.unlink()
+        for ending in LEFT_BEHIND:
+            for left in Path(given).glob(ending):
+                left.unlink()
         yield
         return
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -41,6 +43,12 @@ def shared_metrics() -> Iterator[None]:
             yield
         finally:
             del os.environ[METRICS_DIRECTORY]
+
+
+def shared_directory() -> Path | None:
+    """The directory of the service's metrics, if it has one."""
+    given = os.environ.get(METRICS_DIRECTORY)
+    return Path(given) if given else None
 
 
 def available_cores() -> int:

@@ -5,7 +5,9 @@ and numbers. Who counts, for how long, and who hears of it is the service's busi
 no image can be made from them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,6 +17,7 @@ from model_store.classifier import Prediction
 from model_store.manifest import FEATURE_BINS, Feature, Reference, Verdicts
 from model_store.novelty import Verdict
 
+Places = NDArray[np.int64]  # (N, 5): one bin of each feature for every image, numbered through all features
 Counts = NDArray[np.int64]  # (B,): the bins of every feature, one feature after another
 Status = Literal["ok", "watch", "drifted", "too_few_images", "no_reference"]
 
@@ -54,7 +57,7 @@ def sizes(classes: int) -> dict[Feature, int]:
     return {feature: FEATURE_BINS.get(feature, classes) for feature in FEATURES}
 
 
-def count(images: NDArray[np.uint8], said: Prediction, verdicts: Verdicts) -> Counts:
+def places(images: NDArray[np.uint8], said: Prediction, verdicts: Verdicts) -> Places:
     """Into which bins images (N, 32, 32, 3) and their answers fall."""
     classes = said.probabilities.shape[1]
     confidence, luma = said.probabilities.max(1), _luma(images)
@@ -64,9 +67,20 @@ def count(images: NDArray[np.uint8], said: Prediction, verdicts: Verdicts) -> Co
     found[2] = _verdicts(confidence, said, verdicts)
     found[3] = luma.reshape(len(images), -1).mean(1) / 16
     found[4] = np.clip(2 * np.log2(np.maximum(_sharpness(luma), 1)), 0, 15)
-    bins = np.array(list(sizes(classes).values()))
-    found += (np.cumsum(bins) - bins)[:, None]
-    return np.bincount(found.ravel(), minlength=int(bins.sum()))
+    return found.T + _first_places(classes)
+
+
+@cache
+def _first_places(classes: int) -> Places:
+    """Where each feature's bins begin, (1, 5)."""
+    bins = np.array([list(sizes(classes).values())])
+    first: Places = np.cumsum(bins, axis=1) - bins
+    return first
+
+
+def count(found: Places, classes: int) -> Counts:
+    """How many images fall into each bin."""
+    return np.bincount(found.ravel(), minlength=sum(sizes(classes).values()))
 
 
 def _luma(images: NDArray[np.uint8]) -> NDArray[np.int16]:
@@ -100,7 +114,8 @@ def by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
 
 def reference_of(images: NDArray[np.uint8], said: Prediction, verdicts: Verdicts) -> Reference:
     """What later answers are to be compared with: those to the images (N, 32, 32, 3) that a version was tested on."""
-    counts = by_feature(count(images, said, verdicts), said.probabilities.shape[1])
+    classes = said.probabilities.shape[1]
+    counts = by_feature(count(places(images, said, verdicts), classes), classes)
     return Reference(counts={feature: tuple(found.tolist()) for feature, found in counts.items()})
 
 
@@ -136,6 +151,12 @@ def status_of(index: float, bins: int, reference_images: int, recent_images: int
     if index <= max(WATCH, chance(bins, reference_images, recent_images)):
         return "ok"
     return "drifted" if index > DRIFTED else "watch"
+
+
+def overall(statuses: Iterable[Status]) -> Status:
+    """The worst of the features' statuses, which are all `too_few_images` or none of them is."""
+    order: tuple[Status, ...] = ("no_reference", "too_few_images", "ok", "watch", "drifted")
+    return max(statuses, key=order.index)
 
 
 def compare(reference: Reference, recent: Counts, labels: tuple[str, ...]) -> dict[Feature, Comparison]:

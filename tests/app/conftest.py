@@ -1,8 +1,11 @@
 """A client of the whole application with the shipped model, in this process."""
 
 import io
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.main import create_app
+from app.pipeline import load_chosen
 from app.settings import Settings
+from model_store.drift import reference_of
+from model_store.manifest import Verdicts, write_manifest
+from model_store.novelty import novelty
+from model_store.store import Store
 
 PATIENCE_SECONDS = 60
 
@@ -55,3 +63,28 @@ def png(seed: int = 0, side: int = 32) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def blotches(n: int, seed: int = 0) -> np.ndarray:
+    """Made-up pictures (N, 32, 32, 3): coarse patches of many brightnesses, a little rough."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(-60, 60, (n, 8, 8, 3)).repeat(4, 1).repeat(4, 2)
+    return np.clip(rng.normal(120, 40, (n, 1, 1, 3)) + coarse + rng.normal(0, 4, (n, 32, 32, 3)), 0, 255).astype(
+        np.uint8
+    )
+
+
+@pytest.fixture(scope="session")
+def watched_store(tmp_path_factory) -> Path:
+    """A store with the shipped network, whose reference are `blotches`."""
+    loaded = load_chosen(Settings())
+    said, pixels = loaded.classifier.predict(blotches(1_000)), blotches(1_000)
+    assert said.energy is not None
+    steps = tuple(np.quantile(said.energy, np.linspace(0, 1, 101)).tolist())
+    verdicts = Verdicts(novelty_above=0.95, confidence_below=0.5, energies=steps)
+    said = replace(said, novelty=novelty(said.energy, verdicts))
+    update = {"verdicts": verdicts, "reference": reference_of(pixels, said, verdicts)}
+    folder = tmp_path_factory.mktemp("store") / loaded.manifest.name / str(loaded.manifest.version)
+    shutil.copytree(Store(Settings().store).folder(loaded.manifest.name, loaded.manifest.version), folder)
+    write_manifest(loaded.manifest.model_copy(update=update), folder / "manifest.json")
+    return folder.parent.parent

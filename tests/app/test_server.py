@@ -172,8 +172,10 @@ def counts(metrics: str, labels: str) -> float:
 def test_a_service_leaves_no_metrics_behind_and_begins_with_none(tmp_path):
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "counter_1.db").write_bytes(b"left by an earlier service")
+    (tmp_path / "metrics" / "other@1@0.counts").write_bytes(b"this, too")
     with serving(tmp_path, drain_seconds="0") as server:
         assert "cifar10_request_seconds" in httpx2.get(server.url("/metrics")).text
+        assert not (tmp_path / "metrics" / "other@1@0.counts").exists()
     before = set(Path("/dev/shm").glob("cifar10-metrics-*"))
     with serving(tmp_path, PROMETHEUS_MULTIPROC_DIR="", drain_seconds="0") as server:
         assert set(Path("/dev/shm").glob("cifar10-metrics-*")) > before

@@ -19,6 +19,7 @@ from model_store.drift import (
     chance,
     compare,
     count,
+    places,
     psi,
     reference_of,
     sizes,
@@ -51,11 +52,15 @@ def answers(n, seed=0, one_class=None):
     return Prediction(probabilities.astype(np.float32), novelty=rng.random(n).astype(np.float32))
 
 
+def counted(images, said):
+    return count(places(images, said, VERDICTS), 10)
+
+
 REFERENCE = reference_of(photos(5_000), answers(5_000), VERDICTS)
 
 
 def statuses(images, said):
-    compared = compare(REFERENCE, count(images, said, VERDICTS), LABELS)
+    compared = compare(REFERENCE, counted(images, said), LABELS)
     return {feature: found.status for feature, found in compared.items()}
 
 
@@ -65,7 +70,7 @@ def blurred(images):
 
 
 def test_every_image_is_counted_once_for_each_feature():
-    counts = by_feature(count(photos(37), answers(37), VERDICTS), 10)
+    counts = by_feature(counted(photos(37), answers(37)), 10)
     assert {feature: (len(found), found.sum()) for feature, found in counts.items()} == {
         feature: (bins, 37) for feature, bins in sizes(10).items()
     }
@@ -75,15 +80,14 @@ def test_counts_of_batches_add_up_to_those_of_the_whole():
     images, said = photos(50), answers(50)
     parts = (slice(0, 1), slice(1, 17), slice(17, 50))
     added = sum(
-        count(images[part], Prediction(said.probabilities[part], novelty=said.novelty[part]), VERDICTS)
-        for part in parts
+        counted(images[part], Prediction(said.probabilities[part], novelty=said.novelty[part])) for part in parts
     )
-    np.testing.assert_array_equal(added, count(images, said, VERDICTS))
+    np.testing.assert_array_equal(added, counted(images, said))
 
 
 @pytest.mark.parametrize(("level", "bin_"), [(0, 0), (15, 0), (17, 1), (128, 8), (255, 15)])
 def test_brightness_is_the_mean_luma_in_sixteenths(level, bin_):
-    counts = by_feature(count(np.full((1, 32, 32, 3), level, np.uint8), answers(1), VERDICTS), 10)
+    counts = by_feature(counted(np.full((1, 32, 32, 3), level, np.uint8), answers(1)), 10)
     assert counts["brightness"].argmax() == bin_
 
 
@@ -91,14 +95,14 @@ def test_green_is_brighter_than_red_and_red_than_blue():
     images = np.zeros((3, 32, 32, 3), np.uint8)
     for channel in range(3):
         images[channel, ..., channel] = 255
-    places = [by_feature(count(image[None], answers(1), VERDICTS), 10)["brightness"].argmax() for image in images]
+    places = [by_feature(counted(image[None], answers(1)), 10)["brightness"].argmax() for image in images]
     assert places == [4, 9, 1]  # 0.299, 0.587 and 0.114 of 16
 
 
 def test_a_flat_image_is_least_sharp_and_a_chessboard_sharpest():
     board = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
     images = np.stack([np.full_like(board, 90), board])
-    counts = by_feature(count(images, answers(2), VERDICTS), 10)["sharpness"]
+    counts = by_feature(counted(images, answers(2)), 10)["sharpness"]
     assert counts[0] == counts[-1] == 1
 
 
@@ -108,7 +112,7 @@ def test_verdicts_are_counted_as_they_are_given():
         verdict(confidence, strange, VERDICTS)
         for confidence, strange in zip(said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
     ]
-    counts = by_feature(count(photos(500), said, VERDICTS), 10)["verdict"]
+    counts = by_feature(counted(photos(500), said), 10)["verdict"]
     assert [given_out.count(name) for name in bins_of("verdict", LABELS)] == counts.tolist()
 
 
@@ -202,7 +206,7 @@ def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_bl
     part = Prediction(said.probabilities[some], novelty=said.novelty[some])
 
     def raised(shown):
-        compared = compare(reference, count(shown, part, VERDICTS), LABELS)
+        compared = compare(reference, counted(shown, part), LABELS)
         return {feature for feature in FEATURES if compared[feature].status != "ok"}
 
     assert raised(images[some]) == set()

@@ -1,0 +1,68 @@
+"""The answers of the last hour beside those that the served version was tested with, for /model/drift and /metrics.
+
+Owns which answers are counted and what is said of them; how they are compared is `model_store.drift`'s. Counts are all
+that is kept of an image.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.recent import WINDOW_SECONDS, Recent
+from app.row import Row
+from model_store.drift import FEWEST_IMAGES, Comparison, Status, by_feature, compare, overall, sizes
+from model_store.manifest import Feature, Manifest
+
+
+class Drift:
+    """Of one version; without a reference nothing is counted."""
+
+    def __init__(self, manifest: Manifest, directory: Path | None = None) -> None:
+        """`directory` is where the processes of the service share their counts; None for this process alone."""
+        self._manifest, self._recent = manifest, None
+        if manifest.reference:
+            bins, name = sum(sizes(len(manifest.labels)).values()), f"{manifest.name}@{manifest.version}"
+            self._recent = Recent(bins, directory, name)
+
+    def add(self, answered: Sequence[Row]) -> None:
+        """Count images that somebody asked about and has got the answer for."""
+        places = [row.places for row in answered if row.places is not None]
+        if self._recent and places:
+            self._recent.add(np.concatenate(places))
+
+    def close(self) -> None:
+        """End counting."""
+        if self._recent:
+            self._recent.close()
+
+    def compared(self) -> tuple[int, dict[Feature, Comparison]]:
+        """The number of recent images, and each feature of them beside the reference's, if the version has one."""
+        if self._recent is None or self._manifest.reference is None:
+            return 0, {}
+        counts, labels = self._recent.total(), self._manifest.labels
+        images = int(by_feature(counts, len(labels))["class"].sum())
+        return images, compare(self._manifest.reference, counts, labels)
+
+    def document(self) -> dict[str, Any]:
+        """What `GET /model/drift` says. Of too few images no shares: they would tell of single ones."""
+        images, features = self.compared()
+        status: Status = overall(found.status for found in features.values()) if features else "no_reference"
+        return {
+            "model": {"name": self._manifest.name, "version": str(self._manifest.version)},
+            "window_seconds": WINDOW_SECONDS,
+            "images": images,
+            "status": status,
+            "features": {feature: _feature(found, images >= FEWEST_IMAGES) for feature, found in features.items()},
+        }
+
+
+def _feature(found: Comparison, enough: bool) -> dict[str, Any]:
+    return {
+        "psi": round(found.psi, 4) if enough else None,
+        "status": found.status,
+        "bins": found.bins,
+        "recent": found.recent.round(4).tolist() if enough else None,
+        "reference": found.reference.round(4).tolist(),
+    }

@@ -1,0 +1,152 @@
+"""Streams of made-up pictures, asked about over HTTP, beside a reference made of their like."""
+
+import io
+import os
+import signal
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.drift import Drift
+from model_store.drift import FEATURES, FEWEST_IMAGES
+from model_store.manifest import FEATURE_BINS
+from tests.app.conftest import blotches, png
+from tests.app.test_server import needs_reuseport, serving, stop, wait_for
+
+ENOUGH = 2 * 256
+
+
+def encoded(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def send(client, images):
+    for start in range(0, len(images), 256):
+        files = [("files", (str(index), encoded(image))) for index, image in enumerate(images[start : start + 256])]
+        assert client.post("/predict/batch", files=files).status_code == 200
+
+
+def gauges(client):
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("cifar10_drift")]
+    assert len(set(lines)) == len(lines)
+    return dict(line.rsplit(" ", 1) for line in lines)
+
+
+def blurred(images):
+    near = [np.roll(images, (down, right), (1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    return np.mean(near, axis=0).astype(np.uint8)
+
+
+def test_an_unchanged_stream_is_ok_and_a_changed_one_names_what_changed(client_with, watched_store):
+    client = client_with(store=watched_store)
+    send(client, blotches(ENOUGH, seed=1))
+    said = client.get("/model/drift").json()
+    assert (said["images"], said["status"], said["window_seconds"]) == (ENOUGH, "ok", 3_600)
+    assert list(said["features"]) == list(FEATURES)
+    for feature, found in said["features"].items():
+        assert found["status"] == "ok" and 0 <= found["psi"] < 0.1
+        assert len(found["recent"]) == len(found["reference"]) == FEATURE_BINS.get(feature, 10)
+        assert sum(found["recent"]) == pytest.approx(1, abs=0.001)
+    version = said["model"]["version"]
+    named = gauges(client)
+    assert named[f'cifar10_drift_images{{model="cifar10",version="{version}"}}'] == f"{ENOUGH}.0"
+    psi = float(named[f'cifar10_drift_psi{{feature="class",model="cifar10",version="{version}"}}'])
+    assert psi == pytest.approx(said["features"]["class"]["psi"], abs=1e-4)
+    assert len(named) == 1 + len(FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("change", "feature"),
+    [
+        (lambda images: images // 3, "brightness"),
+        (blurred, "sharpness"),
+        (lambda images: np.broadcast_to(images[:1], images.shape), "class"),
+    ],
+    ids=["dark", "blurred", "one class"],
+)
+def test_a_changed_stream_names_what_changed(client_with, watched_store, change, feature):
+    client = client_with(store=watched_store)
+    send(client, change(blotches(ENOUGH, seed=1)))
+    said = client.get("/model/drift").json()
+    assert said["status"] == said["features"][feature]["status"] == "drifted"
+
+
+def test_a_few_images_are_too_few_to_say_anything_of(client_with, watched_store):
+    client = client_with(store=watched_store)
+    send(client, blotches(3) // 3)
+    said = client.get("/model/drift").json()
+    assert (said["images"], said["status"]) == (3, "too_few_images")
+    for found in said["features"].values():
+        assert found["psi"] is found["recent"] is None and found["status"] == "too_few_images"
+    assert [float(value) for value in gauges(client).values()] == [3.0]  # and no index
+    assert said["images"] < FEWEST_IMAGES
+
+
+def test_only_images_that_were_asked_about_and_answered_are_counted(client_with, watched_store):
+    client = client_with(store=watched_store)
+
+    def images():
+        return client.get("/model/drift").json()["images"]
+
+    assert images() == 0  # golden images and warm-up
+    assert client.post("/explain", content=png()).status_code == 200
+    assert client.post("/predict", content=png()[:99]).status_code == 422
+    assert images() == 0
+    assert client.post("/predict", content=png()).status_code == 200
+    assert client.post("/predict", files={"file": ("a.png", png())}, params={"top_k": 1}).status_code == 200
+    client.post("/predict/batch", files=[("files", ("a", png())), ("files", ("b", b"none")), ("files", ("c", png(1)))])
+    assert images() == 4
+
+
+def test_a_version_without_a_reference_says_so(client):
+    manifest = client.app.state.pipeline.loaded.manifest.model_copy(update={"reference": None})
+    drift = Drift(manifest)
+    assert drift.document() | {"model": None} == {
+        "model": None,
+        "window_seconds": 3_600,
+        "images": 0,
+        "status": "no_reference",
+        "features": {},
+    }
+
+
+def test_without_a_model_there_is_no_drift(client_with, tmp_path):
+    client = client_with(store=tmp_path)
+    assert client.get("/model/drift").json()["code"] == "not_ready"
+    assert gauges(client) == {}
+
+
+def processes(server, **what):
+    """Those that logged a line like this one."""
+    return {line["process"] for line in server.lines() if what.items() <= line.items()}
+
+
+@needs_reuseport
+def test_whichever_process_is_asked_it_answers_for_all_also_for_a_dead_one(tmp_path, watched_store):
+    a_connection_each = httpx2.Limits(max_keepalive_connections=0)
+    with (
+        serving(tmp_path, store=str(watched_store), workers="2", drain_seconds="0") as server,
+        httpx2.Client(base_url=server.url(""), limits=a_connection_each) as client,
+    ):
+        sent = 0
+        while len(processes(server, route="/predict", status=200)) < 2:
+            assert client.post("/predict", content=png()).status_code == 200
+            sent += 1
+
+        def asked():
+            return client.get("/model/drift").json()["images"], float(*gauges(client).values())
+
+        assert {asked() for _ in range(10)} == {(sent, sent)}
+        (worker,) = processes(server, message="ready") - {server.process.pid}
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: len(processes(server, message="ready")) == 3)
+        assert {asked() for _ in range(10)} == {(sent, sent)}
+        files = list((tmp_path / "metrics").glob("*.counts"))
+        slices = np.stack([np.fromfile(file, np.int64).reshape(12, -1) for file in files])
+        assert len(files) == 2 and slices[..., 1:].any((1, 2)).all()
+        assert slices[..., 1:].sum() == sent * len(FEATURES)  # counts, beside the slices' numbers, and nothing else
+        assert stop(server) == 0
