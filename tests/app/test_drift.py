@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 from PIL import Image
 
 from app.drift import Drift
+from app.pipeline import load_chosen
+from app.row import rows
+from app.settings import Settings
 from model_store.drift import FEATURES, FEWEST_IMAGES
 from model_store.manifest import FEATURE_BINS
 from tests.app.conftest import blotches, png
 from tests.app.test_server import needs_reuseport, serving, stop, wait_for
+from training.data import load
 
 ENOUGH = 2 * 256
 
@@ -118,6 +123,23 @@ def test_without_a_model_there_is_no_drift(client_with, tmp_path):
     client = client_with(store=tmp_path)
     assert client.get("/model/drift").json()["code"] == "not_ready"
     assert gauges(client) == {}
+
+
+@pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA names no folder with CIFAR-10")
+def test_the_shipped_versions_own_held_out_images_raise_no_alarm_and_darkened_or_blurred_do():
+    loaded = load_chosen(Settings())
+    if loaded.manifest.reference is None:
+        pytest.skip("the shipped version was published without a reference")
+    images = load(Path(os.environ["CIFAR10_DATA"])).held_out.pixels[np.random.default_rng(0).permutation(5_000)[:600]]
+
+    def raised(shown):
+        drift = Drift(loaded.manifest)
+        drift.add(rows(loaded.classifier, shown, watched=True))
+        return {name for name, found in drift.compared()[1].items() if found.status != "ok"}
+
+    assert raised(images) == set()
+    assert {"brightness", "sharpness"} <= raised(images // 2)
+    assert {"sharpness", "verdict"} <= raised(blurred(images))
 
 
 def processes(server, **what):
