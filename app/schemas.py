@@ -46,11 +46,11 @@ DRIFT_EXAMPLE: dict[str, Any] = {
     "status": "drifted",
     "features": {
         "verdict": {
-            "psi": 0.307,
+            "psi": 0.3926,
             "status": "drifted",
             "bins": ["confident", "unsure", "none_of_these"],
-            "recent": [0.592, 0.235, 0.173],
-            "reference": [0.813, 0.137, 0.05],
+            "recent": [0.5308, 0.2856, 0.1836],
+            "reference": [0.8092, 0.1408, 0.05],
         }
     },
 }
