@@ -1,17 +1,26 @@
 """Command line of the service: `python -m app serve | classify | check`."""
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from app.settings import Settings
 
-from app.settings import Settings
+INTERRUPTED = 130  # as a shell has it for SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns its exit code: 0, 1 for a failure, 2 for a wrong command line or setting."""
     options = _parser().parse_args(argv)
+    with _importing():
+        from pydantic import ValidationError
+
+        from app.settings import Settings
     try:
         settings = Settings()
     except ValidationError as error:
@@ -20,6 +29,19 @@ def main(argv: list[str] | None = None) -> int:
             print(f"error: {name} is {item['input']!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
         return 2
     return int(options.command(options, settings))
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Let Ctrl-C end the process itself: native packages panic when an exception cuts their import short."""
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background it may be ignored
+    if heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if heeded:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,16 +55,25 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--host")
     worker.add_argument("--port", type=int)
     worker.set_defaults(command=_work)
-    classify = commands.add_parser("classify", help="classify image files without a server; one JSON object a line")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    classify.add_argument("--top-k", type=int, default=None)
+    classify = commands.add_parser("classify", help="classify image files and folders of them without a server")
+    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
+    classify.add_argument(
+        "--format", choices=("table", "jsonl", "csv"), help="default: table on a terminal, else a JSON object a line"
+    )
+    classify.add_argument("--top-k", type=_positive, metavar="K", help="keep the K largest probabilities")
     classify.set_defaults(command=_classify)
     check = commands.add_parser("check", help="test settings, store and model; exit code 0 or 1")
     check.set_defaults(command=_check)
     return parser
 
 
-def _serve(options: argparse.Namespace, settings: Settings) -> int:
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _serve(options: argparse.Namespace, settings: "Settings") -> int:
     from app.workers import shared_metrics
 
     with shared_metrics():
@@ -51,37 +82,22 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         return serve(settings, options.host, options.port)
 
 
-def _work(options: argparse.Namespace, settings: Settings) -> int:
+def _work(options: argparse.Namespace, settings: "Settings") -> int:
     from app.server import work
 
     return work(settings, options.host, options.port)
 
 
-def _classify(options: argparse.Namespace, settings: Settings) -> int:
-    from app.pipeline import load_chosen, rows
-    from app.routes import prediction, to_json
-    from model_store import images
-    from model_store.errors import ImageError, ModelError
-
+def _classify(options: argparse.Namespace, settings: "Settings") -> int:
+    with _importing():
+        from app.classify import classify
     try:
-        loaded = load_chosen(settings)
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    failed = False
-    for path in options.images:
-        try:
-            image = images.decode(path.read_bytes(), loaded.manifest.preprocessing.resize)
-        except (OSError, ImageError) as error:
-            failed = True
-            print(f"error: {path}: {error}", file=sys.stderr)
-            continue
-        (row,) = rows(loaded.classifier, image[None])
-        print(to_json({"file": str(path)} | prediction(loaded.manifest, row, options.top_k)).decode())
-    return int(failed)
+        return classify(options.images, settings, options.format, options.top_k)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
-def _check(options: argparse.Namespace, settings: Settings) -> int:
+def _check(options: argparse.Namespace, settings: "Settings") -> int:
     from app.pipeline import load_chosen
     from model_store.errors import ModelError
 

@@ -14,8 +14,9 @@ from app.errors import Problem, answer_error
 from app.metrics import Metrics
 from app.middleware import RequestContext
 from app.pipeline import Pipeline
-from app.routes import Shortcut, router
+from app.routes import router
 from app.settings import Settings
+from app.shortcut import Shortcut
 from app.workers import Workers
 from model_store.errors import ImageError
 
@@ -65,7 +66,7 @@ def create_app(
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     # Outside of FastAPI's own layers, which most requests have no need of.
-    app.middleware_stack = RequestContext(Shortcut(app.build_middleware_stack()), metrics)
+    app.middleware_stack = RequestContext(Shortcut(app.build_middleware_stack(), router.routes), metrics)
     return app
 
 

@@ -8,16 +8,18 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
-from fastapi.routing import APIRoute
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import schemas
-from app.errors import CODES, Problem, answer_error, problem_of
+from app.card import EVALUATION, card
+from app.errors import CODES, Problem, problem_of
+from app.figures import read_document
 from app.metrics import Metrics
 from app.pipeline import Pipeline, Row, Stages
+from app.plots import FOLDER
+from app.results import Served
 from app.uploads import files_in, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
@@ -33,37 +35,9 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 router = APIRouter()
 
 
-class Shortcut:
-    """Takes requests without parameters to their endpoint: to look for parameters costs more than to decode."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        self._routes = {
-            (method, route.path): route
-            for route in router.routes
-            if isinstance(route, APIRoute)
-            for method in route.methods or ()
-        }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or leave it to FastAPI."""
-        route = None
-        if scope["type"] == "http" and not scope["query_string"]:
-            route = self._routes.get((scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))))
-        if route is None:
-            await self.app(scope, receive, send)
-            return
-        scope["route"], request = route, Request(scope, receive)
-        try:
-            response: Response = await route.endpoint(request)
-        except Exception as error:  # noqa: BLE001 as FastAPI would: the one error handler answers all of them
-            response = await answer_error(request, error)
-        await response(scope, receive, send)
-
-
-def _answers(good: type[BaseModel], *codes: str) -> Responses:
-    """The `responses` of a route that answers with `good` or with one of these errors."""
-    answers: Responses = {200: {"model": good}}
+def _answers(good: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:
+    """The `responses` of a route that answers with `good`, a model or OpenAPI's own words, or one of these errors."""
+    answers: Responses = {200: good if isinstance(good, dict) else {"model": good}}
     for code in codes:
         status, meaning = CODES[code]
         said = f"`{code}`: {meaning}"
@@ -180,6 +154,35 @@ async def model(request: Request) -> Response:
     )
 
 
+@router.get(
+    "/model/card",
+    summary="The served version's model card, as a page",
+    response_class=HTMLResponse,
+    responses=_answers(schemas.CARD, "not_ready"),
+)
+async def model_card(request: Request) -> HTMLResponse:
+    """What it is for and not for, what it learned from, how good it is and where it fails, from manifest and report."""
+    loaded: Loaded = request.app.state.pipeline.require_loaded()
+    report = await asyncio.to_thread(loaded.read, EVALUATION) if EVALUATION in loaded.manifest.files else b""
+    classifier = loaded.classifier
+    return HTMLResponse(card(Served(loaded.manifest, read_document(report), classifier.engine, classifier.precision)))
+
+
+@router.get(
+    "/model/report/{name}",
+    summary="A plot of the served version's report, or evaluation.json",
+    response_class=Response,
+    responses=_answers(schemas.REPORT_FILE, "not_found", "not_ready"),
+)
+async def model_report(request: Request, name: str) -> Response:
+    """Only what the manifest lists under `report/`, and only the bytes whose SHA-256 it states."""
+    loaded: Loaded = request.app.state.pipeline.require_loaded()
+    types = _report_types(loaded.manifest)
+    if name not in types:
+        raise Problem("not_found", f"this version's report has {', '.join(types) or 'no files'}, and not {name[:80]!r}")
+    return Response(await asyncio.to_thread(loaded.read, FOLDER + name), media_type=types[name])
+
+
 @router.get("/metrics", summary="Counts and timings, for Prometheus", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Of all processes of the service together, in Prometheus's text format."""
@@ -245,6 +248,13 @@ def _result(loaded: Loaded, answer: Row | ImageError, top_k: int | None) -> dict
 
 def _model(manifest: Manifest) -> dict[str, str]:
     return {"name": manifest.name, "version": str(manifest.version)}
+
+
+def _report_types(manifest: Manifest) -> dict[str, str]:
+    """The files of a version's report that are served, by name, with their media types."""
+    names = [name.removeprefix(FOLDER) for name in manifest.files if name.startswith(FOLDER)]
+    plots = {name: "image/png" for name in names if name.endswith(".png")}
+    return plots | ({"evaluation.json": "application/json"} if EVALUATION in manifest.files else {})
 
 
 def _timed_json(request: Request, content: Callable[[], dict[str, Any]]) -> Response:

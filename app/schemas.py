@@ -33,6 +33,17 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
     "detail": "12 bytes cannot be read: this is JSON; send the bytes of the image file themselves",
     "request_id": "5f2b0c8f6c0f4c0e9d0c9f3d2a1b7e64",
 }
+CARD: dict[str, Any] = {
+    "description": "The card, made from the version's manifest and report.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
+REPORT_FILE: dict[str, Any] = {
+    "description": "The file, as it was published.",
+    "content": {
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {"schema": {"type": "object"}},
+    },
+}
 
 
 class ModelName(BaseModel):

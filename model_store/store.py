@@ -53,6 +53,19 @@ class Loaded:
     manifest: Manifest
     classifier: Classifier
     golden_difference: float  # the largest between a golden probability and the one served
+    folder: Path
+
+    def read(self, name: str) -> bytes:
+        """One of the files that the manifest lists, such as a plot of its report.
+
+        Every file was hashed at load; this reads it again and compares again. Reports are looked at rarely, and to keep
+        them would cost each process 1.5 MB for ever; a hash costs a millisecond and holds whatever has since been done
+        to the folder.
+
+        Raises:
+            ModelError: the file has gone or was altered since.
+        """
+        return _read(self.folder / name, self.manifest.files[name])
 
 
 @dataclass(frozen=True)
@@ -172,7 +185,7 @@ def load(
     files = verify(folder, manifest)
     network = read_network(manifest, files)
     classifier = Classifier(network, engine, precision, threads)
-    return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])))
+    return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])), folder)
 
 
 def verify(folder: Path, manifest: Manifest) -> dict[str, bytes]:

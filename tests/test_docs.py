@@ -35,7 +35,7 @@ def test_every_error_code_is_documented_with_its_status_and_no_other_is():
 
 
 def test_every_endpoint_is_documented_and_no_other_is(tmp_path):
-    documented = set(re.findall(r"`(?:GET|POST) (/[\w/]*)`", text("docs/api.md").split("\n\n")[2]))
+    documented = set(re.findall(r"`(?:GET|POST) (/[\w/{}]*)`", text("docs/api.md").split("\n\n")[2]))
     routes = set(create_app(Settings(store=tmp_path)).openapi()["paths"]) | {"/", "/docs"}
     assert documented == routes
 
@@ -68,6 +68,14 @@ def test_no_document_names_a_file_that_is_not_there():
         prose = re.sub(r"^    .*$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE)  # without code
         for target in re.findall(r"\]\(([^)#:]+)\)", prose):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_test_that_a_document_names_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text("docs/responsible-use.md"))
+    assert len(named) > 10
+    for path, name in named:
+        assert not name or f"def {name}(" in text(path), f"{path} has no {name}"
+        assert (ROOT / path).exists(), path
 
 
 def test_the_readmes_answer_is_the_one_the_service_gives(tmp_path):

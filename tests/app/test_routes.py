@@ -1,5 +1,8 @@
+import hashlib
 import io
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 
 from app.errors import CODES
 from app.middleware import SECURITY_HEADERS
+from app.settings import SHIPPED_STORE
 from tests.app.conftest import png
 
 LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -145,7 +149,7 @@ def test_more_waiting_images_than_allowed_are_refused_with_retry_after(client_wi
 
 def test_unservable_store_keeps_the_service_up_and_says_why(client_with, tmp_path):
     broken = client_with(store=tmp_path)
-    for path in ("/health", "/health/ready", "/model"):
+    for path in ("/health", "/health/ready", "/model", "/model/card", "/model/report/classes.png"):
         response = broken.get(path)
         assert response.status_code == 503 and "holds no version of 'cifar10'" in response.json()["detail"]
     assert ask(broken, png()).json()["code"] == "not_ready"
@@ -267,3 +271,95 @@ def test_metrics_count_requests_stages_batches_and_refusals(client_with):
     assert lines[f'cifar10_stage_seconds_bucket{{le="0.00025",model="cifar10",stage="queue",version="{version}"}}']
     assert lines["cifar10_waiting_images"] == "0.0"
     assert "marked" not in client.get("/metrics").text
+
+
+def test_the_card_is_a_page_made_from_what_is_served(client):
+    response, manifest = client.get("/model/card"), client.get("/model").json()["manifest"]
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    accuracy = f"{100 * manifest['metrics']['test']['accuracy']:.2f}"
+    assert f"{manifest['name']}, version {manifest['version']}" in response.text and accuracy in response.text
+    for address in re.findall(r'(?:href|src)="([^"]+)"', response.text):
+        assert client.get(f"/model/{address}").status_code == 200, address
+
+
+def test_every_file_of_the_report_is_served_as_it_was_published(client):
+    manifest = client.app.state.pipeline.loaded.manifest
+    names = [name.removeprefix("report/") for name in manifest.files if name.startswith("report/")]
+    assert "classes.png" in names and "evaluation.json" in names
+    for name in names:
+        response = client.get(f"/model/report/{name}")
+        assert hashlib.sha256(response.content).hexdigest() == manifest.files[f"report/{name}"].sha256
+        assert response.headers["content-type"] == ("application/json" if name.endswith("json") else "image/png")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing.png",
+        "manifest.json",
+        "../manifest.json",
+        "..%2Fmanifest.json",
+        "%2e%2e%2fmanifest.json",
+        "..%252Fmanifest.json",
+        "..%5Cmanifest.json",
+        "%2Fetc%2Fpasswd",
+        "classes.png%00",
+        "Classes.png",
+        ".",
+        "%2e%2e",
+        "",
+    ],
+)
+def test_nothing_but_the_report_is_served(client, name):
+    response = client.get(f"/model/report/{name}")
+    assert response.status_code == 404 and response.json()["code"] == "not_found"
+
+
+@pytest.fixture
+def altered(client_with, tmp_path):
+    """Makes a service of a copy of the shipped version that `change` was done to before it was loaded."""
+
+    def make(change):
+        folder = tmp_path / "cifar10" / "1"
+        shutil.copytree(SHIPPED_STORE / "cifar10" / "3", folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        change(manifest, folder)
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+        return client_with(store=tmp_path), folder
+
+    return make
+
+
+def without_a_report(manifest, folder):
+    shutil.rmtree(folder / "report")
+    manifest["files"] = {name: file for name, file in manifest["files"].items() if not name.startswith("report/")}
+    manifest["metrics"] = {}
+
+
+def test_a_version_without_a_report_has_a_card_and_no_plots(altered):
+    client, _ = altered(without_a_report)
+    card = client.get("/model/card")
+    assert card.status_code == 200 and "How often it is right is not known" in card.text and "<img" not in card.text
+    missing = client.get("/model/report/classes.png")
+    assert missing.status_code == 404 and "report has no files" in missing.json()["detail"]
+
+
+def with_a_page(manifest, folder):
+    (folder / "report" / "page.html").write_bytes(b"<script>")
+    manifest["files"]["report/page.html"] = {"size": 8, "sha256": hashlib.sha256(b"<script>").hexdigest()}
+    manifest["labels"][0] = "<script>alert(1)</script>"
+
+
+def test_labels_are_no_markup_and_pages_in_a_report_are_not_served(altered):
+    client, _ = altered(with_a_page)
+    card = client.get("/model/card").text
+    assert "&lt;script&gt;alert(1)" in card and "<script" not in card
+    assert client.get("/model/report/page.html").status_code == 404
+
+
+def test_a_report_that_was_altered_after_loading_is_not_served(altered, caplog):
+    client, folder = altered(lambda manifest, folder: None)
+    (folder / "report" / "classes.png").write_bytes(b"other")
+    response = client.get("/model/report/classes.png")
+    assert response.status_code == 500 and response.json()["code"] == "internal"
+    assert str(folder) not in response.text and "not the file that was published" in caplog.text

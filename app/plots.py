@@ -1,0 +1,101 @@
+"""The pictures of a version's report: which a card shows, what stands under them, and what they say in words.
+
+The words are made of the report's figures, so that whoever cannot see a picture gets what it is there to tell.
+"""
+
+from collections.abc import Callable
+
+from app.figures import items, number, numbers, percent, words
+from app.markup import Html, figure
+from model_store.manifest import Manifest
+
+FOLDER = "report/"
+Evaluation = dict[str, object]
+
+
+def plot(manifest: Manifest, evaluation: Evaluation, name: str) -> Html | None:
+    """One picture of the report, if the version has it; its address is relative to the card's."""
+    if FOLDER + name not in manifest.files:
+        return None
+    caption, say = PLOTS[name]
+    return figure(FOLDER + name, f"{caption}. {say(evaluation)}".strip(), caption)
+
+
+def recalls(evaluation: Evaluation) -> list[tuple[str, float]]:
+    """Each class with its recall, lowest first."""
+    found = [(label, number(values, "recall")) for label, values in items(evaluation, "classes")]
+    return sorted([(label, recall) for label, recall in found if recall is not None], key=lambda pair: pair[1])
+
+
+def corruptions(evaluation: Evaluation) -> list[tuple[str, float]]:
+    """Each kind of damage with its mean accuracy, lowest first."""
+    found = [(name, number(values, "mean")) for name, values in items(evaluation, "robustness", "corruptions")]
+    return sorted([(name, mean) for name, mean in found if mean is not None], key=lambda pair: pair[1])
+
+
+def _confusion(evaluation: Evaluation) -> str:
+    """The commonest confusion: rows of the matrix are what images are, columns what they were called."""
+    labels, rows = [label for label, _ in items(evaluation, "classes")], evaluation.get("confusion")
+    counts = [numbers({"": row}, "") for row in rows] if isinstance(rows, list) else []
+    if not labels or [len(row) for row in counts] != [len(labels)] * len(labels):
+        return ""
+    wrong = [(n, labels[i], labels[j]) for i, row in enumerate(counts) for j, n in enumerate(row) if i != j]
+    count, true, called = max(wrong, default=(0.0, "", ""))
+    return f"Most often {true} was called {called}: {count:,.0f} times." if count else "Nothing was confused."
+
+
+def _reliability(evaluation: Evaluation) -> str:
+    error = number(evaluation, "expected_calibration_error")
+    return "" if error is None else f"On average the two are {percent(error)} apart."
+
+
+def _classes(evaluation: Evaluation) -> str:
+    ordered = recalls(evaluation)
+    if not ordered:
+        return ""
+    (worst, low), (best, high) = ordered[0], ordered[-1]
+    return f"From {worst}, {percent(low, 1)}, to {best}, {percent(high, 1)}."
+
+
+def _mistakes(evaluation: Evaluation) -> str:
+    found = evaluation.get("mistakes")
+    first = found[0] if isinstance(found, list) and found else None
+    true, called, confidence = words(first, "is"), words(first, "called"), number(first, "confidence")
+    if true is None or called is None or confidence is None:
+        return ""
+    return f"The first is {true}, called {called} with a confidence of {percent(confidence, 1)}."
+
+
+def _corruptions(evaluation: Evaluation) -> str:
+    mean, ordered = number(evaluation, "robustness", "corruption_accuracy"), corruptions(evaluation)
+    if mean is None or not ordered:
+        return ""
+    (worst, low), (best, high) = ordered[0], ordered[-1]
+    return f"On average {percent(mean, 1)}: from {percent(low, 1)} for {worst} to {percent(high, 1)} for {best}."
+
+
+def _photos(evaluation: Evaluation) -> str:
+    mean, untouched = (number(evaluation, "robustness", key) for key in ("photo_accuracy", "accuracy"))
+    if mean is None or untouched is None:
+        return ""
+    return f"On average {percent(mean, 1)}; the same images untouched: {percent(untouched, 1)}."
+
+
+def _curves(evaluation: Evaluation) -> str:
+    history = evaluation.get("history")
+    last = history[-1] if isinstance(history, list) and history else None
+    epoch, accuracy = number(last, "epoch"), number(last, "accuracy")
+    if epoch is None or accuracy is None:
+        return ""
+    return f"After {epoch:.0f} epochs {percent(accuracy, 1)} of the training images were called by their names."
+
+
+PLOTS: dict[str, tuple[str, Callable[[Evaluation], str]]] = {
+    "curves.png": ("Loss and accuracy, epoch by epoch", _curves),
+    "confusion.png": ("What the images of each class were called", _confusion),
+    "reliability.png": ("Accuracy against confidence", _reliability),
+    "classes.png": ("Recall of each class, with its 95 % interval", _classes),
+    "mistakes.png": ("The most confident mistakes", _mistakes),
+    "corruptions.png": ("Accuracy under our own corruptions, which are not CIFAR-10-C", _corruptions),
+    "photos.png": ("Accuracy on test images enlarged to the sizes of photos", _photos),
+}

@@ -1,0 +1,222 @@
+"""The card's sections of figures: how good a version is, class by class, and when pictures get worse or larger.
+
+Knows which figures belong beside which and what to say where there are none. Pure, like the rest of the card.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, TypeAlias
+
+from app.figures import items, number, numbers, percent, points, words
+from app.markup import Html, facts, paragraph, section, table
+from app.plots import corruptions, plot, recalls
+from model_store.manifest import Manifest
+
+Row: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version, the document of its report (empty where it has none), and what computes it here."""
+
+    manifest: Manifest
+    evaluation: dict[str, Any]
+    engine: str
+    precision: str
+
+    def plot(self, name: str) -> Html | None:
+        """One of the report's pictures."""
+        return plot(self.manifest, self.evaluation, name)
+
+    def metric(self, *path: str) -> float | None:
+        """One of the manifest's figures."""
+        return number(self.manifest.metrics, *path)
+
+
+def quality(served: Served) -> Html:
+    """The figures over all classes."""
+    title = "How good it is"
+    rows = [row for row in (_accuracy(served), _error(served), _likelihood(served), _worst(served)) if row]
+    if not rows:
+        said = "Nobody has measured it on test images, or the manifest does not say what came of it."
+        return section(title, paragraph(f"{said} How often it is right is not known."))
+    precisions = items(served.manifest.metrics, "accuracy_by_precision")
+    by_precision = [
+        (name, percent(share)) for name, value in precisions if (share := number({"": value}, "")) is not None
+    ]
+    return section(
+        title,
+        facts("On the test images", rows),
+        _elsewhere(served),
+        table("Accuracy by precision", ("precision", "accuracy"), by_precision) if by_precision else None,
+        _eight_bits(served),
+        served.plot("reliability.png"),
+        served.plot("confusion.png"),
+    )
+
+
+def verdicts(served: Served) -> Html:
+    """From when on it says that it is unsure, or that a picture is none of its kinds, and how often."""
+    title, fitted = "When it does not know", served.manifest.verdicts
+    if fitted is None:
+        return section(title, paragraph("Its answers carry no verdict: it calls every picture one of its kinds."))
+    said = (
+        f"An image that is stranger to it than {percent(fitted.novelty_above)} of the held-out ones is called none of "
+        f"these; an answer with less than {percent(fitted.confidence_below)} confidence is called unsure."
+    )
+    test = {key: served.metric("verdicts", "test", key) for key in ("confident", "confident_accuracy", "unsure")}
+    strange = served.metric("verdicts", "test", "none_of_these")
+    rows = [("Confident", test["confident"]), ("Confident and right, of these", test["confident_accuracy"])]
+    rows += [("Unsure", test["unsure"]), ("None of these, wrongly", strange)]
+    known = [(name, percent(share)) for name, share in rows if share is not None]
+    return section(title, paragraph(said), facts("On the test images", known) if known else None)
+
+
+def classes(served: Served) -> Html:
+    """Recall and precision of each class, beside people where the report has them."""
+    known = dict(items(served.evaluation, "classes"))
+    rows = [(label, known[label]) for label in served.manifest.labels if label in known]
+    if not rows:
+        said = "The version has no report by class: how much better it is at some things than at others is not known."
+        return section("Class by class", paragraph(said))
+    columns = {"recall": "recall", "precision": "precision"}
+    people = [label for label, values in rows if number(values, "human_accuracy") is not None]
+    columns |= {"human_accuracy": "people"} if people else {}
+    cells = [(label, *(_share(number(values, key)) for key in columns)) for label, values in rows]
+    caption = "Recall: of a class's images, how many were called so. Precision: of those called so, how many were."
+    return section(
+        "Class by class",
+        table(caption, ("class", *columns.values()), cells),
+        _people(served, dict(rows)) if people else None,
+        served.plot("classes.png"),
+        served.plot("mistakes.png"),
+    )
+
+
+def robustness(served: Served) -> Html:
+    """Accuracy under our own corruptions and at photo sizes."""
+    title = "When pictures get worse or larger"
+    means = {
+        "untouched": served.metric("robustness", "accuracy"),
+        "under our own corruptions (not CIFAR-10-C)": served.metric("robustness", "corruption_accuracy"),
+        "enlarged to photo sizes, decoded as here": served.metric("robustness", "photo_accuracy"),
+    }
+    rows = [(name, percent(mean)) for name, mean in means.items() if mean is not None]
+    if not rows:
+        said = (
+            "Not measured for this version. Expect it to do worse on noisy, dark, blurred or heavily compressed photos."
+        )
+        return section(title, paragraph(said))
+    images = served.metric("robustness", "images")
+    caption = f"Mean accuracy on the same {images:,.0f} test images" if images else "Mean accuracy"
+    return section(
+        title,
+        table(caption, ("images", "accuracy"), rows),
+        _by_corruption(served),
+        served.plot("corruptions.png"),
+        _by_photo(served),
+        served.plot("photos.png"),
+    )
+
+
+def _accuracy(served: Served) -> Row | None:
+    accuracy, images = served.metric("test", "accuracy"), served.metric("test", "images")
+    if accuracy is None:
+        return None
+    precision = words(served.manifest.metrics, "test", "precision")
+    said = percent(accuracy) + (f" of {images:,.0f}" if images else "") + ", one look at each"
+    said += f", computed in {precision}" if precision else ""
+    if images and 0 <= accuracy <= 1:
+        said += f"; standard error {points(sqrt(accuracy * (1 - accuracy) / images), 2)}"
+    return "Accuracy", said
+
+
+def _error(served: Served) -> Row | None:
+    error, before = (served.metric(key, "expected_calibration_error") for key in ("test", "test_uncalibrated"))
+    if error is None:
+        return None
+    said = "mean distance of confidence from accuracy, in 15 bins"
+    return "Calibration error", f"{percent(error)}, {_before(served, before, percent)}; {said}"
+
+
+def _likelihood(served: Served) -> Row | None:
+    loss, before = (served.metric(key, "negative_log_likelihood") for key in ("test", "test_uncalibrated"))
+    if loss is None:
+        return None
+    return "Negative log-likelihood", f"{loss:.4f}, {_before(served, before, '{:.4f}'.format)}"
+
+
+def _before(served: Served, value: float | None, written: Callable[[float], str]) -> str:
+    """What a figure was before calibration."""
+    if value is None:
+        return "not calibrated" if served.manifest.temperature == 1 else "after calibration"
+    precision = words(served.manifest.metrics, "test_uncalibrated", "precision")
+    return f"{written(value)} before calibration" + (f" (in {precision})" if precision else "")
+
+
+def _worst(served: Served) -> Row | None:
+    ordered, metrics = recalls(served.evaluation), served.manifest.metrics
+    low, label = number(metrics, "test", "worst_class_recall"), words(metrics, "test", "worst_class")
+    if low is None:
+        return None
+    label = label or (ordered[0][0] if ordered else "not named")
+    gap = f"; {points(ordered[-1][1] - low)} below the best, {ordered[-1][0]}" if ordered else ""
+    return "Weakest class", f"{label}, recall {percent(low)}{gap}"
+
+
+def _elsewhere(served: Served) -> Html | None:
+    """A warning where this service does not compute as the figures were."""
+    measured = words(served.manifest.metrics, "test", "precision")
+    if measured in (None, served.precision):
+        return None
+    return paragraph(f"These were measured in {measured}; this service computes in {served.precision}.")
+
+
+def _eight_bits(served: Served) -> Html | None:
+    before, after = (served.metric("quantization", key) for key in ("accuracy_before", "accuracy_after"))
+    if before is None or after is None:
+        return None
+    taken = served.manifest.metrics["quantization"].get("adopted") is True
+    verdict = "so it may be served in int8" if taken else "so it is not served in int8"
+    return paragraph(
+        f"On held-out images int8 gave {percent(after)} where there had been {percent(before)}, {verdict}."
+    )
+
+
+def _people(served: Served, by_class: dict[str, Any]) -> Html:
+    pairs = [(number(values, "recall"), number(values, "human_accuracy")) for values in by_class.values()]
+    both = [(recall, people) for recall, people in pairs if recall is not None and people is not None]
+    ahead = sum(people > recall for recall, people in both)
+    source = words(served.evaluation, "human_source") or "from a source the report does not name"
+    return paragraph(f"People: {source}. They are ahead of the network in {ahead} of {len(both)} classes.")
+
+
+def _by_corruption(served: Served) -> Html | None:
+    kinds = dict(items(served.evaluation, "robustness", "corruptions"))
+    rows = [(name, numbers(kinds[name], "accuracy"), mean) for name, mean in corruptions(served.evaluation)]
+    if not rows:
+        return None
+    levels = max(len(shares) for _, shares, _ in rows)
+    cells = [
+        (name, percent(mean, 1), *([percent(share, 1) for share in shares] + [""] * (levels - len(shares))))
+        for name, shares, mean in rows
+    ]
+    heads = ("corruption", "mean", *(str(level) for level in range(1, levels + 1)))
+    return table("Accuracy under each corruption, on average and by its strength", heads, cells)
+
+
+def _by_photo(served: Served) -> Html | None:
+    measured = served.evaluation["robustness"].get("photos") if items(served.evaluation, "robustness") else None
+    rows = [
+        (f"{width:.0f}×{height:.0f}", words(photo, "file") or "", percent(share))
+        for photo in (measured if isinstance(measured, list) else [])
+        if (width := number(photo, "width")) is not None
+        and (height := number(photo, "height")) is not None
+        and (share := number(photo, "accuracy")) is not None
+    ]
+    return table("Accuracy at photo sizes", ("pixels", "saved as", "accuracy"), rows) if rows else None
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else percent(value, 1)

@@ -1,0 +1,39 @@
+"""The short way from a request to its endpoint: to look for parameters that are not there costs more than to decode."""
+
+from collections.abc import Iterable
+
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import answer_error
+
+
+class Shortcut:
+    """Takes requests without parameters to their endpoint; all others go the long way."""
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+        self.app = app
+        self._routes = {
+            (method, route.path): route
+            for route in routes
+            if isinstance(route, APIRoute) and not route.param_convertors
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or leave it to FastAPI."""
+        route = None
+        if scope["type"] == "http" and not scope["query_string"]:
+            route = self._routes.get((scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))))
+        if route is None:
+            await self.app(scope, receive, send)
+            return
+        scope["route"], request = route, Request(scope, receive)
+        try:
+            response: Response = await route.endpoint(request)
+        except Exception as error:  # noqa: BLE001 as FastAPI would: the one error handler answers all of them
+            response = await answer_error(request, error)
+        await response(scope, receive, send)

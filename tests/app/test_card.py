@@ -1,0 +1,228 @@
+"""The card says what manifest and report say, whatever they hold, and nothing they hold becomes markup."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from app.card import CIFAR10, CIFAR10_SHA256, card
+from app.plots import PLOTS
+from app.results import Served
+from app.settings import SHIPPED_STORE
+from model_store.manifest import Manifest, read_manifest
+
+SHIPPED = sorted((SHIPPED_STORE / "cifar10").iterdir(), key=lambda folder: int(folder.name))
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page; asserts that every element is closed where it must be."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open, self.tags, self.texts = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, name: str) -> list[dict]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.texts).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def check(html: str) -> Page:
+    page = Page(html)
+    assert len(page.all("h1")) == 1 and page.all("html")[0]["lang"] == "en"
+    assert all(image.get("alt") for image in page.all("img"))
+    assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert not page.all("script") and not page.all("style")
+    names = {name for _, attributes in page.tags for name in attributes}
+    assert not any(name == "style" or name.startswith("on") for name in names)
+    addresses = [attributes.get("href", attributes.get("src", "")) for _, attributes in page.tags]
+    assert not any(address.startswith(("/", "http", "javascript")) for address in addresses)
+    return page
+
+
+def read(folder: Path) -> tuple[Manifest, dict]:
+    return read_manifest(folder / "manifest.json"), json.loads((folder / "report/evaluation.json").read_text())
+
+
+def page_of(manifest: Manifest, evaluation: dict | None = None) -> Page:
+    return check(card(Served(manifest, evaluation or {}, "openvino", "float32")))
+
+
+def bare(**changes) -> Manifest:
+    """A version that says nothing but what it must."""
+    fields = {
+        "name": "mine",
+        "version": 7,
+        "created": "yesterday",
+        "labels": ("apple", "pear"),
+        "preprocessing": {"mean": (0, 0, 0), "std": (1, 1, 1)},
+        "output": "logits",
+        "golden_tolerance": {"float32": 0.1},
+        "files": {},
+    }
+    return Manifest.model_validate(fields | changes)
+
+
+def share(value: float, digits: int = 2) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_figures_are_the_manifests_and_the_reports(folder):
+    manifest, evaluation = read(folder)
+    page, test = page_of(manifest, evaluation), manifest.metrics["test"]
+    assert f"Model card: cifar10, version {folder.name}" in page.text
+    assert f"{share(test['accuracy'])} of 10,000" in page.text and f"computed in {test['precision']}" in page.text
+    assert share(test["expected_calibration_error"]) in page.text
+    assert f"{test['negative_log_likelihood']:.4f}" in page.text
+    assert f"cat, recall {share(test['worst_class_recall'])}" in page.text
+    assert f"{test['parameters']:,}" in page.text and f"{test['multiply_adds']:,}" in page.text
+    for label, figures in evaluation["classes"].items():
+        row = [label, share(figures["recall"], 1), share(figures["precision"], 1)]
+        row += [share(figures["human_accuracy"], 1)] if "human_accuracy" in figures else []
+        assert "".join(row).replace(" ", "") in page.text.replace(" ", "")
+
+
+def test_what_only_some_versions_have_is_shown_where_it_is():
+    manifest, evaluation = read(SHIPPED_STORE / "cifar10/3")
+    page, metrics = page_of(manifest, evaluation), manifest.metrics
+    assert f"{share(metrics['test_uncalibrated']['expected_calibration_error'])} before calibration" in page.text
+    assert "measured in int8; this service computes in float32" in page.text
+    assert "9.7 points below the best, automobile" in page.text
+    assert share(metrics["robustness"]["corruption_accuracy"]) in page.text and "not CIFAR-10-C" in page.text
+    assert share(evaluation["robustness"]["corruptions"]["blur"]["accuracy"][4], 1) in page.text
+    assert "640×480" in page.text and "ahead of the network in 9 of 10 classes" in page.text
+    for fact in ("patient", "45,000", "36", "AMD EPYC, 2 cores", "58 min 5 s", "b5d47db", "random weights"):
+        assert fact in page.text
+
+
+def test_every_plot_of_the_report_is_shown_and_said_in_words():
+    manifest, evaluation = read(SHIPPED_STORE / "cifar10/3")
+    images = {image["src"]: image["alt"] for image in page_of(manifest, evaluation).all("img")}
+    assert set(images) == {f"report/{name}" for name in PLOTS}
+    assert "cat was called dog: 61 times" in images["report/confusion.png"]
+    assert "From cat, 87.3" in images["report/classes.png"]
+    assert not page_of(bare()).all("img")
+
+
+def test_a_version_that_says_nothing_gets_a_card_that_says_so():
+    page = page_of(bare())
+    for said in (
+        "apple",
+        "yesterday",
+        "does not say which images",
+        "does not say how it was trained",
+        "How often it is right is not known",
+        "has no report by class",
+        "Not measured for this version",
+        "confidences were not calibrated",
+        "Surveillance",
+    ):
+        assert said in page.text
+    assert "Krizhevsky" not in page.text and "None" not in page.text
+
+
+def test_an_import_that_was_never_tested_claims_nothing():
+    origin = {"recipe": "imported", "saved_by_keras": "2.12.0", "files": {"weights": {"name": "w.h5", "sha256": "0"}}}
+    metrics = {"test": {"parameters": 5, "multiply_adds": 6}, "differences_from_keras": {"float32": 1e-6}}
+    page = page_of(bare(training=origin, metrics=metrics))
+    assert "2.12.0" in page.text and "imported" in page.text and "How often it is right is not known" in page.text
+
+
+def test_own_data_is_not_called_cifar10s_nor_compared_with_people():
+    training = {"recipe": "fine-tune", "data_sha256": "ab" * 32, "images": 80, "started_from": "cifar10/3"}
+    classes = {label: {"precision": 0.5, "recall": 0.25} for label in ("apple", "pear")}
+    page = page_of(bare(training=training), {"classes": classes, "human_source": None})
+    assert "publisher's own" in page.text and "went on from cifar10/3" in page.text and "25.0 %" in page.text
+    assert "people" not in [text.strip() for text in page.texts] and "Krizhevsky" not in page.text
+
+
+def test_what_the_card_knows_of_cifar10_is_what_the_shipped_versions_say():
+    for folder in SHIPPED:
+        manifest, _ = read(folder)
+        assert (manifest.labels, manifest.training["data_sha256"]) == (CIFAR10, CIFAR10_SHA256)
+
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=y>"
+
+
+def test_nothing_of_a_hostile_version_becomes_markup():
+    training = {"recipe": HOSTILE, "started_from": HOSTILE, "data_sha256": HOSTILE, "environment": {"code": HOSTILE}}
+    metrics = {"test": {"accuracy": 0.5, "precision": HOSTILE}, "accuracy_by_precision": {HOSTILE: 0.5}}
+    metrics["robustness"] = {"accuracy": 0.5}
+    classes = {HOSTILE: {"recall": 0.5, "precision": 0.5, "human_accuracy": 0.5}, "b": {"recall": 0.1}}
+    evaluation = {
+        "classes": classes,
+        "confusion": [[1, 2], [3, 4]],
+        "human_source": HOSTILE,
+        "robustness": {"corruptions": {HOSTILE: {"mean": 0.5, "accuracy": [0.5]}}, "photos": []},
+        "mistakes": [{"is": HOSTILE, "called": HOSTILE, "confidence": 1}],
+    }
+    file = {"size": 0, "sha256": "0" * 64}
+    files = {f"report/{name}": file for name in PLOTS}
+    labels = (HOSTILE, "b")
+    page = page_of(bare(labels=labels, created=HOSTILE, training=training, metrics=metrics, files=files), evaluation)
+    assert HOSTILE in page.text and len(page.all("img")) == len(PLOTS)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def damaged(draw, document):
+    """A document with one of its values, anywhere in it, replaced by any other."""
+    if isinstance(document, dict) and document and draw(st.integers(0, 7)):
+        key = draw(st.sampled_from(sorted(document)))
+        return document | {key: draw(damaged(document[key]))}
+    if isinstance(document, list) and document and draw(st.booleans()):
+        return [draw(damaged(document[0])), *document[1:]]
+    return draw(values)
+
+
+MANIFEST, EVALUATION = read(SHIPPED_STORE / "cifar10/3")
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(damaged(MANIFEST.metrics), damaged(MANIFEST.training), damaged(EVALUATION))
+def test_any_document_in_the_place_of_figures_makes_a_whole_card(metrics, training, evaluation):
+    given_ = {"metrics": metrics, "training": training}
+    update = {name: value for name, value in given_.items() if isinstance(value, dict)}
+    page_of(MANIFEST.model_copy(update=update), evaluation if isinstance(evaluation, dict) else {})
+
+
+def test_a_card_says_when_its_version_does_not_know_and_how_often():
+    manifest = read_manifest(SHIPPED[-1] / "manifest.json")
+    fitted = {"novelty_above": 0.95, "confidence_below": 0.876, "energies": [-9.0, 1.0]}
+    measured = {"test": {"confident": 0.84, "confident_accuracy": 0.991, "unsure": 0.1, "none_of_these": 0.06}}
+    document = manifest.model_dump() | {"verdicts": fitted, "metrics": manifest.metrics | {"verdicts": measured}}
+    said = check(card(Served(Manifest.model_validate(document), {}, "openvino", "int8"))).text
+    assert "stranger to it than 95.00 %" in said and "less than 87.60 % confidence" in said
+    assert "99.10 %" in said and "picks one regardless" not in said
+    without = manifest.model_copy(update={"verdicts": None})
+    assert "Its answers carry no verdict" in check(card(Served(without, {}, "openvino", "int8"))).text
