@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.console import Console, FormatName, default_format, file_name, new_format
-from app.pipeline import Row, load_chosen, rows
+from app.pipeline import load_chosen
+from app.row import Row, rows
 from app.settings import Settings
 from app.workers import available_cores
 from model_store import images

@@ -10,33 +10,23 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.batcher import Answer, Batcher, QueueFullError
 from app.errors import Problem
+from app.explanation import CHUNK, Explainer, Explanation
 from app.metrics import Metrics
+from app.row import Row, rows
+from app.saliency import random_masks
 from app.settings import Settings
 from model_store import images
-from model_store.classifier import Classifier
 from model_store.errors import ImageError, ModelError
-from model_store.novelty import Verdict, verdict
 from model_store.store import Loaded, Store, load
 
 logger = logging.getLogger("app")
 Stages = dict[str, float]  # seconds by stage, for one request
-
-
-class Row(NamedTuple):
-    """What the network says of one image; the last two where the version has fitted verdicts."""
-
-    probabilities: NDArray[np.float32]  # (K,)
-    novelty: float | None = None
-    verdict: Verdict | None = None
-
-
 # Up to these sizes an image is decoded in about a millisecond, which is less than it costs to hand it to another thread
 # and to get back from there. A JPEG is decoded at a reduced scale.
 SMALL_BYTES = 65_536
@@ -55,12 +45,14 @@ class Pipeline:
         self.reason = "the model is being loaded and tested"
         self._requests = 0
         self._batcher: Batcher[Row] | None = None
+        self._explainer: Explainer | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
     async def start(self) -> None:
         """Load and test the model. A failure leaves the service up, not ready, and saying why."""
         try:
             loaded = await asyncio.to_thread(load_chosen, self.settings, self._threads)
+            masks = await asyncio.to_thread(random_masks)
         except ModelError as error:
             self.reason = str(error)
             logger.error("the model cannot be served: %s", error)
@@ -77,6 +69,7 @@ class Pipeline:
             self.settings.max_waiting_images,
             self._metrics.batch,
         )
+        self._explainer = Explainer(self._batcher, masks, min(CHUNK, self.settings.max_waiting_images))
         gc.freeze()  # what is loaded stays, and need not be looked at again
         self.loaded = loaded
         logger.info(
@@ -169,6 +162,25 @@ class Pipeline:
         found = (answer.row for answer in answers)
         return [image if isinstance(image, ImageError) else next(found) for image in decoded]
 
+    async def explain(self, data: bytes, index: int | None, stages: Stages) -> Explanation:
+        """Which pixels of one encoded image speak for the class with that index, or for the most probable one.
+
+        Raises:
+            ImageError: the bytes are no usable image.
+            Problem: too many images are waiting.
+        """
+        began = time.perf_counter()
+        image = await self._decode(data)
+        decoded = time.perf_counter()
+        stages["decode"] = decoded - began
+        assert self._explainer is not None
+        try:
+            explanation = await self._explainer.explain(image, index)
+        except QueueFullError as error:
+            raise Problem("overloaded", f"{error}; try again") from None
+        stages["explain"] = time.perf_counter() - decoded
+        return explanation
+
     async def _decode(self, data: bytes) -> NDArray[np.uint8]:
         resize = self.require_loaded().manifest.preprocessing.resize
         loop = asyncio.get_running_loop()
@@ -184,15 +196,6 @@ class Pipeline:
             return await self._decode(data)
         except ImageError as error:
             return error
-
-
-def rows(classifier: Classifier, images: NDArray[np.uint8]) -> list[Row]:
-    """What a classifier says of each of some images (N, 32, 32, 3)."""
-    said, verdicts = classifier.predict(images), classifier.verdicts
-    if said.novelty is None or verdicts is None:
-        return [Row(probabilities) for probabilities in said.probabilities]
-    judged = zip(said.probabilities, said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
-    return [Row(row, round(novelty, 4), verdict(confidence, novelty, verdicts)) for row, confidence, novelty in judged]
 
 
 def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:

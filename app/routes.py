@@ -1,9 +1,10 @@
 """The endpoints: each one straight function from request to answer."""
 
 import asyncio
+import base64
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import orjson
@@ -12,14 +13,17 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from app import schemas
+from app import heat, schemas
 from app.card import EVALUATION, card
 from app.errors import CODES, Problem, problem_of
+from app.explanation import Explanation
 from app.figures import read_document
 from app.metrics import Metrics
-from app.pipeline import Pipeline, Row, Stages
+from app.pipeline import Pipeline, Stages
 from app.plots import FOLDER
 from app.results import Served
+from app.row import Row
+from app.saliency import METHOD
 from app.uploads import files_in, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
@@ -27,8 +31,8 @@ from model_store.store import Loaded
 
 Answer = TypeVar("Answer")
 TopK = Annotated[int | None, Query(ge=1, le=1000, description="keep the k largest probabilities, largest first")]
-
-
+Label = Annotated[str | None, Query(alias="class", description="the label to explain; without it the predicted one")]
+Format = Annotated[Literal["png", "json"], Query(alias="format", description="a picture to look at, or numbers too")]
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 
@@ -49,6 +53,12 @@ def _answers(good: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:
             "description": f"{before} {said}" if before else said,
             "content": content,
         }
+    return answers
+
+
+def _or_picture(answers: Responses) -> Responses:
+    """The same `responses`, of which the good one may be a PNG instead."""
+    answers[200]["content"] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
     return answers
 
 
@@ -96,6 +106,29 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     with pipeline.admit() as loaded:
         answers = await _in_time(request, pipeline, "files", pipeline.settings.max_files, pipeline.predict_all)
         return _timed_json(request, lambda: {"results": [_result(loaded, answer, top_k) for answer in answers]})
+
+
+@router.post(
+    "/explain",
+    summary="Show which pixels of one image speak for a class",
+    responses=_or_picture(
+        _answers(schemas.ExplanationAnswer, "unsupported_image", "unusable_image", "internal", *REFUSALS)
+    ),
+    openapi_extra=_image_body("file", many=False),
+)
+async def explain(request: Request, label: Label = None, kind: Format = "png") -> Response:
+    """Send the image as for /predict. The PNG is what the network saw, 256×256, with heat where it matters."""
+    pipeline: Pipeline = request.app.state.pipeline
+    with pipeline.admit() as loaded:
+        index = None if label is None else _index(loaded.manifest, label)
+        explanation = await _in_time(
+            request, pipeline, "file", 1, lambda files, stages: pipeline.explain(files[0], index, stages)
+        )
+        began = time.perf_counter()
+        draw = _picture if kind == "png" else _explanation
+        response = await asyncio.to_thread(draw, loaded.manifest, explanation)  # others need not wait while it is drawn
+        request.scope["stages"]["serialize"] = time.perf_counter() - began
+        return response
 
 
 @router.get(
@@ -244,6 +277,35 @@ def _result(loaded: Loaded, answer: Row | ImageError, top_k: int | None) -> dict
     if isinstance(answer, ImageError):
         return {"problem": problem_of(answer).document()}
     return {"prediction": prediction(loaded.manifest, answer, top_k)}
+
+
+def _index(manifest: Manifest, label: str) -> int:
+    if label not in manifest.labels:
+        known = ", ".join(manifest.labels)
+        raise Problem("invalid_parameter", f"query.class: {label[:64]!r} is none of the labels, which are {known}")
+    return manifest.labels.index(label)
+
+
+def _picture(manifest: Manifest, explanation: Explanation) -> Response:
+    return Response(heat.overlay_png(explanation.seen, explanation.saliency), media_type="image/png")
+
+
+def _explanation(manifest: Manifest, explanation: Explanation) -> Response:
+    return _json(
+        {
+            "label": manifest.labels[explanation.index],
+            "confidence": explanation.confidence,
+            "saliency": [[round(value, 3) for value in row] for row in explanation.saliency.tolist()],
+            "seen": _data_address(heat.pixels_png(explanation.seen)),
+            "overlay": _data_address(heat.heat_png(explanation.saliency)),
+            "method": METHOD,
+            "model": _model(manifest),
+        }
+    )
+
+
+def _data_address(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _model(manifest: Manifest) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What goes over the wire, as documented at /docs and in docs/api.md."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,18 @@ PREDICTION_EXAMPLE: dict[str, Any] = {
         "horse": 0.003,
         "ship": 0.001,
         "truck": 0.001,
+    },
+    "model": {"name": "cifar10", "version": "1"},
+}
+EXPLANATION_EXAMPLE: dict[str, Any] = {
+    "label": "cat",
+    "confidence": 0.93,
+    "saliency": [[0.0, 0.125, 1.0], [0.0, 0.062, 0.482]],
+    "seen": "data:image/png;base64,iVBORw0KGgo=",
+    "overlay": "data:image/png;base64,iVBORw0KGgo=",
+    "method": {
+        "name": "ridge regression on random masks",
+        "source": "after RISE: Petsiuk, Das and Saenko, 2018, arXiv:1806.07421",
     },
     "model": {"name": "cifar10", "version": "1"},
 }
@@ -99,6 +111,27 @@ class BatchAnswer(BaseModel):
     )
 
     results: list[BatchResult]
+
+
+class Method(BaseModel):
+    """How an explanation was found, and where that is described."""
+
+    name: str
+    source: str
+
+
+class ExplanationAnswer(BaseModel):
+    """Which pixels speak for a class: a map of 32 rows from 0 to 1, and pictures of it as `data:` addresses."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXPLANATION_EXAMPLE})
+
+    label: str
+    confidence: float = Field(ge=0, le=1)
+    saliency: list[list[Annotated[float, Field(ge=0, le=1)]]]
+    seen: str
+    overlay: str
+    method: Method
+    model: ModelName
 
 
 class HealthAnswer(BaseModel):

@@ -5,7 +5,7 @@ Owns the JSON schema of `manifest.json` and nothing else: it opens no file of a 
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -74,6 +74,27 @@ class Verdicts(Frozen):
         return self
 
 
+Feature = Literal["class", "confidence", "verdict", "brightness", "sharpness"]
+FEATURE_BINS: dict[Feature, int] = {"confidence": 10, "verdict": 3, "brightness": 16, "sharpness": 16}  # class: labels
+
+
+class Reference(Frozen):
+    """How many of the images that the version was tested on fall into each bin of each feature; see `drift.py`."""
+
+    counts: dict[Feature, tuple[Annotated[int, Field(ge=0)], ...]]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Reference":
+        if missing := set(get_args(Feature)) - set(self.counts):
+            raise ValueError(f"counts lack {', '.join(sorted(missing))}")
+        for feature, bins in FEATURE_BINS.items():
+            if len(self.counts[feature]) != bins:
+                raise ValueError(f"{feature} has {bins} bins, not {len(self.counts[feature])}")
+        if len(images := {sum(counts) for counts in self.counts.values()}) != 1 or 0 in images:
+            raise ValueError("every feature must count the same images, and at least one")
+        return self
+
+
 class Manifest(Frozen):
     """Everything a reader of the version must know. `metrics` and `training` are for people; the rest is for code."""
 
@@ -86,6 +107,7 @@ class Manifest(Frozen):
     output: Literal["logits", "probabilities"]
     temperature: float = Field(default=1.0, gt=0)
     verdicts: Verdicts | None = None
+    reference: Reference | None = None
     golden_tolerance: dict[Precision, Annotated[float, Field(gt=0, lt=1)]]
     files: dict[Annotated[str, Field(pattern=FILE_PATTERN)], File]
     metrics: dict[str, Any] = {}
@@ -99,6 +121,10 @@ class Manifest(Frozen):
             raise ValueError("temperature divides logits; a network that ends in softmax must have temperature 1")
         if self.output == "probabilities" and self.verdicts:
             raise ValueError("verdicts are by the energy of logits; a network that ends in softmax has none")
+        if self.reference and not self.verdicts:
+            raise ValueError("the reference counts verdicts, of which this version has none")
+        if self.reference and len(self.reference.counts["class"]) != len(self.labels):
+            raise ValueError(f"the reference must count {len(self.labels)} classes, as many as there are labels")
         return self
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from app.errors import CODES
 from app.main import create_app
-from app.pipeline import load_chosen, rows
+from app.pipeline import load_chosen
 from app.routes import prediction
+from app.row import rows
 from app.settings import Settings
 from model_store import images
 from training.recipes import RECIPES

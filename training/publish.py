@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Network
+from model_store.drift import reference_of
 from model_store.errors import ModelError
-from model_store.manifest import Manifest, Precision, Preprocessing, Resize, read_manifest
+from model_store.manifest import Manifest, Precision, Preprocessing, Reference, Resize, read_manifest
+from model_store.novelty import novelty
 from model_store.quantization import write_ranges
 from model_store.store import (
     ARCHITECTURE,
@@ -62,6 +64,7 @@ class Candidate:
     training: dict[str, Any]
     history: list[dict[str, float]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)  # what has been measured before
+    reference: Reference | None = None
 
 
 def read_run(run: Run) -> Network:
@@ -119,10 +122,11 @@ def publish_run(
         network = replace(network, temperature=calibration.temperature)
     if twin and possible(network):
         network, metrics["quantization"] = _in_eight_bits(network, read_run(twin), dataset)
+    reference = None
     if twin and info.output == "logits":
-        network, metrics["verdicts"] = _judging(network, read_run(twin), dataset)
+        network, reference, metrics["verdicts"] = _judging(network, read_run(twin), dataset)
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
-    candidate = Candidate(run.folder, network, training, history, metrics)
+    candidate = Candidate(run.folder, network, training, history, metrics, reference)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
 
 
@@ -137,19 +141,24 @@ def _in_eight_bits(network: Network, twin: Network, dataset: Dataset) -> tuple[N
     return rounded if adopted else network, trial.document() | {"adopted": adopted}
 
 
-def _judging(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, dict[str, Any]]:
-    """The network with the verdicts fitted on its twin's answers to the held-out images, and how these are judged."""
+def _judging(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, Reference, dict[str, Any]]:
+    """The network with the verdicts fitted on its twin's answers to the held-out images, and how these are judged.
+
+    The reference for drift is made of the same answers.
+    """
     served = replace(twin, temperature=network.temperature)
     if network.ranges:
         served = quantized(served, dataset.fitting.pixels)
     held_out, test = dataset.held_out, dataset.test
     said = Classifier(served).predict(held_out.pixels)
+    assert said.energy is not None
     verdicts = fit_verdicts(said, held_out.labels)
     figures = {
         "held_out": judged(said, held_out.labels, verdicts),
         "test": judged(Classifier(network).predict(test.pixels), test.labels, verdicts),
     }
-    return replace(network, verdicts=verdicts), figures
+    said = replace(said, novelty=novelty(said.energy, verdicts))
+    return replace(network, verdicts=verdicts), reference_of(held_out.pixels, said, verdicts), figures
 
 
 def publish_candidate(
@@ -195,6 +204,7 @@ def publish_candidate(
             output=network.output,
             temperature=network.temperature,
             verdicts=network.verdicts,
+            reference=candidate.reference,
             golden_tolerance=TOLERANCE,
             files={},
             metrics=candidate.metrics | {"test": figures} | measured | {"differences_from_keras": differences},

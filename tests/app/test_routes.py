@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import io
 import json
@@ -81,6 +82,78 @@ def test_batch_of_one_raw_image_is_accepted(client):
     assert len(results) == 1 and len(results[0]["prediction"]["probabilities"]) == 1
 
 
+def explain(client, data, **params):
+    return client.post("/explain", files={"file": ("i.png", data)}, params=params)
+
+
+def picture(address: str) -> Image.Image:
+    start, data = address.split(",")
+    assert start == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+@pytest.mark.parametrize("params", [{}, {"format": "png"}, {"class": "ship"}], ids=str)
+def test_an_explanation_is_a_picture_to_look_at(client, params):
+    response = explain(client, png(), **params)
+    image = Image.open(io.BytesIO(response.content))
+    assert response.headers["content-type"] == "image/png"
+    assert (image.format, image.mode, image.size) == ("PNG", "RGB", (256, 256))
+    assert response.content == explain(client, png(), **params).content
+
+
+def test_an_explanation_as_json_has_map_pictures_method_and_model(client):
+    answer, predicted = explain(client, png(7), format="json").json(), ask(client, png(7)).json()
+    assert list(answer) == ["label", "confidence", "saliency", "seen", "overlay", "method", "model"]
+    assert (answer["label"], answer["model"]) == (predicted["label"], predicted["model"])
+    assert answer["confidence"] == pytest.approx(predicted["confidence"], abs=1e-6)
+    assert np.array_equal(np.asarray(picture(answer["seen"])), np.asarray(Image.open(io.BytesIO(png(7)))))
+    assert (picture(answer["overlay"]).mode, picture(answer["overlay"]).size) == ("RGBA", (256, 256))
+    assert "arXiv:1806.07421" in answer["method"]["source"]
+    found = np.array(answer["saliency"])
+    assert found.shape == (32, 32) and found.min() >= 0 and found.max() == 1
+    assert np.array_equal(found, found.round(3))
+
+
+def test_any_class_can_be_explained(client):
+    probabilities = ask(client, png()).json()["probabilities"]
+    answers = [explain(client, png(), format="json", **{"class": label}).json() for label in ("frog", "truck")]
+    assert [answer["label"] for answer in answers] == ["frog", "truck"]
+    for answer in answers:
+        assert answer["confidence"] == pytest.approx(probabilities[answer["label"]], abs=1e-6)
+    assert answers[0]["saliency"] != answers[1]["saliency"]
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [({"class": "lion"}, "'lion' is none of the labels, which are airplane, automobile"), ({"format": "gif"}, "'png'")],
+    ids=["class", "format"],
+)
+def test_explain_refuses_other_parameters(client, params, said):
+    response = explain(client, png(), **params)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+    assert said in response.json()["detail"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", png()[:300]], ids=["empty", "json", "truncated"])
+def test_a_bad_image_is_the_same_problem_for_explain_as_for_predict(client, data):
+    headers = {"X-Request-ID": "same"}
+    asked = [client.post(path, content=data, headers=headers) for path in ("/explain", "/predict")]
+    assert asked[0].status_code == asked[1].status_code >= 400 and asked[0].json() == asked[1].json()
+
+
+def test_explanations_count_against_the_requests_that_are_let_in(client_with):
+    small = client_with(max_requests=1)
+    with small.app.state.pipeline.admit():
+        response = explain(small, png())
+    assert response.status_code == 503 and response.json()["code"] == "overloaded"
+    assert int(response.headers["retry-after"]) >= 1
+    assert explain(small, png()).status_code == 200
+
+
+def test_a_queue_shorter_than_a_chunk_can_explain_too(client_with):
+    assert explain(client_with(max_waiting_images=2), png()).status_code == 200
+
+
 def form(*parts: bytes, end: bytes = b"--X--\r\n") -> dict:
     body = b"".join(b"--X\r\n" + part + b"\r\n" for part in parts) + end
     return {"content": body, "headers": {"Content-Type": "multipart/form-data; boundary=X"}}
@@ -152,7 +225,7 @@ def test_unservable_store_keeps_the_service_up_and_says_why(client_with, tmp_pat
     for path in ("/health", "/health/ready", "/model", "/model/card", "/model/report/classes.png"):
         response = broken.get(path)
         assert response.status_code == 503 and "holds no version of 'cifar10'" in response.json()["detail"]
-    assert ask(broken, png()).json()["code"] == "not_ready"
+    assert ask(broken, png()).json()["code"] == explain(broken, png()).json()["code"] == "not_ready"
     assert broken.get("/health/live").status_code == 200
 
 
@@ -211,6 +284,8 @@ def test_openapi_documents_every_error_of_the_code_table(client):
     assert [code for code in CODES if code not in undocumented and f"`{code}`" not in text] == []
     body = document["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert list(body) == ["multipart/form-data", "image/*"]
+    explained = document["paths"]["/explain"]["post"]["responses"]["200"]["content"]
+    assert sorted(explained) == ["application/json", "image/png"]
 
 
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -223,7 +298,7 @@ def test_openapi_documents_every_error_of_the_code_table(client):
     top_k=st.sampled_from([None, "1", "-1", "", "1e3"]),
 )
 def test_arbitrary_requests_never_get_a_500(client, body, content_type, top_k):
-    for path in ("/predict", "/predict/batch"):
+    for path in ("/predict", "/predict/batch", "/explain"):
         params = {} if top_k is None else {"top_k": top_k}
         headers = {"Content-Type": content_type.encode("latin-1")}
         response = client.post(path, content=body, headers=headers, params=params)
@@ -244,6 +319,12 @@ def test_every_prediction_says_where_its_time_went(client, path):
     assert list(times) == STAGES
     assert all(time >= 0 for time in times.values())
     assert sum(times.values()) - times["total"] <= times["total"]
+
+
+@pytest.mark.parametrize("path", ["/explain", "/explain?format=json"])
+def test_every_explanation_says_where_its_time_went(client, path):
+    times = server_timing(client.post(path, content=png()))
+    assert list(times) == ["receive", "decode", "explain", "serialize", "total"]
 
 
 def test_other_answers_say_what_is_known(client):

@@ -296,6 +296,8 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, n
     assert own.temperature == taken.temperature != 1 == without.temperature
     assert own.metrics["calibration"]["fitted_on_images"] == 20
     assert own.verdicts == taken.verdicts and own.verdicts and not without.verdicts
+    assert own.reference == taken.reference and own.reference and not without.reference
+    assert sum(own.reference.counts["class"]) == 20
     assert own.metrics["verdicts"]["held_out"]["none_of_these"] == pytest.approx(1 / 20)  # of these, 95 % are kept
     assert taken.metrics["test"]["accuracy"] == without.metrics["test"]["accuracy"]
     assert taken.metrics["test_uncalibrated"] == {

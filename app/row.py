@@ -1,0 +1,26 @@
+"""What the network says of one image, as it goes from the batcher to whoever writes the answer."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.classifier import Classifier
+from model_store.novelty import Verdict, verdict
+
+
+class Row(NamedTuple):
+    """Of one image; the last two where the version has fitted verdicts."""
+
+    probabilities: NDArray[np.float32]  # (K,)
+    novelty: float | None = None
+    verdict: Verdict | None = None
+
+
+def rows(classifier: Classifier, images: NDArray[np.uint8]) -> list[Row]:
+    """What a classifier says of each of some images (N, 32, 32, 3)."""
+    said, verdicts = classifier.predict(images), classifier.verdicts
+    if said.novelty is None or verdicts is None:
+        return [Row(probabilities) for probabilities in said.probabilities]
+    judged = zip(said.probabilities, said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
+    return [Row(row, round(novelty, 4), verdict(confidence, novelty, verdicts)) for row, confidence, novelty in judged]

@@ -1,0 +1,89 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from app.pipeline import load_chosen
+from app.saliency import MASKS, hide, random_masks, saliency
+from app.settings import Settings
+from benchmarks.deletion import RANDOM, SERVED, SOBEL, study
+from training import data
+
+masks = random_masks()
+PLACES = {
+    "top left": (slice(0, 8), slice(0, 8)),
+    "top right": (slice(0, 8), slice(24, 32)),
+    "bottom left": (slice(24, 32), slice(0, 8)),
+    "middle": (slice(12, 20), slice(12, 20)),
+}
+
+
+def test_masks_come_in_pairs_that_hide_each_other_and_half_of_the_image():
+    assert masks.kept.shape == (MASKS, 32, 32) and masks.kept.dtype == np.float32
+    assert np.abs(masks.kept[::2] + masks.kept[1::2] - 1).max() < 1e-6
+    assert np.median(masks.kept, (1, 2)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_same_seed_gives_the_same_masks_and_another_gives_others():
+    assert np.array_equal(random_masks().kept, masks.kept)
+    assert np.array_equal(random_masks().solution, masks.solution)
+    assert np.abs(random_masks(seed=1).kept - masks.kept).max() > 0.9
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.uint8, (3,)))
+def test_hiding_parts_of_one_flat_colour_changes_nothing(colour):
+    flat = np.broadcast_to(colour, (32, 32, 3))
+    assert np.array_equal(hide(flat, masks.kept[:4]), np.broadcast_to(flat, (4, 32, 32, 3)))
+
+
+def test_what_is_kept_is_the_image_and_what_is_hidden_is_blurred():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    kept, hidden = hide(image, np.stack([np.ones((32, 32)), np.zeros((32, 32))]).astype(np.float32))
+    assert np.array_equal(kept, image)
+    assert hidden.std() < image.std() / 5 and hidden.mean() == pytest.approx(image.mean(), abs=3)
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_the_map_peaks_where_the_network_looks(place):
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[place] = 255
+
+    def network(copies):
+        return (copies[:, *place].mean((1, 2, 3)) / 255 * 0.9 + 0.05).astype(np.float32)
+
+    found = saliency(masks, network(image[None])[0], network(hide(image, masks.kept)))
+    peak = np.zeros((32, 32), bool)
+    peak.ravel()[found.argmax()] = True
+    assert peak[place].any()
+    assert found[place].mean() > 0.5 > 5 * np.median(found)
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.float32, (MASKS,), elements=st.floats(0, 1, width=32)), st.floats(0, 1, width=32))
+def test_any_probabilities_give_a_map_from_0_to_1(hidden, whole):
+    found = saliency(masks, whole, hidden)
+    assert found.shape == (32, 32) and found.dtype == np.float32
+    assert found.min() >= 0 and found.max() in (0, 1)
+
+
+def test_a_network_that_sees_nothing_gives_an_empty_map():
+    assert not saliency(masks, 0.25, np.full(MASKS, 0.25, np.float32)).any()
+
+
+@pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not name the real data")
+@pytest.mark.timeout(600)
+def test_deleting_by_the_map_loses_the_class_sooner_than_by_chance_or_edges():
+    """On 64 held-out images that no choice was made on."""
+    classifier = load_chosen(Settings()).classifier
+    images = data.load(Path(os.environ["CIFAR10_DATA"])).held_out.pixels[1000:1064]
+    areas = study(lambda copies: classifier.predict(copies).probabilities, images, with_occlusion=False)
+    mean = {name: {kind: np.mean([area[kind] for area in found]) for kind in found[0]} for name, found in areas.items()}
+    for kind in ("pixels", "regions"):
+        assert mean[SERVED][kind] < mean[RANDOM][kind] - 0.15, kind
+        assert mean[SERVED][kind] < mean[SOBEL][kind] - 0.05, kind
+    assert mean[SERVED]["insertion"] > max(mean[RANDOM]["insertion"], mean[SOBEL]["insertion"]) + 0.05
