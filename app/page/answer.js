@@ -1,7 +1,7 @@
 // One picture's answer on the page: the picture, the verdict in words, the bars, and where the time went.
 import { showBars } from "./bars.js";
 import { byId, element } from "./element.js";
-import { hideExplanation } from "./explanation.js";
+import { awaitExplanation } from "./explanation.js";
 import { announce } from "./notice.js";
 import { showPrograms } from "./programs.js";
 import { bytes, certainty, milliseconds, sentence, whole } from "./words.js";
@@ -21,8 +21,8 @@ export function showAnswer({ file, sample, prediction, stages, roundTrip }, choo
   byId("verdict").textContent = sentence(prediction);
   byId("verdict").dataset.verdict = prediction.verdict ?? "";
   byId("certainty").textContent = certainty(prediction);
-  hideExplanation();
   showBars(prediction.probabilities, choose);
+  awaitExplanation(prediction.label);
   showTimes(stages, roundTrip);
   showPrograms(file.name, sample);
   byId("empty").hidden = true;

@@ -2,11 +2,12 @@
 import { showAnswer } from "./answer.js";
 import { showBatch } from "./batch.js";
 import { byId } from "./element.js";
-import { showExplanation } from "./explanation.js";
+import { giveUpExplanation, showExplanation } from "./explanation.js";
 import { complain, withdraw } from "./notice.js";
 import { Problem, explain, predict } from "./service.js";
 
 let current = new AbortController();
+let asked = null; // the label whose explanation was asked for last
 
 function begin() {
   current.abort();
@@ -29,6 +30,7 @@ async function classifyOne(file, sample) {
   byId("answer").setAttribute("aria-busy", "true");
   await attempt(again, signal, async () => {
     const answered = await predict(file, signal);
+    byId("answer").removeAttribute("aria-busy");
     showAnswer({ file, sample, ...answered }, (label) => explainLabel(file, label, signal));
     bringIntoView(byId("answer"));
     await explainLabel(file, answered.prediction.label, signal);
@@ -37,10 +39,14 @@ async function classifyOne(file, sample) {
 }
 
 async function explainLabel(file, label, signal) {
+  let explanation = null;
+  asked = label;
   await attempt(() => explainLabel(file, label, signal), signal, async () => {
-    const explanation = await explain(file, label, signal);
-    if (explanation && !signal.aborted) showExplanation(explanation);
+    explanation = await explain(file, label, signal);
   });
+  if (signal.aborted || label !== asked) return;
+  if (explanation) showExplanation(explanation);
+  else giveUpExplanation();
 }
 
 async function attempt(again, signal, work) {

@@ -4,8 +4,9 @@ import { byId } from "./element.js";
 const inShell = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 // curl takes ; and , in a file's name for its own, unless the name is quoted once more
 const inForm = (name) => (/[;,"\\]/.test(name) ? `"${name.replace(/["\\]/g, "\\$&")}"` : name);
-const inPython = (text) => JSON.stringify(text).replace(/[\u007f-\uffff]/g, (each) =>
-  (/\p{L}/u.test(each) ? each : `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`));
+// JSON's escapes are Python's too; what nobody sees in a name is written out.
+const inPython = (text) => JSON.stringify(text).replace(/[\p{Cf}\p{Zl}\p{Zp}]/gu, (each) =>
+  `\\U${each.codePointAt(0).toString(16).padStart(8, "0")}`);
 
 // `sample` is the address of a picture that whoever runs this does not have as a file.
 export function programs(name, sample, address = new URL("predict", document.baseURI).href) {
