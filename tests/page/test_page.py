@@ -271,9 +271,13 @@ def test_more_pictures_than_one_request_takes_are_sent_in_several(page):
     assert len(sent) == 3 and names(page) == [f"{index}.png" for index in range(150)]
 
 
-def problem(code: str, detail: str = "so it is", status: int | None = None) -> dict:
-    document = {"code": code, "detail": detail, "status": status or CODES[code][0], "title": "T", "request_id": "abc-1"}
-    return {"status": document["status"], "content_type": "application/problem+json", "body": json.dumps(document)}
+def refuse(page: Page, code: str) -> None:
+    """From now on, let every prediction be answered with this problem."""
+    status, _ = CODES[code]
+    document = {"code": code, "detail": "so it is", "status": status, "title": "T", "request_id": "abc-1"}
+    kind = "application/problem+json"
+    page.unroute("**/predict")
+    page.route("**/predict", lambda route: route.fulfill(status=status, content_type=kind, body=json.dumps(document)))
 
 
 def test_every_error_is_put_in_words_and_leaves_the_page_as_it_was(watched):
@@ -282,7 +286,7 @@ def test_every_error_is_put_in_words_and_leaves_the_page_as_it_was(watched):
     give_sample(page)
     headlines = {}
     for code, (status, _) in CODES.items():
-        page.route("**/predict", lambda route, code=code: route.fulfill(**problem(code)))
+        refuse(page, code)
         give(page, (f"{code}.png", CAT))
         notice = page.get_by_role("alert")
         expect(notice).to_contain_text(f"{status} · {code} · request abc-1")
@@ -299,7 +303,7 @@ def test_every_error_is_put_in_words_and_leaves_the_page_as_it_was(watched):
 
 def test_what_may_pass_can_be_tried_again(watched):
     watched.expected.append(MADE_TO_FAIL)
-    watched.page.route("**/predict", lambda route: route.fulfill(**problem("overloaded")))
+    refuse(watched.page, "overloaded")
     give(watched.page, ("it.png", CAT))
     again = watched.page.get_by_role("button", name="Try again")
     expect(again).to_be_visible()
