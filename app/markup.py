@@ -19,7 +19,7 @@ def page(title: str, root: str, styles: Sequence[str], parts: Iterable[Html]) ->
         '  <meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"  <title>{escape(title)}</title>\n{sheets}"
         f'  <link rel="icon" href="{escape(root)}page/icon.svg" type="image/svg+xml">\n'
-        f"</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{''.join(parts)}</main>\n</body>\n</html>\n"
+        f'</head>\n<body>\n<main class="card">\n<h1>{escape(title)}</h1>\n{"".join(parts)}</main>\n</body>\n</html>\n'
     )
 
 

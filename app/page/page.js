@@ -1,73 +1,37 @@
-// The page's behaviour: send the chosen or dropped photo to /predict and show the ten bars.
-const form = document.getElementById("form");
-const input = document.getElementById("file");
-const answer = document.getElementById("answer");
-const problem = document.getElementById("problem");
-const picture = document.getElementById("picture");
+// The page: which of its two views is shown, and what goes where. Starts everything.
+import { showCard } from "./card.js";
+import { classify } from "./classify.js";
+import { byId } from "./element.js";
+import { watchHealth } from "./health.js";
+import { watch } from "./intake.js";
+import { model } from "./service.js";
+import { knowledge } from "./words.js";
 
-document.getElementById("address").textContent = new URL(".", location.href).href;
+const TITLES = { classify: "What is in the picture? · CIFAR-10", model: "The model and its service · CIFAR-10" };
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
-
-function row(label, share) {
-  const line = document.createElement("tr");
-  const name = document.createElement("th");
-  name.scope = "row";
-  name.textContent = label;
-  const bar = document.createElement("progress");
-  bar.max = 1;
-  bar.value = share;
-  bar.setAttribute("aria-label", label);
-  const cell = document.createElement("td");
-  cell.className = "bar";
-  cell.append(bar);
-  const number = document.createElement("td");
-  number.textContent = percent(share);
-  line.append(name, cell, number);
-  return line;
-}
-
-function complain(text) {
-  answer.hidden = true;
-  problem.textContent = text;
-  problem.hidden = false;
-}
-
-function show(file, prediction) {
-  URL.revokeObjectURL(picture.src);
-  picture.src = URL.createObjectURL(file);
-  document.getElementById("verdict").textContent = `${prediction.label}, ${percent(prediction.confidence)}`;
-  const bars = Object.entries(prediction.probabilities).map(([label, share]) => row(label, share));
-  document.getElementById("bars").replaceChildren(...bars);
-  problem.hidden = true;
-  answer.hidden = false;
-}
-
-async function classify(file) {
-  const body = new FormData();
-  body.append("file", file);
-  try {
-    const response = await fetch("predict", { method: "POST", body });
-    const content = await response.json();
-    if (response.ok) show(file, content);
-    else complain(content.detail);
-  } catch {
-    complain("The service cannot be reached. Is it still running?");
+function show(view) {
+  for (const name of Object.keys(TITLES)) byId(`view-${name}`).hidden = name !== view;
+  for (const link of document.querySelectorAll("[data-view]")) {
+    if (link.dataset.view === view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
+  document.title = TITLES[view];
+  watchHealth(view === "model");
+  if (view === "model") showCard();
 }
 
-input.addEventListener("change", () => input.files[0] && classify(input.files[0]));
-form.addEventListener("submit", (event) => event.preventDefault());
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    form.classList.add("over");
-  });
+function follow() {
+  const view = location.hash.slice(1) || "classify";
+  if (view in TITLES) show(view); // the skip link's address is none of them
 }
-document.addEventListener("dragleave", () => form.classList.remove("over"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  form.classList.remove("over");
-  const file = event.dataTransfer.files[0];
-  if (file) classify(file);
+
+window.addEventListener("hashchange", () => {
+  follow();
+  window.scrollTo(0, 0);
 });
+follow();
+watch((files, sample) => {
+  if (!byId("view-model").hidden) location.hash = "classify";
+  classify(files, sample);
+});
+model().then(({ manifest }) => (byId("knows").textContent = knowledge(manifest.labels)), () => {});

@@ -1,0 +1,36 @@
+// The model card in the page: the service's own document, adopted without a frame.
+import { byId, element } from "./element.js";
+import { card } from "./service.js";
+import { whole } from "./words.js";
+
+const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view has a heading of its own
+let isShown = false;
+
+export async function showCard() {
+  if (isShown) return;
+  try {
+    const read = new DOMParser().parseFromString(await card(), "text/html");
+    byId("card").replaceChildren(...adopted(read.querySelector("main")));
+    isShown = true;
+  } catch (problem) {
+    byId("card").replaceChildren(
+      element("p", { className: "wrong", textContent: `The model card cannot be shown. ${problem.headline ?? ""} ${whole(problem.detail ?? problem.message)}` }),
+    );
+  }
+}
+
+// Its addresses are relative to where it came from, not to this page.
+function adopted(main) {
+  const base = new URL("model/card", document.baseURI);
+  for (const name of ["href", "src"]) {
+    for (const each of main.querySelectorAll(`[${name}]`)) {
+      each.setAttribute(name, new URL(each.getAttribute(name), base).href);
+    }
+  }
+  for (const heading of main.querySelectorAll("h1, h2, h3")) {
+    const lower = element(LOWER[heading.tagName]);
+    lower.append(...heading.childNodes);
+    heading.replaceWith(lower);
+  }
+  return [...main.childNodes].map((node) => document.adoptNode(node));
+}

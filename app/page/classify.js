@@ -1,0 +1,69 @@
+// From pictures to answers: one picture at once and in full, several as a table. The newest request wins.
+import { showAnswer } from "./answer.js";
+import { showBatch } from "./batch.js";
+import { byId } from "./element.js";
+import { giveUpExplanation, showExplanation } from "./explanation.js";
+import { complain, withdraw } from "./notice.js";
+import { Problem, explain, predict } from "./service.js";
+
+let current = new AbortController();
+let asked = null; // the label whose explanation was asked for last
+
+function begin() {
+  current.abort();
+  current = new AbortController();
+  byId("answer").removeAttribute("aria-busy");
+  withdraw();
+  return current.signal;
+}
+
+// `sample` is the address of the only file, if it is one of the page's own.
+export function classify(files, sample) {
+  if (files.length === 1) return classifyOne(files[0], sample);
+  begin();
+  return showBatch(files, (file) => classifyOne(file));
+}
+
+async function classifyOne(file, sample) {
+  const signal = begin();
+  const again = () => classifyOne(file, sample);
+  byId("answer").setAttribute("aria-busy", "true");
+  await attempt(again, signal, async () => {
+    const answered = await predict(file, signal);
+    byId("answer").removeAttribute("aria-busy");
+    showAnswer({ file, sample, ...answered }, (label) => explainLabel(file, label, signal));
+    bringIntoView(byId("answer"));
+    await explainLabel(file, answered.prediction.label, signal);
+  });
+  if (!signal.aborted) byId("answer").removeAttribute("aria-busy");
+}
+
+async function explainLabel(file, label, signal) {
+  let explanation = null;
+  asked = label;
+  await attempt(() => explainLabel(file, label, signal), signal, async () => {
+    explanation = await explain(file, label, signal);
+  });
+  if (signal.aborted || label !== asked) return;
+  if (explanation) showExplanation(explanation);
+  else giveUpExplanation();
+}
+
+async function attempt(again, signal, work) {
+  try {
+    withdraw();
+    await work();
+  } catch (error) {
+    if (error.name === "AbortError" || signal.aborted) return;
+    if (!(error instanceof Problem)) throw error;
+    complain(error, again);
+  }
+}
+
+// On a phone the answer is below what was pressed.
+function bringIntoView(part) {
+  const { top } = part.getBoundingClientRect();
+  if (top < window.innerHeight * 0.6 && top >= 0) return;
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  part.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+}

@@ -1,0 +1,69 @@
+// What people give: files that are chosen, dropped (also in folders), pasted, photographed, or samples. Hands on Files.
+import { photograph } from "./camera.js";
+import { byId } from "./element.js";
+
+// `give` takes File[] and, for a sample, its address.
+export function watch(give) {
+  for (const id of ["files", "capture"]) {
+    const input = byId(id);
+    input.addEventListener("change", () => {
+      if (input.files.length) give([...input.files]);
+      input.value = ""; // so that the same file can be chosen again
+    });
+  }
+  byId("photograph").addEventListener("click", () => photograph((photo) => give([photo])));
+  byId("samples").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) giveSample(button.querySelector("img").src, button.dataset.sample, give);
+  });
+  document.addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    if (files.length) give(files);
+  });
+  watchDrops(give);
+}
+
+async function giveSample(address, name, give) {
+  const content = await fetch(address).then((response) => response.blob(), () => new Blob());
+  give([new File([content], name, { type: "image/png" })], address);
+}
+
+function watchDrops(give) {
+  const drop = byId("drop");
+  let depth = 0; // of elements that were entered and not left
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const mark = (change) => {
+    depth = Math.max(0, change === 0 ? 0 : depth + change);
+    drop.classList.toggle("over", depth > 0);
+  };
+  document.addEventListener("dragenter", (event) => carriesFiles(event) && mark(1));
+  document.addEventListener("dragleave", (event) => carriesFiles(event) && mark(-1));
+  document.addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
+  document.addEventListener("drop", async (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    mark(0);
+    const files = await dropped(event.dataTransfer);
+    if (files.length) give(files);
+  });
+}
+
+// Entries have to be taken before the first await: afterwards the browser has emptied the list.
+async function dropped(transfer) {
+  const items = [...transfer.items].filter((item) => item.kind === "file");
+  const taken = items.map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));
+  const found = await Promise.all(taken.map(({ entry, file }) => (entry?.isDirectory ? within(entry) : [file])));
+  return found.flat().filter(Boolean);
+}
+
+async function within(entry) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
+    return entry.name.startsWith(".") ? [] : [file];
+  }
+  const reader = entry.createReader();
+  const read = () => new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
+  const inner = [];
+  for (let some = await read(); some.length; some = await read()) inner.push(...some); // a hundred at a time
+  return (await Promise.all(inner.map(within))).flat();
+}

@@ -1,0 +1,36 @@
+// What went wrong, shown beside what is already on the page, and what is read aloud. Nothing else changes.
+import { byId, element } from "./element.js";
+import { whole } from "./words.js";
+
+const notice = byId("notice");
+const announcement = byId("announcement");
+
+export function announce(text) {
+  announcement.textContent = text;
+}
+
+export function withdraw() {
+  notice.hidden = true;
+  notice.replaceChildren();
+}
+
+export function smallPrint({ status, code, requestId }) {
+  return [status || "", code, requestId && `request ${requestId}`].filter(Boolean).join(" · ");
+}
+
+// `retry`, if given, is offered for problems that may pass.
+export function complain(problem, retry) {
+  const buttons = element("div", { className: "choices" });
+  if (retry && problem.passes) {
+    buttons.append(element("button", { type: "button", className: "button", textContent: "Try again", onclick: retry }));
+  }
+  buttons.append(element("button", { type: "button", className: "button quiet", textContent: "Dismiss", onclick: withdraw }));
+  const small = smallPrint(problem);
+  notice.replaceChildren(
+    element("p", { className: "headline", textContent: problem.headline }),
+    element("p", { textContent: whole(problem.detail) }),
+    ...(small ? [element("p", { className: "small", textContent: small })] : []),
+    buttons,
+  );
+  notice.hidden = false;
+}

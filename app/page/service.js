@@ -1,0 +1,105 @@
+// The service's endpoints. Addresses are relative to the page, so that a proxy's prefix does not matter.
+// Knows no element of the page.
+import { HEADLINES } from "./words.js";
+
+// Something that went wrong, in words for the person in front of the page.
+export class Problem extends Error {
+  constructor(headline, detail, { code = "", status = 0, requestId = "", wait = 1 } = {}) {
+    super(`${headline} ${detail}`);
+    Object.assign(this, { headline, detail, code, status, requestId, wait });
+  }
+
+  // Whether the same request may well succeed later.
+  get passes() {
+    return this.status === 0 || this.status === 408 || this.status >= 500;
+  }
+}
+
+export const problemOf = (document) =>
+  new Problem(HEADLINES[document.code] ?? document.title, document.detail, {
+    code: document.code, status: document.status, requestId: document.request_id,
+  });
+
+async function refusal(response) {
+  const kind = response.headers.get("content-type") ?? "";
+  if (!kind.startsWith("application/problem+json")) {
+    const detail = `It answered ${response.status} and did not say why; something between here and the service may have.`;
+    return new Problem("The service did not answer.", detail, { status: response.status });
+  }
+  const problem = problemOf(await response.json());
+  problem.wait = Number(response.headers.get("retry-after")) || 1;
+  return problem;
+}
+
+async function unreachable() {
+  const alive = await fetch("health/live").then((response) => response.ok, () => false);
+  return alive
+    ? new Problem("The picture could not be sent.",
+      "The connection was closed while it was under way. It may be larger than the service takes, or have changed on disk.")
+    : new Problem("The service cannot be reached.", "It may have been stopped, or this device may be offline.");
+}
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    throw error.name === "AbortError" ? error : await unreachable();
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+function form(field, files) {
+  const body = new FormData();
+  for (const file of files) body.append(field, file, file.name);
+  return body;
+}
+
+// "decode;dur=0.2, total;dur=1.4" → [["decode", 0.2], ["total", 1.4]], in milliseconds
+export const timings = (header) =>
+  (header ?? "").split(", ").filter((part) => part.includes(";dur=")).map((part) => {
+    const [name, milliseconds] = part.split(";dur=");
+    return [name, Number(milliseconds)];
+  });
+
+export async function predict(file, signal) {
+  const began = performance.now();
+  const response = await ask("predict", { method: "POST", body: form("file", [file]), signal });
+  const prediction = await response.json();
+  return { prediction, stages: timings(response.headers.get("server-timing")), roundTrip: performance.now() - began };
+}
+
+// One {prediction} or {problem} for each file, in their order.
+export async function predictAll(files, signal) {
+  const response = await ask("predict/batch", { method: "POST", body: form("files", files), signal });
+  const { results } = await response.json();
+  return results.map(({ prediction, problem }) => (problem ? { problem: problemOf(problem) } : { prediction }));
+}
+
+// Which pixels speak for a label; null where the service does not explain.
+export async function explain(file, label, signal) {
+  try {
+    const query = `?format=json&class=${encodeURIComponent(label)}`;
+    const response = await ask(`explain${query}`, { method: "POST", body: form("file", [file]), signal });
+    return await response.json();
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+export const model = async () => (await ask("model")).json();
+export const health = async () => (await ask("health")).json();
+export const metrics = async () => (await ask("metrics")).text();
+export const card = async () => (await ask("model/card")).text();
+
+// null where the service does not watch for drift.
+export async function drift() {
+  try {
+    return await (await ask("model/drift")).json();
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
