@@ -3,7 +3,7 @@ import { showAnswer } from "./answer.js";
 import { showBatch } from "./batch.js";
 import { byId } from "./element.js";
 import { giveUpExplanation, showExplanation } from "./explanation.js";
-import { complain, withdraw } from "./notice.js";
+import { announce, complain, withdraw } from "./notice.js";
 import { Problem, explain, predict } from "./service.js";
 
 let current = new AbortController();
@@ -12,9 +12,14 @@ let asked = null; // the label whose explanation was asked for last
 function begin() {
   current.abort();
   current = new AbortController();
-  byId("answer").removeAttribute("aria-busy");
+  wait(false);
   withdraw();
   return current.signal;
+}
+
+function wait(isAsked) {
+  for (const id of ["answer", "empty"]) byId(id).setAttribute("aria-busy", isAsked);
+  if (isAsked) announce("Looking at it…");
 }
 
 // `sample` is the address of the only file, if it is one of the page's own.
@@ -27,15 +32,15 @@ export function classify(files, sample) {
 async function classifyOne(file, sample) {
   const signal = begin();
   const again = () => classifyOne(file, sample);
-  byId("answer").setAttribute("aria-busy", "true");
+  wait(true);
   await attempt(again, signal, async () => {
     const answered = await predict(file, signal);
-    byId("answer").removeAttribute("aria-busy");
+    wait(false);
     showAnswer({ file, sample, ...answered }, (label) => explainLabel(file, label, signal));
     bringIntoView(byId("answer"));
     await explainLabel(file, answered.prediction.label, signal);
   });
-  if (!signal.aborted) byId("answer").removeAttribute("aria-busy");
+  if (!signal.aborted) wait(false);
 }
 
 async function explainLabel(file, label, signal) {

@@ -7,7 +7,7 @@ import { milliseconds } from "./words.js";
 const PERIOD = 2_000; // milliseconds
 const WINDOW = 30_000;
 const FINDINGS = {
-  ok: "none", watch: "a little", drifted: "drifted", too_few_images: "too few pictures yet", no_reference: "not measured",
+  ok: "none", watch: "a little", drifted: "drifted", too_few_images: "too few yet", no_reference: "not measured",
 };
 let scrapes = []; // {at, counts}, the oldest first
 let timer = null;
@@ -49,17 +49,22 @@ function show(ready, isReached, drifted) {
     ...(drifted ? [["Drift", FINDINGS[drifted.status] ?? drifted.status, drifted.status === "drifted" ? "bad" : ""]] : []),
   ];
   byId("health").replaceChildren(...tiles.map(([name, value, kind = ""]) => tile(name, value, kind)));
-  byId("window").textContent = note(state, ready.reason, seconds);
+  byId("window").textContent = note(state, ready.reason, seconds, drifted);
   showFeatures(drifted?.features ?? {});
 }
 
 const tile = (name, value, kind) =>
   element("div", { className: `tile ${kind}` }, element("dt", { textContent: name }), element("dd", { textContent: value }));
 
-function note(state, reason, seconds) {
+function note(state, reason, seconds, drifted) {
   if (!state) return reason.message;
-  const computed = `${state.model.name} ${state.model.version} on ${state.engine} in ${state.precision}.`;
-  return seconds ? `${computed} Predictions, batches and explanations of the last ${Math.round(seconds)} seconds.` : computed;
+  const said = [`${state.model.name} ${state.model.version} on ${state.engine} in ${state.precision}.`];
+  if (seconds) said.push(`Predictions, batches and explanations of the last ${Math.round(seconds)} seconds.`);
+  if (drifted?.images) {
+    const hours = drifted.window_seconds / 3600;
+    said.push(`Drift of ${drifted.images.toLocaleString("en")} pictures in ${hours === 1 ? "the last hour" : `the last ${hours} hours`}.`);
+  }
+  return said.join(" ");
 }
 
 function showFeatures(features) {

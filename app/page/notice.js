@@ -33,4 +33,5 @@ export function complain(problem, retry) {
     buttons,
   );
   notice.hidden = false;
+  notice.scrollIntoView({ block: "nearest" });
 }

@@ -379,7 +379,6 @@ DRIFT = {
 def test_the_second_view_shows_live_health_and_the_card(open_page):
     watched = open_page("#model", permissions=[])
     page = watched.page
-    watched.expected.append("/model/drift")  # a service may not watch for drift
     tiles = page.locator("#health")
     expect(tiles).to_contain_text("ready")
     for _ in range(5):
@@ -387,6 +386,8 @@ def test_the_second_view_shows_live_health_and_the_card(open_page):
     expect(tiles.locator(".tile", has_text="p50").locator("dd")).to_have_text(re.compile(r"^[\d.,]+ ms$"))
     expect(tiles.locator(".tile", has_text="p99").locator("dd")).to_have_text(re.compile(r"^[\d.,]+ ms$"))
     expect(tiles.locator(".tile", has_text="Requests/s").locator("dd")).to_have_text(re.compile(r"^[1-9\d]*\.?\d+$"))
+    expect(tiles.locator(".tile", has_text="Drift").locator("dd")).to_have_text("too few yet")
+    expect(page.locator("#window")).to_contain_text("pictures in the last hour")
     expect(page.locator("#card h2").first).to_contain_text("Model card: cifar10")
     images = page.locator("#card img")
     assert images.count() > 3
@@ -396,7 +397,15 @@ def test_the_second_view_shows_live_health_and_the_card(open_page):
         assert image.evaluate("image => image.naturalWidth") > 0
 
 
-def test_drift_is_shown_where_the_service_watches_for_it(open_page):
+def test_a_service_that_does_not_watch_for_drift_has_no_word_of_it(watched):
+    watched.expected.append(MADE_TO_FAIL)
+    watched.page.route("**/model/drift", lambda route: route.fulfill(status=404, body=""))
+    watched.page.get_by_role("link", name="Model").click()
+    expect(watched.page.locator(".tile")).to_have_count(4)
+    expect(watched.page.locator("#drift")).to_be_hidden()
+
+
+def test_drift_is_shown_feature_by_feature(open_page):
     watched = open_page()
     watched.page.route("**/model/drift", lambda route: route.fulfill(json=DRIFT))
     watched.page.get_by_role("link", name="Model").click()
@@ -408,7 +417,7 @@ def test_drift_is_shown_where_the_service_watches_for_it(open_page):
 
 def test_a_service_that_stops_is_seen_in_the_second_view(open_page):
     watched = open_page("#model")
-    watched.expected += [MADE_TO_FAIL, "/model/drift"]
+    watched.expected += [MADE_TO_FAIL]
     expect(watched.page.locator(".tile").first).to_contain_text("ready")
     watched.page.context.set_offline(True)
     expect(watched.page.locator(".tile").first).to_contain_text("not reached")
@@ -443,7 +452,7 @@ def everything(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_either_view(open_page, scheme):
     watched = open_page(color_scheme=scheme)
-    watched.expected += [MADE_TO_FAIL, "/model/drift"]
+    watched.expected += [MADE_TO_FAIL]
     page, axe = watched.page, Axe()
     for name, reach in {
         "start": lambda: None,
@@ -465,7 +474,7 @@ def model_view(page: Page) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_scrolls_sideways(open_page, width):
     watched = open_page(viewport={"width": width, "height": WIDTHS[width]}, color_scheme="dark")
-    watched.expected += [MADE_TO_FAIL, "/model/drift"]
+    watched.expected += [MADE_TO_FAIL]
     page = watched.page
     for reach in (lambda page: None, everything, model_view):
         reach(page)
@@ -516,7 +525,6 @@ def test_it_works_behind_a_prefix_that_a_proxy_strips(open_page, server):
     page.route(prefix + "**", strip)
     page.goto(prefix)
     watched.address = prefix
-    watched.expected.append("/model/drift")
     give_sample(page)
     assert prefix + "predict" in page.locator("#curl").inner_text()
     page.get_by_role("link", name="Model").click()
