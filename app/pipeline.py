@@ -30,9 +30,10 @@ from model_store.store import Loaded, Store, load
 logger = logging.getLogger("app")
 Stages = dict[str, float]  # seconds by stage, for one request
 # Up to these sizes an image is decoded in about a millisecond, which is less than it costs to hand it to another thread
-# and to get back from there. A JPEG is decoded at a reduced scale.
+# and to get back from there. A JPEG is decoded at a reduced scale; where many requests are under way even a millisecond
+# each is too long, since those that must be refused wait for it.
 SMALL_BYTES = 65_536
-SMALL_PIXELS, SMALL_JPEG_PIXELS = 96 * 96, 640 * 480
+SMALL_PIXELS, SMALL_JPEG_PIXELS, BUSY_REQUESTS = 96 * 96, 640 * 480, 32
 
 
 class Pipeline:
@@ -196,7 +197,8 @@ class Pipeline:
         if len(data) > SMALL_BYTES:
             return await loop.run_in_executor(self._decoders, images.decode, data, resize)
         image = images.read_header(data)
-        if image.pixels > (SMALL_JPEG_PIXELS if image.type == "JPEG" else SMALL_PIXELS):
+        small = SMALL_JPEG_PIXELS if image.type == "JPEG" and self._requests < BUSY_REQUESTS else SMALL_PIXELS
+        if image.pixels > small:
             return await loop.run_in_executor(self._decoders, image.decode, resize)
         return image.decode(resize)
 
