@@ -76,6 +76,7 @@ class Classifier:
         """
         self.labels, self.verdicts = network.labels, network.verdicts
         self._has_logits = network.output == "logits"
+        self._fitted = np.array(network.verdicts.energies) if network.verdicts else None
         self.engine: EngineName = engine
         self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
         self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
@@ -97,7 +98,7 @@ class Classifier:
         if not self._has_logits:
             return Prediction(rows[0])
         energy = energies(rows[1])
-        return Prediction(rows[0], energy, novelty(energy, self.verdicts) if self.verdicts else None)
+        return Prediction(rows[0], energy, None if self._fitted is None else novelty(energy, self._fitted))
 
 
 def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: bool = False) -> Precision:

@@ -22,10 +22,13 @@ def energies(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def novelty(energy: NDArray[np.float32], verdicts: Verdicts) -> NDArray[np.float32]:
-    """For each energy (N,) the share of the fitted images that have a lower one, from 0 to 1."""
-    shares = np.linspace(0, 1, len(verdicts.energies))
-    return np.interp(energy, verdicts.energies, shares).astype(np.float32)
+def novelty(energy: NDArray[np.float32], fitted: NDArray[np.float64]) -> NDArray[np.float32]:
+    """For each energy (N,) the share of the fitted images that have a lower one, from 0 to 1.
+
+    Args:
+        fitted: the energies (S,) of `Verdicts`, as an array.
+    """
+    return (np.interp(energy, fitted, np.arange(len(fitted))) / (len(fitted) - 1)).astype(np.float32)
 
 
 def verdict(confidence: float, novelty: float, verdicts: Verdicts) -> Verdict:

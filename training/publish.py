@@ -157,7 +157,7 @@ def _judging(network: Network, twin: Network, dataset: Dataset) -> tuple[Network
         "held_out": judged(said, held_out.labels, verdicts),
         "test": judged(Classifier(network).predict(test.pixels), test.labels, verdicts),
     }
-    said = replace(said, novelty=novelty(said.energy, verdicts))
+    said = replace(said, novelty=novelty(said.energy, np.array(verdicts.energies)))
     return replace(network, verdicts=verdicts), reference_of(held_out.pixels, said, verdicts), figures
 
 

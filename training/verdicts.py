@@ -47,7 +47,7 @@ def lowest_confidence(confidence: NDArray[np.float32], right: NDArray[np.bool_])
 def judged(said: Prediction, labels: NDArray[np.int32], verdicts: Verdicts) -> dict[str, Any]:
     """How many labelled images (N,) get which verdict, and how many of the confident answers are right."""
     assert said.energy is not None
-    kept = novelty(said.energy, verdicts) <= verdicts.novelty_above
+    kept = novelty(said.energy, np.array(verdicts.energies)) <= verdicts.novelty_above
     confident = kept & (said.probabilities.max(1) >= verdicts.confidence_below)
     right = said.probabilities.argmax(1) == labels
     return {
