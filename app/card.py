@@ -164,7 +164,7 @@ def _limits(served: Served) -> Html:
     manifest, resize = served.manifest, served.manifest.preprocessing.resize
     fitted = served.metric("calibration", "fitted_on_images")
     said = [
-        f"It knows {len(manifest.labels):,} kinds of things and answers with one of them for every picture.",
+        f"It knows {len(manifest.labels):,} kinds of things: whatever a picture shows, its probabilities are of these.",
         f"It sees 32×32 pixels: a photo is reduced to them first ({resize.filter}, {FITS[resize.fit]}), and what "
         "cannot be told at that size, it cannot tell.",
         f"Its confidences were calibrated on {fitted:,.0f} images of the same source; on others they are too high."
