@@ -6,6 +6,7 @@ from typing import Any
 import litserve as ls
 import numpy as np
 from common import answer, decode, load
+from fastapi import Request
 from numpy.typing import NDArray
 
 
@@ -16,8 +17,8 @@ class Api(ls.LitAPI):
         """Once in each worker."""
         self.run = load()
 
-    def decode_request(self, request: Any) -> NDArray[np.uint8]:
-        """One image in the form field `file`."""
+    def decode_request(self, request: Request) -> NDArray[np.uint8]:
+        """One image in the form field `file`. LitServe parses a body by what this is annotated with."""
         return decode(request["file"].file.read())
 
     def batch(self, inputs: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
