@@ -74,7 +74,7 @@ def _use(served: Served) -> Html:
 
 def _misuse(served: Served) -> Html:
     strange = (
-        "Anything but its kinds of things: it calls most of what is strange “none of these”, not all of it."
+        "Anything but its kinds of things: some of what is strange it calls “none of these”, the rest passes."
         if served.manifest.verdicts
         else "Anything but its kinds of things: it has no answer for “none of these” and picks one regardless."
     )
