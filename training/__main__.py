@@ -24,7 +24,7 @@ from model_store.store import Store, load, read_network, verify
 from training.errors import TrainingError
 from training.export import CONTRACT, FORMATS, export
 from training.recipes import RECIPES, Pretrained, recipe
-from training.run import Run, read_start
+from training.run import Run, read_source
 
 STORE = Path("model_store/models")
 
@@ -92,7 +92,12 @@ def _add_train(jobs: Jobs) -> None:
         help="a finished run or a published version to go on from",
     )
     job.add_argument(
-        "--teachers", type=Path, nargs="+", default=[], metavar="RUN", help="finished runs to learn from (best, small)"
+        "--teachers",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN|VERSION",
+        help="finished runs or published versions to learn from (best, small)",
     )
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
@@ -231,9 +236,9 @@ def _train(options: argparse.Namespace) -> None:
     from training import data, fit
     from training.tensorboard import TensorBoard
 
-    run, start = Run(options.out), read_start(options.start) if options.start else None
+    run, start = Run(options.out), read_source(options.start) if options.start else None
     dataset = data.load(options.data)
-    teachers = [Run(folder) for folder in options.teachers]
+    teachers = [read_source(folder) for folder in options.teachers]
     if options.resume:
         if run.info.recipe != options.recipe:
             raise TrainingError(f"{run.folder} is a run of {run.info.recipe!r}, not of {options.recipe!r}")

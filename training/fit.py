@@ -21,11 +21,11 @@ from model_store.manifest import Preprocessing
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training import networks, optimizer, recipes
 from training.augment import augment, epoch_generator
-from training.data import Dataset, Images
+from training.data import SIDE, Dataset, Images
 from training.errors import TrainingError
 from training.progress import Progress
 from training.recipes import Pretrained, Recipe, RMSprop, recipe
-from training.run import Run, RunInfo, Start, environment
+from training.run import Run, RunInfo, Source, environment
 from training.teachers import Teachers, check_teachers
 
 WHITENING_SAMPLE = 5_000
@@ -38,8 +38,8 @@ def train(
     run: Run,
     images: Images,
     watched: Images | None = None,
-    start: Start | None = None,
-    teachers: Sequence[Run] = (),
+    start: Source | None = None,
+    teachers: Sequence[Source] = (),
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Train to the end, from wherever the run stands, and write the float32 network.
@@ -48,7 +48,7 @@ def train(
         images: what the network learns from.
         watched: what is evaluated after each epoch and never learned from.
         start: what the initial weights are taken from.
-        teachers: the finished runs it learns from, when its recipe says so.
+        teachers: the runs and versions it learns from, when its recipe says so.
         on_epoch: is shown the record of each epoch.
 
     Raises:
@@ -58,16 +58,16 @@ def train(
     if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
         raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
     with dtype_policy(chosen.precision):
-        network = build(run, chosen, images)
+        network = build(run, chosen, images, chosen.side(0))
         if start and not isinstance(chosen.network, Pretrained):
             network.load_weights(start.folder / WEIGHTS)
         learner = _learner(network, chosen, info, len(images))
         taught = Teachers(teachers, info.labels, chosen.distillation.temperature) if chosen.distillation else None
         history = _restore(run, learner)
-        _fit(run, learner, chosen, taught, images, watched, history, on_epoch)
+        trained = _fit(run, learner, chosen, taught, images, watched, history, on_epoch)
     with dtype_policy("float32"):
         served = build(run, chosen, images)
-        served.set_weights(network.get_weights())
+        served.set_weights(trained)
     served.save_weights(run.folder / WEIGHTS)
     (run.folder / ARCHITECTURE).write_text(served.to_json(indent=2) + "\n")
 
@@ -78,8 +78,8 @@ def new_info(
     dataset: Dataset,
     seed: int,
     hold_out: bool,
-    start: Start | None,
-    teachers: Sequence[Run] = (),
+    start: Source | None,
+    teachers: Sequence[Source] = (),
 ) -> RunInfo:
     """What `run.json` says of a run about to begin.
 
@@ -87,9 +87,8 @@ def new_info(
         TrainingError: the recipe needs something to start from or teachers, or gets such that do not fit.
     """
     if bool(teachers) != bool(chosen.distillation):
-        wanted = (
-            "learns from others; pass finished runs as --teachers RUN…" if chosen.distillation else "has no teachers"
-        )
+        asks = "learns from others; pass finished runs or versions as --teachers"
+        wanted = asks if chosen.distillation else "has no teachers"
         raise TrainingError(f"recipe {name!r} {wanted}")
     check_teachers(teachers, dataset.labels)
     pretrained = isinstance(chosen.network, Pretrained)
@@ -98,6 +97,8 @@ def new_info(
         raise TrainingError(f"recipe {name!r} goes on from {source}; pass it as --from")
     if start and not pretrained and start.recipe_network != _network_values(chosen):
         raise TrainingError(f"{start.folder} was made by {start.recipe!r}, whose network is not that of {name!r}")
+    if hold_out:
+        _check_unseen([*teachers, *([start] if start else [])], dataset)
     same = start if pretrained else None
     return RunInfo(
         recipe=name,
@@ -115,6 +116,16 @@ def new_info(
         images=len(_given(hold_out, chosen, dataset)[0]),
         environment=environment(keras.backend.backend(), _device()),
     )
+
+
+def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
+    """Refuse, for a run with --hold-out, what was itself trained on the held-out images and would hand them on."""
+    for source in sources:
+        if source.data_sha256 == dataset.sha256 and not source.hold_out:
+            raise TrainingError(
+                f"{source.folder} was trained on all images, also on those that --hold-out leaves out; "
+                "pass one that was itself trained with --hold-out"
+            )
 
 
 def _network_values(chosen: Recipe) -> dict[str, Any]:
@@ -175,13 +186,13 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build(run: Run, chosen: Recipe, images: Images) -> keras.Model:
-    """The run's network as it is before the first epoch, in the present dtype policy."""
+def build(run: Run, chosen: Recipe, images: Images, side: int = SIDE) -> keras.Model:
+    """The run's network for images of `side` pixels as it is before the first epoch, in the present dtype policy."""
     info = run.info
     if isinstance(chosen.network, Pretrained):
         return networks.pretrained(run.start_folder, len(info.labels), info.seed)
     sample = normalise(images.pixels[:WHITENING_SAMPLE], info.preprocessing)
-    return networks.build(chosen.network, len(info.labels), sample, info.seed)
+    return networks.build(chosen.network, len(info.labels), sample, info.seed, side)
 
 
 def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -199,7 +210,7 @@ def _learner(network: keras.Model, chosen: Recipe, info: RunInfo, count: int) ->
     scale = [1 / (255 * deviation) for deviation in std]
     offset = [-middle / deviation for middle, deviation in zip(mean, std, strict=True)]
     learner = keras.Sequential(
-        [keras.Input(networks.SHAPE, dtype="uint8"), layers.Rescaling(scale, offset, dtype="float32"), network]
+        [keras.Input(network.input_shape[1:], dtype="uint8"), layers.Rescaling(scale, offset, dtype="float32"), network]
     )
     if chosen.distillation:
         learner.add(layers.Rescaling(1 / chosen.distillation.temperature, dtype="float32"))
@@ -248,6 +259,10 @@ def _state(learner: keras.Model) -> list[keras.Variable]:
     return [*learner.variables, *learner.optimizer.variables]
 
 
+def _values(learner: keras.Model) -> list[NDArray[Any]]:
+    return [keras.ops.convert_to_numpy(variable) for variable in _state(learner)]
+
+
 def _restore(run: Run, learner: keras.Model) -> list[dict[str, float]]:
     values, epochs = run.restore()
     variables = _state(learner)
@@ -256,6 +271,15 @@ def _restore(run: Run, learner: keras.Model) -> list[dict[str, float]]:
     for variable, value in zip(variables, values, strict=False):
         variable.assign(value)
     return run.history[:epochs]
+
+
+def _for_side(learner: keras.Model, run: Run, chosen: Recipe, images: Images, side: int) -> keras.Model:
+    """The same learner, with all its state, for images of another size."""
+    values = _values(learner)
+    other = _learner(build(run, chosen, images, side), chosen, run.info, len(images))
+    for variable, value in zip(_state(other), values, strict=True):
+        variable.assign(value)
+    return other
 
 
 def _fit(
@@ -267,27 +291,33 @@ def _fit(
     watched: Images | None,
     history: list[dict[str, float]],
     on_epoch: Callable[[dict[str, float]], None] | None,
-) -> None:
+) -> list[NDArray[Any]]:
+    """The epochs that are left. Returns the network's weights."""
     used = min(steps_per_epoch(chosen, len(images)) * chosen.batch_size, len(images))
     classes = len(run.info.labels)
     targets = np.eye(classes, dtype=np.float32)[images.labels]
-    progress = Progress(chosen.epochs, used)
+    progress = Progress([(chosen.side(epoch) / SIDE) ** 2 for epoch in range(chosen.epochs)], used)
     views = _views(images.pixels, chosen, run.info.seed, len(history), used)
     for epoch in range(len(history), chosen.epochs):
         progress.start(epoch)
         pixels, order = next(views)
+        side = chosen.side(epoch)
+        if side != learner.input_shape[1]:
+            learner = _for_side(learner, run, chosen, images, side)
         wanted = teachers.targets(pixels) if teachers else targets[order]
         batches = _batches(pixels, wanted, chosen.batch_size)
         fitted = learner.fit(**batches, shuffle=False, verbose=0, callbacks=[progress])
         record: dict[str, float] = {key: float(values[-1]) for key, values in fitted.history.items()}
         record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
-        if watched:
+        if watched and side == SIDE:
             record |= _evaluate(learner, watched, classes)
         history.append(record)
-        run.checkpoint([keras.ops.convert_to_numpy(v) for v in _state(learner)], history)
+        run.checkpoint(_values(learner), history)
         progress.finish(record)
         if on_epoch:
             on_epoch(record)
+    weights: list[NDArray[Any]] = learner.layers[1].get_weights()
+    return weights
 
 
 def _views(
@@ -297,7 +327,7 @@ def _views(
 
     def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         order = epoch_generator(seed, epoch).permutation(len(pixels))[:used]
-        return augment(pixels, chosen.augmentation, seed, epoch)[order], order
+        return augment(pixels, chosen.augmentation, seed, epoch, chosen.side(epoch))[order], order
 
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(view, first)

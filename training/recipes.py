@@ -6,7 +6,7 @@ A recipe is a value: nothing here trains, loads or imports a backend. What each 
 from dataclasses import dataclass
 from typing import Literal
 
-from training.data import MEAN, STD
+from training.data import MEAN, SIDE, STD
 from training.errors import TrainingError
 
 
@@ -26,6 +26,17 @@ class Affine:
     shift: float
     zoom: float
     mirror: bool
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The first `share` of the epochs see random crops of `side` pixels a side, for (side / 32)² of the work.
+
+    For networks of `Airbench` alone, whose weights do not depend on the size of the images.
+    """
+
+    side: int
+    share: float
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class Recipe:
     batch_size: int
     output: Literal["logits", "probabilities"]
     augmentation: Translate | Affine | None = None
+    crops: Crops | None = None
     label_smoothing: float = 0.0
     distillation: Distillation | None = None
     validation: float = 0.0
@@ -118,6 +130,10 @@ class Recipe:
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     starts_from: str | None = None
+
+    def side(self, epoch: int) -> int:
+        """How many pixels a side the images of an epoch have, the first being 0."""
+        return self.crops.side if self.crops and epoch < round(self.crops.share * self.epochs) else SIDE
 
 
 NO_SHIFT, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -53,14 +53,24 @@ class RunInfo(Frozen):
 
 
 @dataclass(frozen=True)
-class Start:
-    """What `--from` names: the folder of a finished run or of a published version, and what is known of its network."""
+class Source:
+    """What `--from` and `--teachers` name: a finished run or a published version, and what is known of its network.
+
+    `data_sha256` and `hold_out` say what it was trained on; of an imported network that is not known.
+    """
 
     folder: Path
     recipe: str
     recipe_network: Any
+    labels: tuple[str, ...]
     preprocessing: Preprocessing
     output: Literal["logits", "probabilities"]
+    data_sha256: str | None
+    hold_out: bool | None
+
+    def weights_sha256(self) -> str:
+        """Which weights these are."""
+        return hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -116,15 +126,7 @@ class Run:
             )
         return self
 
-    def weights_sha256(self) -> str:
-        """Which weights the finished run came to.
-
-        Raises:
-            TrainingError: training has not come to its end.
-        """
-        return hashlib.sha256((self.require_finished().folder / WEIGHTS).read_bytes()).hexdigest()
-
-    def start(self, info: RunInfo, kept: Start | None = None) -> None:
+    def start(self, info: RunInfo, kept: Source | None = None) -> None:
         """Claim the folder for a new run, and copy the network to be `kept`.
 
         Raises:
@@ -161,8 +163,8 @@ class Run:
         partial.replace(self.folder / name)
 
 
-def read_start(folder: Path) -> Start:
-    """What `--from` names.
+def read_source(folder: Path) -> Source:
+    """The run or version in a folder.
 
     Raises:
         TrainingError: it is neither a finished run nor a version.
@@ -170,13 +172,31 @@ def read_start(folder: Path) -> Start:
     """
     if (folder / "run.json").exists():
         info = Run(folder).require_finished().info
-        return Start(folder, info.recipe, info.recipe_values["network"], info.preprocessing, info.output)
+        return Source(
+            folder,
+            info.recipe,
+            info.recipe_values["network"],
+            info.labels,
+            info.preprocessing,
+            info.output,
+            info.data_sha256,
+            info.hold_out,
+        )
     if not (folder / MANIFEST).exists():
         raise TrainingError(f"{folder} is neither a run nor a version: it has no run.json and no {MANIFEST}")
     manifest = read_manifest(folder / MANIFEST)
     verify(folder, manifest)
-    network = manifest.training.get("recipe_values", {}).get("network")
-    return Start(folder, f"{manifest.name}/{manifest.version}", network, manifest.preprocessing, manifest.output)
+    trained = manifest.training
+    return Source(
+        folder,
+        f"{manifest.name}/{manifest.version}",
+        trained.get("recipe_values", {}).get("network"),
+        manifest.labels,
+        manifest.preprocessing,
+        manifest.output,
+        trained.get("data_sha256"),
+        trained.get("hold_out"),
+    )
 
 
 def environment(backend: str, device: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Finished runs that another network learns from: the probabilities they give to one epoch's view of the images.
+"""Networks that another one learns from: the probabilities they give to one epoch's view of the images.
 
 Owns what a teacher must be and the forming of its targets. Knows nothing of the student. Sources: Hinton et al.,
 "Distilling the Knowledge in a Neural Network", arXiv:1503.02531; one view for both: Beyer et al., "Knowledge
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training.errors import TrainingError
 from training.networks import in_present_policy
-from training.run import Run
+from training.run import Source
 
 BATCH = 1_000
 
 
 class Teachers:
-    """Several finished runs as one, computing in the present dtype policy."""
+    """Several runs or versions as one, computing in the present dtype policy."""
 
-    def __init__(self, runs: Sequence[Run], labels: tuple[str, ...], temperature: float) -> None:
+    def __init__(self, sources: Sequence[Source], labels: tuple[str, ...], temperature: float) -> None:
         """Load the networks.
 
         Raises:
-            TrainingError: a run is not finished, has other labels, or ends in probabilities.
+            TrainingError: one has other labels, or ends in probabilities.
         """
-        check_teachers(runs, labels)
+        check_teachers(sources, labels)
         self._classes = len(labels)
-        self._networks = [_network(run, temperature) for run in runs]
+        self._networks = [_network(source, temperature) for source in sources]
 
     def targets(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The mean of the teachers' probabilities (N, K) for images (N, 32, 32, 3), one teacher after the other."""
@@ -42,27 +42,26 @@ class Teachers:
         return total
 
 
-def check_teachers(runs: Sequence[Run], labels: tuple[str, ...]) -> None:
+def check_teachers(sources: Sequence[Source], labels: tuple[str, ...]) -> None:
     """Refuse what cannot teach a network of these labels.
 
     Raises:
         TrainingError: see `Teachers`.
     """
-    for run in runs:
-        info = run.require_finished().info
-        if info.labels != labels:
-            raise TrainingError(f"{run.folder} knows the labels {info.labels}, the student is to know {labels}")
-        if info.output != "logits":
-            raise TrainingError(f"{run.folder} ends in softmax; only a network that ends in logits can teach")
+    for source in sources:
+        if source.labels != labels:
+            raise TrainingError(f"{source.folder} knows the labels {source.labels}, the student is to know {labels}")
+        if source.output != "logits":
+            raise TrainingError(f"{source.folder} ends in softmax; only a network that ends in logits can teach")
 
 
-def _network(run: Run, temperature: float) -> keras.Model:
+def _network(source: Source, temperature: float) -> keras.Model:
     """From uint8 pixels to softmax(logits / temperature)."""
-    network = keras.models.model_from_json((run.folder / ARCHITECTURE).read_text())
-    network.load_weights(run.folder / WEIGHTS)
+    network = keras.models.model_from_json((source.folder / ARCHITECTURE).read_text())
+    network.load_weights(source.folder / WEIGHTS)
     computing = in_present_policy(network)
     computing.set_weights(network.get_weights())
-    scaling = run.info.preprocessing
+    scaling = source.preprocessing
     teacher = keras.Sequential(
         [
             keras.Input(network.input_shape[1:], dtype="uint8"),

@@ -12,7 +12,7 @@ from model_store.store import Store, load
 from training import costs, data, fit
 from training.__main__ import main
 from training.recipes import RECIPES
-from training.run import Run
+from training.run import Run, read_source
 from training.teachers import Teachers
 
 pytestmark = pytest.mark.usefixtures("short_reports")
@@ -240,11 +240,11 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     monkeypatch.setitem(RECIPES, "small", copy)
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), "--from", str(teacher), recipe="small") == 0
     info = Run(tmp_path / "s").info
-    assert info.teachers == (Run(teacher).weights_sha256(),)
+    assert info.teachers == (read_source(teacher).weights_sha256(),)
     pixels = data.load(data_folder).train.pixels
     with fit.dtype_policy("mixed_bfloat16"):
-        warm = Teachers([Run(teacher)], info.labels, 2.0).targets(pixels)
-        cold = Teachers([Run(teacher), Run(teacher)], info.labels, 1.0).targets(pixels)
+        warm = Teachers([read_source(teacher)], info.labels, 2.0).targets(pixels)
+        cold = Teachers([read_source(teacher)] * 2, info.labels, 1.0).targets(pixels)
     np.testing.assert_allclose(warm.sum(1), 1, atol=1e-5)
     assert warm.shape == (200, 10) and (warm.max(1) < cold.max(1)).all()
     entropy = -(warm * np.log(warm)).sum(1).mean()
@@ -253,7 +253,7 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
 
 def test_teachers_are_asked_for_and_refused_where_they_do_not_belong(data_folder, tmp_path, capsys, teacher, run):
     assert train(data_folder, tmp_path / "a", recipe="small") == 1
-    assert "pass finished runs as --teachers" in capsys.readouterr().err
+    assert "pass finished runs or versions as --teachers" in capsys.readouterr().err
     assert train(data_folder, tmp_path / "b", "--teachers", str(teacher), recipe="teacher") == 1
     assert "has no teachers" in capsys.readouterr().err
     assert train(data_folder, tmp_path / "c", "--teachers", str(run), recipe="small") == 1
@@ -280,6 +280,29 @@ def test_a_taught_run_resumes_with_its_own_teachers_only(data_folder, tmp_path, 
 def few_held_out(monkeypatch):
     """The made-up set has 200 images; its last 20 stand for the last 5,000."""
     monkeypatch.setattr(data, "HELD_OUT", 20)
+
+
+def test_a_version_teaches_as_the_run_it_was_made_from(data_folder, tmp_path, teacher):
+    store = Store(tmp_path / "store")
+    assert main(["publish", str(teacher), "--store", str(tmp_path / "store"), "--data", str(data_folder)]) == 0
+    version = store.folder("cifar10", 1)
+    assert train(data_folder, tmp_path / "s", "--teachers", str(version), recipe="small", epochs=1) == 0
+    assert Run(tmp_path / "s").info.teachers == (read_source(teacher).weights_sha256(),)
+    (version / "model.weights.h5").write_bytes(b"other")
+    assert train(data_folder, tmp_path / "t", "--teachers", str(version), recipe="small", epochs=1) == 1
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.usefixtures("few_held_out")
+@pytest.mark.parametrize(("option", "recipe"), [("--teachers", "small"), ("--from", "fine-tune")])
+def test_what_saw_the_held_out_images_has_no_part_in_a_run_without_them(
+    data_folder, tmp_path, capsys, teacher, option, recipe
+):
+    assert train(data_folder, tmp_path / "a", option, str(teacher), "--hold-out", recipe=recipe, epochs=1) == 1
+    assert f"{teacher} was trained on all images, also on those that --hold-out leaves out" in capsys.readouterr().err
+    assert train(data_folder, tmp_path / "twin", "--hold-out", recipe="teacher", epochs=1) == 0
+    source = str(tmp_path / "twin")
+    assert train(data_folder, tmp_path / "b", option, source, "--hold-out", recipe=recipe, epochs=1) == 0
 
 
 @pytest.mark.usefixtures("few_held_out")
