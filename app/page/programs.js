@@ -14,20 +14,20 @@ export function programs(name, sample, address = new URL("predict", document.bas
     return {
       curl: `curl -s ${inShell(sample)} | curl -F file=@- ${inShell(address)}`,
       python: [
-        "import httpx2",
+        "import httpx",
         "",
-        `image = httpx2.get(${inPython(sample)}).content`,
-        `print(httpx2.post(${inPython(address)}, files={"file": image}).json())`,
+        `image = httpx.get(${inPython(sample)}).content`,
+        `print(httpx.post(${inPython(address)}, files={"file": image}).json())`,
       ].join("\n"),
     };
   }
   return {
     curl: `curl -F ${inShell(`file=@${inForm(name)}`)} ${inShell(address)}`,
     python: [
-      "import httpx2",
+      "import httpx",
       "",
       `with open(${inPython(name)}, "rb") as image:`,
-      `    print(httpx2.post(${inPython(address)}, files={"file": image}).json())`,
+      `    print(httpx.post(${inPython(address)}, files={"file": image}).json())`,
     ].join("\n"),
   };
 }
