@@ -62,7 +62,7 @@ def train(
         if start and not isinstance(chosen.network, Pretrained):
             network.load_weights(start.folder / WEIGHTS)
         learner = _learner(network, chosen, info, len(images))
-        taught = Teachers(teachers, info.labels, chosen.distillation.temperature) if chosen.distillation else None
+        taught = Teachers(teachers, info.labels, chosen.distillation) if chosen.distillation else None
         history = _restore(run, learner)
         trained = _fit(run, learner, chosen, taught, images, watched, history, on_epoch)
     with dtype_policy("float32"):
@@ -300,12 +300,14 @@ def _fit(
     views = _views(images.pixels, chosen, run.info.seed, len(history), used)
     for epoch in range(len(history), chosen.epochs):
         progress.start(epoch)
-        pixels, order = next(views)
+        view, order = next(views)
         side = chosen.side(epoch)
         if side != learner.input_shape[1]:
             learner = _for_side(learner, run, chosen, images, side)
-        wanted = teachers.targets(pixels) if teachers else targets[order]
-        batches = _batches(pixels, wanted, chosen.batch_size)
+        if teachers:
+            progress.say("asking the teachers")
+        wanted = _answers(run, chosen, teachers, view, epoch) if teachers else targets
+        batches = _batches(view[order], wanted[order], chosen.batch_size)
         fitted = learner.fit(**batches, shuffle=False, verbose=0, callbacks=[progress])
         record: dict[str, float] = {key: float(values[-1]) for key, values in fitted.history.items()}
         record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
@@ -320,14 +322,25 @@ def _fit(
     return weights
 
 
+def _answers(run: Run, chosen: Recipe, teachers: Teachers, view: NDArray[np.uint8], epoch: int) -> NDArray[np.float32]:
+    """The teachers' answers (N, K) to an epoch's view; those to a view that will come again are kept."""
+    if not chosen.distillation or not chosen.distillation.views:
+        return teachers.targets(view)
+    kept = run.answers(chosen.view(epoch))
+    if kept is None:
+        kept = teachers.targets(view)
+        run.keep_answers(chosen.view(epoch), kept)
+    return kept
+
+
 def _views(
     pixels: NDArray[np.uint8], chosen: Recipe, seed: int, first: int, used: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.intp]]]:
-    """Each epoch's augmented images and the order they are in, made while the epoch before is learned from."""
+    """Each epoch's augmented images and the order to take them in, made while the epoch before is learned from."""
 
     def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         order = epoch_generator(seed, epoch).permutation(len(pixels))[:used]
-        return augment(pixels, chosen.augmentation, seed, epoch, chosen.side(epoch))[order], order
+        return augment(pixels, chosen.augmentation, seed, chosen.view(epoch), chosen.side(epoch)), order
 
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(view, first)

@@ -24,6 +24,11 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         """Begin an epoch, counted from 0."""
         self.epoch, self._began = epoch, time.monotonic()
 
+    def say(self, what: str) -> None:
+        """Show on a terminal what the epoch waits for."""
+        if self._live:
+            print(f"\repoch {self.epoch + 1}/{self.epochs}  {what}", end="", flush=True)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Refresh the line, at most twice a second."""
         now = time.monotonic()

@@ -32,7 +32,8 @@ class Affine:
 class Crops:
     """The first `share` of the epochs see random crops of `side` pixels a side, for (side / 32)² of the work.
 
-    For networks of `Airbench` alone, whose weights do not depend on the size of the images.
+    For networks of `Airbench` alone, whose weights do not depend on the size of the images, and not for taught ones:
+    teachers answer for whole images.
     """
 
     side: int
@@ -99,10 +100,14 @@ class Muon(LookaheadSGD):
 class Distillation:
     """Learn from the mean of the teachers' probabilities for the same augmented view, instead of from labels.
 
-    Teachers and student divide their logits by `temperature` first. Sources: see `teachers`.
+    Teachers and student divide their logits by `temperature` first. `mirrored` teachers answer for a view and for its
+    mirror image, and the mean counts. With `views` the augmented views begin again after so many epochs, and the
+    answers to each are kept. Sources: see `teachers`.
     """
 
     temperature: float
+    mirrored: bool = False
+    views: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,10 @@ class Recipe:
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     starts_from: str | None = None
+
+    def view(self, epoch: int) -> int:
+        """Which augmented view of the images an epoch shows."""
+        return epoch % self.distillation.views if self.distillation and self.distillation.views else epoch
 
     def side(self, epoch: int) -> int:
         """How many pixels a side the images of an epoch have, the first being 0."""
@@ -195,6 +204,19 @@ RECIPES: dict[str, Recipe] = {
         output="logits",
         augmentation=Translate(pixels=4, cutout=12),
         label_smoothing=0.1,
+        partial_batch=False,
+        precision="mixed_bfloat16",
+        starts_from="patient",
+    ),
+    "patient-taught": Recipe(
+        description="another hour for a network of patient, taught by versions of it and by their mirror images",
+        network=Airbench(widths=(48, 160, 224), activation="silu", batch_norm_momentum=0.9, convolutions=3),
+        optimizer=Muon(learning_rate=0.3, momentum=0.85, l2=6e-4, bias_multiplier=64, warmup=0.1, end=0.0),
+        epochs=20,
+        batch_size=1024,
+        output="logits",
+        augmentation=Translate(pixels=4, cutout=12),
+        distillation=Distillation(temperature=1.5, mirrored=True, views=4),
         partial_batch=False,
         precision="mixed_bfloat16",
         starts_from="patient",

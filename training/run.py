@@ -6,6 +6,7 @@
     architecture.json    the float32 network                            written last
     model.weights.h5     its weights                                    written last
     start/               what a fine-tuned network began as             written first
+    answers-0.npy …      what the teachers say of the views that recur  each when it is needed first
 
 Knows files, not training: no backend is imported here.
 """
@@ -156,6 +157,17 @@ class Run:
             return [], 0
         with np.load(path) as state:
             return [state[key] for key in sorted(state.files) if key != "epoch"], int(state["epoch"])
+
+    def answers(self, view: int) -> NDArray[np.float32] | None:
+        """What the teachers said of all images (N, K) in that view, if they were asked before."""
+        path = self.folder / f"answers-{view}.npy"
+        return np.load(path) if path.exists() else None
+
+    def keep_answers(self, view: int, answers: NDArray[np.float32]) -> None:
+        """Remember them, also for when the run is resumed."""
+        partial = self.folder / "answers.partial.npy"
+        np.save(partial, answers)
+        partial.replace(self.folder / f"answers-{view}.npy")
 
     def _replace(self, name: str, content: bytes) -> None:
         partial = self.folder / f"{name}.partial"

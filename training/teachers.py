@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training.errors import TrainingError
 from training.networks import in_present_policy
+from training.recipes import Distillation
 from training.run import Source
 
 BATCH = 1_000
@@ -23,22 +24,24 @@ BATCH = 1_000
 class Teachers:
     """Several runs or versions as one, computing in the present dtype policy."""
 
-    def __init__(self, sources: Sequence[Source], labels: tuple[str, ...], temperature: float) -> None:
+    def __init__(self, sources: Sequence[Source], labels: tuple[str, ...], how: Distillation) -> None:
         """Load the networks.
 
         Raises:
             TrainingError: one has other labels, or ends in probabilities.
         """
         check_teachers(sources, labels)
-        self._classes = len(labels)
-        self._networks = [_network(source, temperature) for source in sources]
+        self._classes, self._mirrored = len(labels), how.mirrored
+        self._networks = [_network(source, how.temperature) for source in sources]
 
     def targets(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The mean of the teachers' probabilities (N, K) for images (N, 32, 32, 3), one teacher after the other."""
+        ways = (pixels, pixels[:, :, ::-1]) if self._mirrored else (pixels,)
         total = np.zeros((len(pixels), self._classes), np.float32)
         for network in self._networks:
-            total += network.predict(pixels, BATCH, verbose=0)
-        total /= len(self._networks)
+            for seen in ways:
+                total += network.predict(seen, BATCH, verbose=0)
+        total /= len(self._networks) * len(ways)
         return total
 
 

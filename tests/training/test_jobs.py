@@ -11,7 +11,7 @@ import tensorflow as tf
 from model_store.store import Store, load
 from training import costs, data, fit
 from training.__main__ import main
-from training.recipes import RECIPES
+from training.recipes import RECIPES, Distillation
 from training.run import Run, read_source
 from training.teachers import Teachers
 
@@ -243,8 +243,8 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert info.teachers == (read_source(teacher).weights_sha256(),)
     pixels = data.load(data_folder).train.pixels
     with fit.dtype_policy("mixed_bfloat16"):
-        warm = Teachers([read_source(teacher)], info.labels, 2.0).targets(pixels)
-        cold = Teachers([read_source(teacher)] * 2, info.labels, 1.0).targets(pixels)
+        warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0)).targets(pixels)
+        cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0)).targets(pixels)
     np.testing.assert_allclose(warm.sum(1), 1, atol=1e-5)
     assert warm.shape == (200, 10) and (warm.max(1) < cold.max(1)).all()
     entropy = -(warm * np.log(warm)).sum(1).mean()
@@ -280,6 +280,31 @@ def test_a_taught_run_resumes_with_its_own_teachers_only(data_folder, tmp_path, 
 def few_held_out(monkeypatch):
     """The made-up set has 200 images; its last 20 stand for the last 5,000."""
     monkeypatch.setattr(data, "HELD_OUT", 20)
+
+
+def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data_folder, teacher):
+    source, pixels = read_source(teacher), data.load(data_folder).train.pixels
+    with fit.dtype_policy("float32"):
+        one_way = Teachers([source], source.labels, Distillation(1.0)).targets
+        both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True)).targets
+    here, there = both_ways(pixels), both_ways(pixels[:, :, ::-1])
+    np.testing.assert_allclose(here, there, atol=1e-6)
+    np.testing.assert_allclose(here, (one_way(pixels) + one_way(pixels[:, :, ::-1])) / 2, atol=1e-6)
+    assert np.abs(here - one_way(pixels)).max() > 1e-4
+
+
+def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path, monkeypatch, teacher):
+    chosen = dataclasses.replace(RECIPES["small"], distillation=Distillation(2.0, views=2))
+    monkeypatch.setitem(RECIPES, "small", chosen)
+    asked, targets = [], Teachers.targets
+    monkeypatch.setattr(Teachers, "targets", lambda self, pixels: asked.append(pixels) or targets(self, pixels))
+    assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small", epochs=4) == 0
+    assert len(asked) == 2 and not np.array_equal(*asked)
+    with fit.dtype_policy("mixed_bfloat16"):
+        anew = targets(Teachers([read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0)), asked[1])
+    kept = Run(tmp_path / "s").answers(1)
+    assert kept is not None
+    np.testing.assert_allclose(kept, anew, atol=1e-6)
 
 
 def test_a_version_teaches_as_the_run_it_was_made_from(data_folder, tmp_path, teacher):
