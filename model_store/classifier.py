@@ -17,22 +17,24 @@ from model_store.architecture import INPUT_SHAPE, Architecture
 from model_store.errors import ModelError
 from model_store.manifest import Precision, Preprocessing, Verdicts
 from model_store.network import build_network
-from model_store.novelty import energies, novelty
+from model_store.novelty import Gaussian, energies, novelty
 from model_store.quantization import Ranges
 from model_store.weights import Weights
 
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
-Infer: TypeAlias = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]  # probabilities, logits if any
+Infer: TypeAlias = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]  # as build_network's outputs
 CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger ones are no faster
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of N images. See `novelty.py` for the last two."""
+    """What the network says of N images. See `novelty.py` for all but the first."""
 
     probabilities: NDArray[np.float32]  # (N, K), each row summing to one
     energy: NDArray[np.float32] | None = None  # (N,), where the network ends in logits
+    means: NDArray[np.float32] | None = None  # (N, C), of an early layer's channels, where a Gaussian has been fitted
+    score: NDArray[np.float32] | None = None  # (N,): by both where there are both, else the energy
     novelty: NDArray[np.float32] | None = None  # (N,) from 0 to 1, where verdicts have been fitted
 
 
@@ -48,12 +50,15 @@ class Network:
     temperature: float = 1.0
     ranges: Ranges | None = None  # what int8 needs
     verdicts: Verdicts | None = None
+    gaussian: Gaussian | None = None  # of an early layer; without it novelty is by the energy alone
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.architecture.classes:
             raise ModelError(
                 f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels"
             )
+        if self.gaussian and self.output != "logits":
+            raise ModelError("novelty.npz is for a network that ends in logits; this one ends in softmax")
 
 
 class Classifier:
@@ -75,8 +80,10 @@ class Classifier:
             ModelError: the engine or the precision is not to be had on this machine.
         """
         self.labels, self.verdicts = network.labels, network.verdicts
-        self._has_logits = network.output == "logits"
-        self._fitted = np.array(network.verdicts.energies) if network.verdicts else None
+        self._gaussian = network.gaussian
+        self._fitted = np.array(network.verdicts.scores) if network.verdicts else None
+        self._widths = [len(network.labels)] * (2 if network.output == "logits" else 1)
+        self._widths += [len(network.gaussian.mean)] if network.gaussian else []
         self.engine: EngineName = engine
         self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
         self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
@@ -90,15 +97,16 @@ class Classifier:
         """
         if images.dtype != np.uint8 or images.shape[1:] != INPUT_SHAPE:
             raise ValueError(f"images must be uint8 (N, 32, 32, 3), not {images.dtype} {images.shape}")
-        rows = [np.empty((len(images), len(self.labels)), np.float32) for _ in range(1 + self._has_logits)]
+        rows = [np.empty((len(images), width), np.float32) for width in self._widths]
         with self._lock:
             for start in range(0, len(images), CHUNK):
                 for kept, given in zip(rows, self._infer(images[start : start + CHUNK]), strict=True):
                     kept[start : start + CHUNK] = given
-        if not self._has_logits:
+        if len(rows) == 1:
             return Prediction(rows[0])
-        energy = energies(rows[1])
-        return Prediction(rows[0], energy, None if self._fitted is None else novelty(energy, self._fitted))
+        energy, means = energies(rows[1]), rows[2] if self._gaussian else None
+        score = energy if self._gaussian is None or means is None else self._gaussian.scores(energy, means)
+        return Prediction(rows[0], energy, means, score, None if self._fitted is None else novelty(score, self._fitted))
 
 
 def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: bool = False) -> Precision:
@@ -140,6 +148,7 @@ def _openvino(network: Network, precision: Precision, threads: int | None) -> In
         network.output,
         network.temperature,
         network.ranges if precision == "int8" else None,
+        network.gaussian.layer if network.gaussian else None,
     )
     hint = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}[precision]  # int8's is for what is not rounded
     options: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_store.errors import ModelError
 
@@ -59,18 +59,21 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Verdicts(Frozen):
     """When an answer is not to be trusted; see `novelty.py`.
 
-    `energies` are those below which equally spaced shares of the fitted images lie, from none of them to all. An image
-    whose novelty is over `novelty_above` is none of the labels; an answer with less than `confidence_below` is unsure.
+    `scores` are those below which equally spaced shares of the fitted images lie, from none of them to all. Older
+    manifests call them `energies`, which they are where there is no `novelty.npz`. An image whose novelty is over
+    `novelty_above` is none of the labels; an answer with less than `confidence_below` is unsure.
     """
 
     novelty_above: Share
     confidence_below: Share
-    energies: tuple[float, ...] = Field(min_length=2, max_length=1001)
+    scores: tuple[float, ...] = Field(
+        validation_alias=AliasChoices("scores", "energies"), min_length=2, max_length=1001
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> "Verdicts":
-        if any(later < earlier for earlier, later in pairwise(self.energies)):
-            raise ValueError("energies must ascend")
+        if any(later < earlier for earlier, later in pairwise(self.scores)):
+            raise ValueError("scores must ascend")
         return self
 
 
@@ -120,7 +123,7 @@ class Manifest(Frozen):
         if self.output == "probabilities" and self.temperature != 1.0:
             raise ValueError("temperature divides logits; a network that ends in softmax must have temperature 1")
         if self.output == "probabilities" and self.verdicts:
-            raise ValueError("verdicts are by the energy of logits; a network that ends in softmax has none")
+            raise ValueError("verdicts need the energy of logits; a network that ends in softmax has none")
         if self.reference and not self.verdicts:
             raise ValueError("the reference counts verdicts, of which this version has none")
         if self.reference and len(self.reference.counts["class"]) != len(self.labels):

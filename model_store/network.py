@@ -42,6 +42,7 @@ def build_network(
     output: str,
     temperature: float = 1.0,
     ranges: Ranges | None = None,
+    averaged: str | None = None,
 ) -> ov.Model:
     """The whole computation as one model: uint8 or float32 pixels in, probabilities out.
 
@@ -50,14 +51,16 @@ def build_network(
         temperature: divides logits before softmax; Guo et al., "On Calibration of Modern Neural Networks", 2017.
         ranges: where the outputs of these layers are rounded to 8 bits, and the kernels of the convolutions that read
             them, too; OpenVINO then computes those in integers.
+        averaged: a layer of images whose channels' means are to be given, too.
 
     Returns:
-        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free, and to the `logits`
-        (N, K) that they were made of, if it ends in such. The node that gives a layer's output bears the layer's name.
+        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free, to the `logits`
+        (N, K) that they were made of, if it ends in such, and to the `means` (N, C) of the averaged layer's channels,
+        rounded where it is. The node that gives a layer's output bears the layer's name.
     """
     images = ops.parameter([-1, *arch.INPUT_SHAPE], np.uint8, name="images")
     floats = ops.convert(images, np.float32)
-    outputs = _outputs(floats, architecture, weights, preprocessing, output, temperature, ranges or {})
+    outputs = _outputs(floats, architecture, weights, preprocessing, output, temperature, ranges or {}, averaged)
     return ov.Model(outputs, [images])
 
 
@@ -79,6 +82,7 @@ def _outputs(
     output: str,
     temperature: float,
     ranges: Ranges,
+    averaged: str | None = None,
 ) -> list[ov.Node]:
     std = np.asarray(preprocessing.std, np.float32)
     scale, shift = 1 / (255 * std), -np.asarray(preprocessing.mean, np.float32) / std
@@ -95,6 +99,8 @@ def _outputs(
     if output == "logits":
         scaled = ops.multiply(last, np.float32(1 / temperature))
         outputs = {"probabilities": ops.softmax(scaled, axis=1), "logits": last}
+    if averaged is not None:
+        outputs["means"] = ops.reduce_mean(values[averaged], [2, 3], False)
     for name, value in outputs.items():
         value.output(0).get_tensor().set_names({name})
     return list(outputs.values())

@@ -1,7 +1,8 @@
 """Version directories: list, verify, load and publish them.
 
     {store}/{name}/{version}/    manifest.json architecture.json model.weights.h5 golden.npz report/
-                                 and quantization.npz, where it may be served in int8
+                                 and quantization.npz, where it may be served in int8,
+                                 and novelty.npz, where novelty is by more than the energy
     {store}/{name}/ACTIVE        the version to serve, when it is not the highest
 
 A directory is written beside its place and renamed into it, so a version that can be seen is complete; nothing in it
@@ -27,13 +28,14 @@ from model_store.architecture import INPUT_SHAPE, parse_architecture
 from model_store.classifier import Classifier, EngineName, Network, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import FILE_PATTERN, NAME_PATTERN, File, Manifest, read_manifest, write_manifest
+from model_store.novelty import read_gaussian
 from model_store.quantization import read_ranges
 from model_store.weights import read_weights
 
 MANIFEST, ARCHITECTURE, WEIGHTS, GOLDEN = "manifest.json", "architecture.json", "model.weights.h5", "golden.npz"
-QUANTIZATION = "quantization.npz"
+QUANTIZATION, NOVELTY = "quantization.npz", "novelty.npz"
 REQUIRED = (ARCHITECTURE, WEIGHTS, GOLDEN)
-READ = (*REQUIRED, QUANTIZATION)
+READ = (*REQUIRED, QUANTIZATION, NOVELTY)
 MAX_FILE_BYTES = 500_000_000
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
 
@@ -233,6 +235,7 @@ def read_network(manifest: Manifest, files: dict[str, bytes]) -> Network:
         manifest.temperature,
         read_ranges(files[QUANTIZATION], parsed) if QUANTIZATION in files else None,
         manifest.verdicts,
+        read_gaussian(files[NOVELTY], parsed) if NOVELTY in files else None,
     )
 
 

@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 
 
 def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """A function from uint8 (N, 32, 32, 3) to probabilities (N, K) float32 and the logits, if there are any."""
+    """A function from uint8 (N, 32, 32, 3) to what `network.build_network` gives, in that order, as float32."""
     model = build_keras(network)
+    if network.gaussian:
+        model = keras.Model(model.input, [model.output, model.get_layer(network.gaussian.layer).output])
     std = np.asarray(network.preprocessing.std, np.float32)
     scale, shift = 1 / (255 * std), -np.asarray(network.preprocessing.mean, np.float32) / std
 
     @tf.function(input_signature=[tf.TensorSpec((None, *INPUT_SHAPE), tf.uint8)])  # type: ignore[untyped-decorator]
     def answer(images: Any) -> Any:
-        out = model(tf.cast(images, tf.float32) * scale + shift, training=False)
-        return [tf.nn.softmax(out / network.temperature), out] if network.output == "logits" else [out]
+        found = model(tf.cast(images, tf.float32) * scale + shift, training=False)
+        out, *early = found if network.gaussian else [found]
+        said = [tf.nn.softmax(out / network.temperature), out] if network.output == "logits" else [out]
+        return said + [tf.reduce_mean(values, [1, 2]) for values in early]
 
     def infer(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         return [rows.numpy() for rows in answer(images)]

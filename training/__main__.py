@@ -150,9 +150,9 @@ def _add_publish(jobs: Jobs) -> None:
     job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
     job.add_argument("what", metavar="RUN|VERSION", type=Path)
     _add_store(job)
-    _add_data(job)
+    _add_data(job, "; where a version is given: fit its verdicts anew")
     job.add_argument("--twin", type=Path, metavar="RUN", help="run of the same recipe with --hold-out, for calibration")
-    job.set_defaults(job=_publish)
+    job.set_defaults(job=_publish, data=None)
 
 
 def _add_import(jobs: Jobs) -> None:
@@ -205,14 +205,13 @@ def _add_study(jobs: Jobs) -> None:
     job.set_defaults(job=_resize_study)
 
 
-def _add_data(job: argparse.ArgumentParser) -> None:
-    given = os.environ.get("CIFAR10_DATA")
-    job.add_argument(
-        "--data",
-        type=Path,
-        default=Path(given or "data"),
-        help="folder that `fetch` made, or one folder of images for each class (default: $CIFAR10_DATA, else data)",
-    )
+def _add_data(job: argparse.ArgumentParser, also: str = "") -> None:
+    described = "folder that `fetch` made, or one folder of images for each class (default: $CIFAR10_DATA, else data)"
+    job.add_argument("--data", type=Path, default=_default_data(), help=described + also)
+
+
+def _default_data() -> Path:
+    return Path(os.environ.get("CIFAR10_DATA") or "data")
 
 
 def _add_store(job: argparse.ArgumentParser) -> None:
@@ -333,11 +332,12 @@ def _publish(options: argparse.Namespace) -> None:
 
     store = Store(options.store)
     if (options.what / "run.json").exists():
-        twin, dataset = Run(options.twin) if options.twin else None, data.load(options.data)
+        twin, dataset = Run(options.twin) if options.twin else None, data.load(options.data or _default_data())
         with _progress_line() as show:
             version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
-        version = publish_version(options.what, store, options.name)
+        given = data.load(options.data) if options.data else None  # fits only where asked to, so not by $CIFAR10_DATA
+        version = publish_version(options.what, store, options.name, given)
     manifest = _say_published(store.folder(options.name, version))
     if manifest.temperature == 1 and manifest.output == "logits":
         print("not calibrated: pass --twin RUN, a run of the same recipe with --hold-out", file=sys.stderr)

@@ -52,13 +52,13 @@ def measure_foreign(
             "this version has no verdicts; publish its run anew, with a --twin or trained by --hold-out"
         )
     expected = classifier.predict(known)
-    assert expected.energy is not None
+    assert expected.score is not None
     rows = []
     for kind, pixels in _kinds(folders, resize):
         said = classifier.predict(pixels)
-        assert said.energy is not None and said.novelty is not None
+        assert said.score is not None and said.novelty is not None
         strange, sure = said.novelty > verdicts.novelty_above, said.probabilities.max(1) >= verdicts.confidence_below
-        figures = float(strange.mean()), auroc(expected.energy, said.energy), float((sure & ~strange).mean())
+        figures = float(strange.mean()), auroc(expected.score, said.score), float((sure & ~strange).mean())
         rows.append(Foreign(kind, len(pixels), *figures))
         say(row(rows[-1]))
     return rows

@@ -21,12 +21,13 @@ from model_store.classifier import Classifier, Network
 from model_store.drift import reference_of
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Precision, Preprocessing, Reference, Resize, read_manifest
-from model_store.novelty import novelty
+from model_store.novelty import novelty, write_gaussian
 from model_store.quantization import write_ranges
 from model_store.store import (
     ARCHITECTURE,
     GOLDEN,
     MANIFEST,
+    NOVELTY,
     QUANTIZATION,
     WEIGHTS,
     Golden,
@@ -41,6 +42,7 @@ from training.calibration import Calibration, fit_temperature
 from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.evaluate import evaluate, predict
+from training.novelty import standardised, with_gaussian
 from training.quantization import measure, possible, quantized
 from training.report import write_report
 from training.robustness import Show, measure_robustness, quiet
@@ -124,7 +126,10 @@ def publish_run(
         network, metrics["quantization"] = _in_eight_bits(network, read_run(twin), dataset)
     reference = None
     if twin and info.output == "logits":
-        network, reference, metrics["verdicts"] = _judging(network, read_run(twin), dataset)
+        served = replace(read_run(twin), temperature=network.temperature)
+        if network.ranges:
+            served = quantized(served, dataset.fitting.pixels)
+        network, reference, metrics["verdicts"] = _judging(network, served, dataset)
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
     candidate = Candidate(run.folder, network, training, history, metrics, reference)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
@@ -144,20 +149,24 @@ def _in_eight_bits(network: Network, twin: Network, dataset: Dataset) -> tuple[N
 def _judging(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, Reference, dict[str, Any]]:
     """The network with the verdicts fitted on its twin's answers to the held-out images, and how these are judged.
 
-    The reference for drift is made of the same answers.
+    The reference for drift is made of the same answers. What training images look like to an early layer is measured in
+    each of the two networks, since their channels have nothing to do with each other.
     """
-    served = replace(twin, temperature=network.temperature)
-    if network.ranges:
-        served = quantized(served, dataset.fitting.pixels)
-    held_out, test = dataset.held_out, dataset.test
-    said = Classifier(served).predict(held_out.pixels)
-    assert said.energy is not None
+    held_out, test, pixels = dataset.held_out, dataset.test, dataset.fitting.pixels
+    network, twin = with_gaussian(network, pixels), with_gaussian(twin, pixels)
+    said = Classifier(twin).predict(held_out.pixels)
+    if network.gaussian and twin.gaussian:
+        fitted = standardised(twin.gaussian, said)
+        assert said.energy is not None and said.means is not None
+        said = replace(said, score=fitted.scores(said.energy, said.means))
+        network = replace(network, gaussian=replace(network.gaussian, centre=fitted.centre, spread=fitted.spread))
+    assert said.score is not None
     verdicts = fit_verdicts(said, held_out.labels)
     figures = {
         "held_out": judged(said, held_out.labels, verdicts),
         "test": judged(Classifier(network).predict(test.pixels), test.labels, verdicts),
     }
-    said = replace(said, novelty=novelty(said.energy, np.array(verdicts.energies)))
+    said = replace(said, novelty=novelty(said.score, np.array(verdicts.scores)))
     return replace(network, verdicts=verdicts), reference_of(held_out.pixels, said, verdicts), figures
 
 
@@ -193,6 +202,8 @@ def publish_candidate(
         write_golden(Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES]), target / GOLDEN)
         if network.ranges:
             write_ranges(network.ranges, target / QUANTIZATION)
+        if network.gaussian:
+            write_gaussian(network.gaussian, target / NOVELTY)
         if evaluation:
             write_report(target / "report", evaluation, candidate.history, robustness)
         return Manifest(
@@ -228,11 +239,15 @@ def calibrate(twin: Run, info: RunInfo, held_out: Images) -> Calibration | None:
     return fit_temperature(predict(Classifier(read_run(twin)), held_out.pixels), held_out.labels)
 
 
-def publish_version(folder: Path, store: Store, name: str) -> int:
+def publish_version(folder: Path, store: Store, name: str, dataset: Dataset | None = None) -> int:
     """Publish an existing version as the next one of a store, after the same checks. Returns the version.
 
+    Args:
+        dataset: what it was trained on. If given, its verdicts and its reference for drift are fitted anew on the
+            held-out images, which it must not have seen; all else stays as it was.
+
     Raises:
-        TrainingError: the version is not whole, or is not served as Keras has it.
+        TrainingError: the version is not whole, is not served as Keras has it, or cannot be fitted on the dataset.
     """
     try:
         manifest = read_manifest(folder / MANIFEST)
@@ -241,14 +256,35 @@ def publish_version(folder: Path, store: Store, name: str) -> int:
     except ModelError as error:
         raise TrainingError(f"{folder} cannot be published: {error}") from None
     check_served(network, golden.images, keras_probabilities(folder, network, golden.images))
+    fitted: dict[str, Any] = {}
+    if dataset:
+        _require_unseen(folder, manifest, dataset)
+        network, reference, figures = _judging(network, network, dataset)
+        metrics = manifest.metrics | {"verdicts": figures}
+        fitted = {"verdicts": network.verdicts, "reference": reference, "metrics": metrics}
 
     def write(target: Path, version: int) -> Manifest:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        if fitted and network.gaussian:
+            write_gaussian(network.gaussian, target / NOVELTY)
         origin = {"published_from": f"{manifest.name}/{manifest.version}"}
         update = {"name": name, "version": version, "created": _now(), "training": manifest.training | origin}
-        return manifest.model_copy(update=update)
+        return manifest.model_copy(update=update | fitted)
 
     return store.publish(name, write)
+
+
+def _require_unseen(folder: Path, manifest: Manifest, dataset: Dataset) -> None:
+    """Raises TrainingError unless verdicts of the version can be fitted on the held-out images."""
+    if not manifest.training.get("hold_out"):
+        raise TrainingError(
+            f"{folder} was not trained with --hold-out: it has seen the held-out images, on which verdicts are fitted; "
+            "publish its run with a --twin, or leave out --data to publish it as it is"
+        )
+    if manifest.output != "logits":
+        raise TrainingError(f"{folder} ends in softmax and has no energy to fit verdicts on; leave out --data")
+    if manifest.labels != dataset.labels or manifest.training.get("data_sha256") != dataset.sha256:
+        raise TrainingError(f"{folder} was trained on other data; pass that as --data, or leave --data out")
 
 
 def check_served(

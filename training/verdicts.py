@@ -24,15 +24,15 @@ def fit_verdicts(said: Prediction, labels: NDArray[np.int32]) -> Verdicts:
     that are kept are right, 1 if there is none. Source: Geifman and El-Yaniv, "Selective Classification for Deep
     Neural Networks", arXiv:1705.08500.
     """
-    assert said.energy is not None
-    energies = np.quantile(said.energy.astype(np.float64), np.linspace(0, 1, STEPS + 1))
-    kept = said.energy <= np.quantile(said.energy, KEPT)
+    assert said.score is not None
+    scores = np.quantile(said.score.astype(np.float64), np.linspace(0, 1, STEPS + 1))
+    kept = said.score <= np.quantile(said.score, KEPT)
     confidence = said.probabilities[kept].max(1)
     right = said.probabilities[kept].argmax(1) == labels[kept]
     return Verdicts(
         novelty_above=KEPT,
         confidence_below=lowest_confidence(confidence, right),
-        energies=tuple(np.round(energies, 4).tolist()),
+        scores=tuple(np.round(scores, 4).tolist()),
     )
 
 
@@ -46,8 +46,8 @@ def lowest_confidence(confidence: NDArray[np.float32], right: NDArray[np.bool_])
 
 def judged(said: Prediction, labels: NDArray[np.int32], verdicts: Verdicts) -> dict[str, Any]:
     """How many labelled images (N,) get which verdict, and how many of the confident answers are right."""
-    assert said.energy is not None
-    kept = novelty(said.energy, np.array(verdicts.energies)) <= verdicts.novelty_above
+    assert said.score is not None
+    kept = novelty(said.score, np.array(verdicts.scores)) <= verdicts.novelty_above
     confident = kept & (said.probabilities.max(1) >= verdicts.confidence_below)
     right = said.probabilities.argmax(1) == labels
     return {

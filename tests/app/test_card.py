@@ -218,7 +218,7 @@ def test_any_document_in_the_place_of_figures_makes_a_whole_card(metrics, traini
 
 def test_a_card_says_when_its_version_does_not_know_and_how_often():
     manifest = read_manifest(SHIPPED[-1] / "manifest.json")
-    fitted = {"novelty_above": 0.95, "confidence_below": 0.876, "energies": [-9.0, 1.0]}
+    fitted = {"novelty_above": 0.95, "confidence_below": 0.876, "scores": [-9.0, 1.0]}
     measured = {"test": {"confident": 0.84, "confident_accuracy": 0.991, "unsure": 0.1, "none_of_these": 0.06}}
     document = manifest.model_dump() | {"verdicts": fitted, "metrics": manifest.metrics | {"verdicts": measured}}
     said = check(card(Served(Manifest.model_validate(document), {}, "openvino", "int8"))).text

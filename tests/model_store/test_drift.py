@@ -29,7 +29,7 @@ from model_store.manifest import Verdicts
 from model_store.novelty import verdict
 
 LABELS = tuple("abcdefghij")
-VERDICTS = Verdicts(novelty_above=0.95, confidence_below=0.8, energies=(-10.0, 0.0))
+VERDICTS = Verdicts(novelty_above=0.95, confidence_below=0.8, scores=(-10.0, 0.0))
 COUNTS = arrays(np.int64, 8, elements=st.integers(0, 10_000)).filter(lambda counts: counts.sum() > 0)
 
 

@@ -22,7 +22,7 @@ DOCUMENT = {
     },
     "output": "logits",
     "temperature": 1.5,
-    "verdicts": {"novelty_above": 0.95, "confidence_below": 0.8, "energies": [-7.5, -3.0, 1.25]},
+    "verdicts": {"novelty_above": 0.95, "confidence_below": 0.8, "scores": [-7.5, -3.0, 1.25]},
     "reference": {
         "counts": {
             "class": [30, 20],
@@ -58,6 +58,11 @@ def changed(*place, to):
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
     manifest = read_manifest(written(DOCUMENT, tmp_path))
     assert manifest.model_dump(mode="json") == DOCUMENT
+
+
+def test_scores_are_also_read_by_the_name_that_they_had_when_all_were_energies(tmp_path):
+    old = {"novelty_above": 0.95, "confidence_below": 0.8, "energies": [-7.5, -3.0, 1.25]}
+    assert read_manifest(written(changed("verdicts", to=old), tmp_path)) == Manifest(**DOCUMENT)
 
 
 def test_a_manifest_is_written_for_people_to_read(tmp_path):

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from model_store.errors import ModelError
 from model_store.manifest import Manifest
+from model_store.novelty import Gaussian, write_gaussian
 from model_store.store import (
     ARCHITECTURE,
     GOLDEN,
     MANIFEST,
+    NOVELTY,
     REQUIRED,
     WEIGHTS,
     Golden,
@@ -96,6 +98,21 @@ def test_what_was_published_is_loaded_and_answers_the_same(tiny, published, engi
     assert loaded.golden_difference <= 1e-5
     answer = loaded.classifier.predict(tiny.images).probabilities
     np.testing.assert_allclose(answer, tiny.probabilities, atol=1e-5)
+
+
+def test_a_version_with_a_gaussian_scores_by_it_and_one_without_by_the_energy(store, write, tiny):
+    centre, spread = np.zeros(2, np.float32), np.ones(2, np.float32)
+    gaussian = Gaussian("conv2d", np.zeros(6, np.float32), np.eye(6, dtype=np.float32), centre, spread)
+
+    def fill(folder, version):
+        write_gaussian(gaussian, folder / NOVELTY)
+        return write(folder, version, verdicts={"novelty_above": 0.9, "confidence_below": 0.5, "scores": [-9, 9]})
+
+    said = load(store.folder(NAME, store.publish(NAME, fill))).classifier.predict(tiny.images)
+    np.testing.assert_array_equal(said.score, gaussian.scores(said.energy, said.means))
+    said = load(store.folder(NAME, store.publish(NAME, write))).classifier.predict(tiny.images)
+    assert said.means is None
+    np.testing.assert_array_equal(said.score, said.energy)
 
 
 def test_the_precision_of_this_machine_is_within_its_tolerance(published):

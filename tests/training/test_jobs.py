@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_store.store import Store, load
-from training import costs, data, fit
+from model_store.manifest import read_manifest
+from model_store.store import Store, load, read_network, verify
+from training import costs, data, fit, publish
 from training.__main__ import main
 from training.recipes import RECIPES, Distillation
 from training.run import Run, read_source
@@ -189,8 +191,6 @@ def test_a_version_that_is_not_served_as_keras_has_it_is_not_published(run, data
 
 
 def test_a_damaged_run_is_not_published(run, data_folder, tmp_path, capsys):
-    import shutil
-
     copy = shutil.copytree(run, tmp_path / "run")
     text = (copy / "architecture.json").read_text()
     (copy / "architecture.json").write_text(text.replace('"same"', '"causal"', 1))
@@ -276,6 +276,31 @@ def test_a_taught_run_resumes_with_its_own_teachers_only(data_folder, tmp_path, 
     assert len(Run(tmp_path / "s").history) == 2
 
 
+def read_version(folder):
+    manifest = read_manifest(folder / "manifest.json")
+    return read_network(manifest, verify(folder, manifest))
+
+
+def without_verdicts(version, folder, **changes):
+    """A copy as an older release would have published it, before there were verdicts, with changes to its manifest."""
+    shutil.copytree(version, folder, ignore=shutil.ignore_patterns("novelty.npz"))
+    document = json.loads((folder / "manifest.json").read_text())
+    del document["files"]["novelty.npz"]
+    document |= {"verdicts": None, "reference": None} | changes
+    (folder / "manifest.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def held_out_version(data_folder, tmp_path_factory, narrow):
+    root = tmp_path_factory.mktemp("held-out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "HELD_OUT", 20)
+        assert train(data_folder, root / "run", "--hold-out", recipe="teacher") == 0
+        assert main(["publish", str(root / "run"), "--store", str(root), "--data", str(data_folder)]) == 0
+    return Store(root).folder("cifar10", 1)
+
+
 @pytest.fixture
 def few_held_out(monkeypatch):
     """The made-up set has 200 images; its last 20 stand for the last 5,000."""
@@ -334,11 +359,11 @@ def test_what_saw_the_held_out_images_has_no_part_in_a_run_without_them(
 def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, narrow):
     assert train(data_folder, tmp_path / "twin", "--hold-out", recipe="teacher") == 0
     assert train(data_folder, tmp_path / "full", recipe="teacher") == 0
-    publish = ["publish", "--store", str(tmp_path / "store"), "--data", str(data_folder)]
-    assert main([*publish, str(tmp_path / "twin")]) == 0
-    assert main([*publish, str(tmp_path / "full")]) == 0
+    publishing = ["publish", "--store", str(tmp_path / "store"), "--data", str(data_folder)]
+    assert main([*publishing, str(tmp_path / "twin")]) == 0
+    assert main([*publishing, str(tmp_path / "full")]) == 0
     assert "not calibrated: pass --twin RUN" in capsys.readouterr().err
-    assert main([*publish, str(tmp_path / "full"), "--twin", str(tmp_path / "twin")]) == 0
+    assert main([*publishing, str(tmp_path / "full"), "--twin", str(tmp_path / "twin")]) == 0
     store = Store(tmp_path / "store")
     own, without, taken = (load(store.folder("cifar10", version)).manifest for version in (1, 2, 3))
     assert own.temperature == taken.temperature != 1 == without.temperature
@@ -347,12 +372,53 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, n
     assert own.reference == taken.reference and own.reference and not without.reference
     assert sum(own.reference.counts["class"]) == 20
     assert own.metrics["verdicts"]["held_out"]["none_of_these"] == pytest.approx(1 / 20)  # of these, 95 % are kept
+    twins, fulls = (read_version(store.folder("cifar10", version)).gaussian for version in (1, 3))
+    assert twins.layer == fulls.layer == "add"
+    np.testing.assert_array_equal(twins.centre, fulls.centre)  # taken over, as the thresholds are
+    assert not np.array_equal(twins.mean, fulls.mean)  # but each network has its own channels
     assert taken.metrics["test"]["accuracy"] == without.metrics["test"]["accuracy"]
     assert taken.metrics["test_uncalibrated"] == {
         key: value for key, value in without.metrics["test"].items() if key not in ("parameters", "multiply_adds")
     }
-    assert main([*publish, str(tmp_path / "full"), "--twin", str(tmp_path / "full")]) == 1
+    assert main([*publishing, str(tmp_path / "full"), "--twin", str(tmp_path / "full")]) == 1
     assert "without --hold-out" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("few_held_out")
+def test_a_versions_verdicts_are_fitted_anew_on_images_that_it_has_not_seen(held_out_version, data_folder, tmp_path):
+    old, store = without_verdicts(held_out_version, tmp_path / "old"), Store(tmp_path / "store")
+    publishing = ["publish", str(old), "--store", str(store.root)]
+    assert main(publishing) == 0  # as it is
+    assert main([*publishing, "--data", str(data_folder)]) == 0
+    copied, anew = (load(store.folder("cifar10", version)).manifest for version in (1, 2))
+    first = read_manifest(held_out_version / "manifest.json")
+    assert copied.verdicts is None
+    assert (anew.verdicts, anew.reference) == (first.verdicts, first.reference) and anew.verdicts
+    assert anew.metrics == first.metrics and anew.temperature == first.temperature
+    assert anew.files == first.files
+    assert anew.training == first.training | {"published_from": "cifar10/1"}
+
+
+@pytest.mark.usefixtures("few_held_out")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": {"hold_out": False}}, "it has seen the held-out images"),
+        ({"training": {}}, "it has seen the held-out images"),
+        ({"training": {"hold_out": True, "data_sha256": "0" * 64}}, "was trained on other data"),
+        ({"labels": list("abcdefghij")}, "was trained on other data"),
+        ({"output": "probabilities", "temperature": 1, "training": {"hold_out": True}}, "ends in softmax"),
+    ],
+    ids=["saw them", "who knows", "other data", "other labels", "no logits"],
+)
+def test_verdicts_are_not_fitted_where_they_would_mean_nothing(
+    held_out_version, data_folder, tmp_path, changes, said, monkeypatch, capsys
+):
+    monkeypatch.setattr(publish, "check_served", lambda *_: {})
+    version = without_verdicts(held_out_version, tmp_path / "old", **changes)
+    assert main(["publish", str(version), "--store", str(tmp_path / "store"), "--data", str(data_folder)]) == 1
+    assert said in capsys.readouterr().err
+    assert Store(tmp_path / "store").versions("cifar10") == []
 
 
 def test_compare_prints_runs_side_by_side_and_what_differs(run, teacher, capsys):

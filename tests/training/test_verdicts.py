@@ -11,7 +11,7 @@ def answers(count: int = 2_000, seed: int = 0) -> tuple[Prediction, np.ndarray]:
     confidence = rng.uniform(0.5, 1, count)
     labels = (rng.random(count) > confidence).astype(np.int32)
     probabilities = np.stack([confidence, 1 - confidence], 1).astype(np.float32)
-    return Prediction(probabilities, rng.normal(size=count).astype(np.float32)), labels
+    return Prediction(probabilities, score=rng.normal(size=count).astype(np.float32)), labels
 
 
 def test_as_many_as_promised_are_kept_and_the_confident_are_as_right_as_promised():
