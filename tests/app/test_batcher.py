@@ -65,6 +65,28 @@ def test_a_lone_image_is_not_held_back():
     assert asyncio.run(scenario()) == ([5.0], [[5]])
 
 
+@pytest.mark.parametrize(
+    ("limit", "in_place"), [(60, [False, True, False, False, True]), (0, [False] * 5)], ids=["quick", "slow"]
+)
+def test_a_lone_image_changes_no_thread_once_the_network_is_known_to_be_quick(monkeypatch, limit, in_place):
+    monkeypatch.setattr("app.batcher.IN_PLACE_SECONDS", limit)
+
+    async def scenario():
+        threads = []
+
+        def network(batch):
+            threads.append(threading.current_thread() is threading.main_thread())
+            return first_pixels(batch)
+
+        batcher = Batcher(network, 2, 8)
+        for numbers in ([1], [2], [3, 4], [5, 6, 7]):
+            await batcher.submit_all([image(number) for number in numbers])
+        await batcher.close()
+        return threads
+
+    assert asyncio.run(scenario()) == in_place
+
+
 def test_an_answer_says_how_long_it_waited_and_was_computed():
     async def scenario():
         gate, told = Gate(), []
