@@ -115,42 +115,52 @@ class Batcher(Generic[Row]):
         self._thread.shutdown()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            idle = not self._arrived.is_set()
             await self._arrived.wait()
-            batch = self._take()
-            if not batch:
+            if not await self._compute_next(idle):
                 self._arrived.clear()
-                continue
-            self._on_batch(len(batch), len(self._waiting))
-            images, began = np.stack([waiting.image for waiting in batch]), time.perf_counter()
-            in_place = len(batch) == 1 and not self._waiting and self._seconds_each <= IN_PLACE_SECONDS
-            try:
-                if in_place:
-                    rows = self._predict(images)
-                else:
-                    rows = await loop.run_in_executor(self._thread, self._predict, images)
-            except asyncio.CancelledError:
-                for waiting in batch:
-                    waiting.future.cancel()
-                raise
-            except Exception as error:  # noqa: BLE001 whatever it is, the callers must hear of it
-                _fail(batch, error)
+
+    async def _compute_next(self, idle: bool) -> bool:
+        """Compute one batch, if anybody waits. `idle`: whether the network did nothing when its first image came."""
+        batch = self._take()
+        if not batch:
+            return False
+        self._on_batch(len(batch), len(self._waiting))
+        images, began = np.stack([waiting.image for waiting in batch]), time.perf_counter()
+        try:
+            if idle and len(batch) == 1 and self._seconds_each <= IN_PLACE_SECONDS:
+                rows = self._predict(images)
             else:
-                taken = time.perf_counter() - began
-                self._seconds_each = taken / len(batch)
-                for waiting, row in zip(batch, rows, strict=True):
-                    if not waiting.future.done():
-                        waiting.future.set_result(Answer(row, began - waiting.since, taken))
+                rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, images)
+        except asyncio.CancelledError:
+            for waiting in batch:
+                waiting.future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 whatever it is, the callers must hear of it
+            _fail(batch, error)
+            return True
+        taken = time.perf_counter() - began
+        self._seconds_each = taken / len(batch)
+        for waiting, row in zip(batch, rows, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(Answer(row, began - waiting.since, taken))
+        return True
 
     def _take(self) -> list[Waiting[Row]]:
-        """Up to `max_batch` images whose callers are still there."""
+        """Images whose callers are still there, up to `max_batch`; none if nobody waits.
+
+        Their number is a power of two, and what is over waits for the next batch: for every number that it meets
+        OpenVINO compiles kernels, which takes 10 to 30 ms, and keeps them, which takes 2 MB.
+        """
         batch: list[Waiting[Row]] = []
         while self._waiting and len(batch) < self._max_batch:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
                 batch.append(waiting)
-        return batch
+        size = 1 << len(batch).bit_length() >> 1
+        self._waiting.extendleft(reversed(batch[size:]))
+        return batch[:size]
 
 
 def _fail(batch: Sequence[Waiting[Row]], error: Exception) -> None:
