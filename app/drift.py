@@ -18,7 +18,7 @@ from model_store.classifier import Prediction
 from model_store.drift import FEWEST_IMAGES, Comparison, Status, by_feature, compare, overall, places, sizes
 from model_store.manifest import Feature, Manifest
 
-# To find the bins of one image takes a tenth of a lone request's time, those of many at once a tenth of that each.
+# To find the bins of one image takes a twentieth of a lone request's time, those of many at once a tenth of that each.
 SOON_SECONDS, MOST_TOGETHER = 0.01, 64
 
 
