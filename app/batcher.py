@@ -5,6 +5,7 @@ busy one forms batches by itself. Knows arrays, capacity and cancellation; nothi
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = TypeVar("Row")  # what the network says of one image
+# A lone image is computed in the event loop's own thread if the network took no longer for each of the last ones: the
+# way to another thread and back costs a twentieth of a request's time, and more where cores are scarce.
+IN_PLACE_SECONDS = 0.002
 
 
 class Answer(NamedTuple, Generic[Row]):
@@ -39,7 +43,10 @@ class QueueFullError(Exception):
 
 
 class Batcher(Generic[Row]):
-    """A bounded queue in front of one inference thread."""
+    """A bounded queue in front of the network, which computes one batch at a time in a thread of its own.
+
+    A lone image that is computed quickly is not worth the way there.
+    """
 
     def __init__(
         self,
@@ -51,7 +58,7 @@ class Batcher(Generic[Row]):
         """Start waiting for images; needs a running event loop.
 
         Args:
-            predict: uint8 (N, 32, 32, 3) → N rows; called in a thread of its own, one call at a time.
+            predict: uint8 (N, 32, 32, 3) → N rows; one call at a time.
             max_batch: the largest N.
             capacity: how many images may wait.
             on_batch: is told the size of each batch and how many images still wait.
@@ -59,6 +66,7 @@ class Batcher(Generic[Row]):
         self._predict, self._max_batch, self._capacity, self._on_batch = predict, max_batch, capacity, on_batch
         self._waiting: deque[Waiting[Row]] = deque()
         self._arrived = asyncio.Event()
+        self._seconds_each = math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._task = asyncio.create_task(self._run())
 
@@ -107,37 +115,52 @@ class Batcher(Generic[Row]):
         self._thread.shutdown()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            idle = not self._arrived.is_set()
             await self._arrived.wait()
-            batch = self._take()
-            if not batch:
+            if not await self._compute_next(idle):
                 self._arrived.clear()
-                continue
-            self._on_batch(len(batch), len(self._waiting))
-            images, began = np.stack([waiting.image for waiting in batch]), time.perf_counter()
-            try:
-                rows = await loop.run_in_executor(self._thread, self._predict, images)
-            except asyncio.CancelledError:
-                for waiting in batch:
-                    waiting.future.cancel()
-                raise
-            except Exception as error:  # noqa: BLE001 whatever it is, the callers must hear of it
-                _fail(batch, error)
+
+    async def _compute_next(self, idle: bool) -> bool:
+        """Compute one batch, if anybody waits. `idle`: whether the network did nothing when its first image came."""
+        batch = self._take()
+        if not batch:
+            return False
+        self._on_batch(len(batch), len(self._waiting))
+        images, began = np.stack([waiting.image for waiting in batch]), time.perf_counter()
+        try:
+            if idle and len(batch) == 1 and self._seconds_each <= IN_PLACE_SECONDS:
+                rows = self._predict(images)
             else:
-                taken = time.perf_counter() - began
-                for waiting, row in zip(batch, rows, strict=True):
-                    if not waiting.future.done():
-                        waiting.future.set_result(Answer(row, began - waiting.since, taken))
+                rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, images)
+        except asyncio.CancelledError:
+            for waiting in batch:
+                waiting.future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 whatever it is, the callers must hear of it
+            _fail(batch, error)
+            return True
+        taken = time.perf_counter() - began
+        self._seconds_each = taken / len(batch)
+        for waiting, row in zip(batch, rows, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(Answer(row, began - waiting.since, taken))
+        return True
 
     def _take(self) -> list[Waiting[Row]]:
-        """Up to `max_batch` images whose callers are still there."""
+        """Images whose callers are still there, up to `max_batch`; none if nobody waits.
+
+        Their number is a power of two, and what is over waits for the next batch: for every number that it meets
+        OpenVINO compiles kernels, which takes 10 to 30 ms, and keeps them, which takes 2 MB.
+        """
         batch: list[Waiting[Row]] = []
         while self._waiting and len(batch) < self._max_batch:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
                 batch.append(waiting)
-        return batch
+        size = 1 << len(batch).bit_length() >> 1
+        self._waiting.extendleft(reversed(batch[size:]))
+        return batch[:size]
 
 
 def _fail(batch: Sequence[Waiting[Row]], error: Exception) -> None:

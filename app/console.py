@@ -104,7 +104,7 @@ def _csv(labels: Sequence[str], top_k: int | None) -> Format:
     def line(name: str, row: Row) -> str:
         first, *rest = _best(labels, row, top_k or 1)
         further = [cell for pair in rest for cell in pair] if top_k else row.probabilities
-        return _record(name, *first, row.verdict, row.novelty, *further)
+        return _record(name, *first, row.verdict, row.rounded_novelty, *further)
 
     return Format(_record("file", "label", "confidence", "verdict", "novelty", *columns), line)
 

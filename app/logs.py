@@ -6,12 +6,25 @@ import logging.config
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 access = logging.getLogger("app.access")
+
+
+class Answered(NamedTuple):
+    """A request that has got its answer."""
+
+    identity: str
+    method: str
+    route: str
+    status: int
+    seconds: float
+    stages: Mapping[str, float]  # seconds by stage
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,17 +47,21 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def log_request(method: str, route: str, status: int, seconds: float) -> None:
-    """Write the line of an answered request as the formatter would, which takes five times as long."""
+def log_requests(answered: Sequence[Answered]) -> None:
+    """Write the lines of requests answered just now as the formatter would, which takes five times as long."""
     if not access.isEnabledFor(logging.INFO):
         return
     now = time.time()
-    when, milliseconds = f"{_second(int(now))}.{int(now % 1 * 1000):03d}+00:00", f"{seconds * 1000:.2f}"
-    sys.stderr.write(
-        f'{{"time": "{when}", "level": "info", "process": {os.getpid()}, "logger": "app.access", "message": "request", '
-        f'"request_id": "{request_id.get()}", "method": {json.dumps(method)}, "route": "{route}", "status": {status}, '
-        f'"milliseconds": {milliseconds}}}\n'
+    when = f"{_second(int(now))}.{int(now % 1 * 1000):03d}+00:00"
+    start = (
+        f'{{"time": "{when}", "level": "info", "process": {os.getpid()}, "logger": "app.access", "message": "request"'
     )
+    lines = [
+        f'{start}, "request_id": "{each.identity}", "method": {json.dumps(each.method)}, "route": "{each.route}", '
+        f'"status": {each.status}, "milliseconds": {each.seconds * 1000:.2f}}}\n'
+        for each in answered
+    ]
+    sys.stderr.write("".join(lines))
 
 
 @lru_cache(1)

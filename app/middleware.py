@@ -3,6 +3,7 @@
 Pure ASGI, and never touches a body. A route puts the seconds of its stages into `scope["stages"]`.
 """
 
+import asyncio
 import random
 import re
 import time
@@ -10,7 +11,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logs import log_request, request_id
+from app.logs import Answered, log_requests, request_id
 from app.metrics import Metrics
 
 ACCEPTED_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
@@ -30,6 +31,7 @@ class RequestContext:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self._metrics = app, metrics
+        self._answered: list[Answered] = []  # in this turn of the event loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection; anything but HTTP passes through."""
@@ -54,9 +56,17 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
-            seconds, route = time.perf_counter() - began, _route(scope)
-            self._metrics.request(route, status, seconds, stages)
-            log_request(scope["method"], route, status, seconds)
+            if not self._answered:
+                asyncio.get_running_loop().call_soon(self._account)
+            seconds = time.perf_counter() - began
+            self._answered.append(Answered(identity, scope["method"], _route(scope), status, seconds, stages))
+
+    def _account(self) -> None:
+        """Count and log what was answered in the last turn of the loop, now that it is on its way."""
+        answered, self._answered = self._answered, []
+        for each in answered:
+            self._metrics.request(each.route, each.status, each.seconds, each.stages)
+        log_requests(answered)
 
 
 def _route(scope: Scope) -> str:

@@ -66,11 +66,10 @@ class Pipeline:
             logger.error("the model failed to load", exc_info=error)
             return
         classifier = loaded.classifier
-        watched = loaded.manifest.reference is not None
         self.drift = Drift(loaded.manifest, shared_directory())
         self._metrics.serves(loaded.manifest.name, loaded.manifest.version, self.drift)
         self._batcher = Batcher(
-            lambda batch: rows(classifier, batch, watched),
+            lambda batch: rows(classifier, batch),
             self.settings.max_batch,
             self.settings.max_waiting_images,
             self._metrics.batch,
@@ -140,7 +139,7 @@ class Pipeline:
             row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
         except QueueFullError as error:
             raise Problem("overloaded", f"{error}; try again") from None
-        self.drift.add([row])
+        self.drift.add([image], [row])
         return row
 
     async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Row | ImageError]:
@@ -151,6 +150,7 @@ class Pipeline:
         """
         assert self._batcher is not None and self.drift is not None
         decoded: list[NDArray[np.uint8] | ImageError] = []
+        pixels: list[NDArray[np.uint8]] = []
         waiting: list[asyncio.Future[Answer[Row]]] = []
         stages["decode"], most = 0.0, self.settings.max_batch
         try:
@@ -158,8 +158,9 @@ class Pipeline:
                 began = time.perf_counter()
                 part = await asyncio.gather(*(self._decode_or_error(data) for data in files[start : start + most]))
                 stages["decode"] += time.perf_counter() - began
-                waiting += self._batcher.enqueue([image for image in part if not isinstance(image, ImageError)])
-                decoded += part
+                usable = [image for image in part if not isinstance(image, ImageError)]
+                waiting += self._batcher.enqueue(usable)
+                decoded, pixels = decoded + part, pixels + usable
             answers = [await future for future in waiting]
         except QueueFullError as error:
             raise Problem("overloaded", f"{error}; try again") from None
@@ -168,7 +169,7 @@ class Pipeline:
                 future.cancel()  # of no effect on those that are done
         if answers:  # what came before the last image's batch is waiting, from where that image stands
             _, stages["queue"], stages["infer"] = answers[-1]
-        self.drift.add([answer.row for answer in answers])
+        self.drift.add(pixels, [answer.row for answer in answers])
         found = (answer.row for answer in answers)
         return [image if isinstance(image, ImageError) else next(found) for image in decoded]
 

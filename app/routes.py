@@ -280,7 +280,7 @@ def prediction(manifest: Manifest, row: Row, top_k: int | None = None) -> dict[s
         "label": manifest.labels[best],
         "confidence": values[best],
         "verdict": row.verdict,
-        "novelty": row.novelty,
+        "novelty": row.rounded_novelty,
         "probabilities": {manifest.labels[index]: values[index] for index in order},
         "model": _model(manifest),
     }

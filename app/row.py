@@ -1,13 +1,11 @@
 """What the network says of one image, as it goes from the batcher to whoever writes the answer."""
 
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
-from model_store.drift import places
 from model_store.novelty import Verdict, verdict
 
 
@@ -17,17 +15,17 @@ class Row(NamedTuple):
     probabilities: NDArray[np.float32]  # (K,)
     novelty: float | None = None
     verdict: Verdict | None = None
-    places: NDArray[np.int64] | None = None  # (5,): the bins of `drift.py`, where they are watched
+
+    @property
+    def rounded_novelty(self) -> float | None:
+        """As it is shown."""
+        return None if self.novelty is None else round(self.novelty, 4)
 
 
-def rows(classifier: Classifier, images: NDArray[np.uint8], watched: bool = False) -> list[Row]:
+def rows(classifier: Classifier, images: NDArray[np.uint8]) -> list[Row]:
     """What a classifier says of each of some images (N, 32, 32, 3)."""
     said, verdicts = classifier.predict(images), classifier.verdicts
     if said.novelty is None or verdicts is None:
         return [Row(probabilities) for probabilities in said.probabilities]
-    found = places(images, said, verdicts) if watched else repeat(None, len(images))
-    judged = zip(said.probabilities, said.probabilities.max(1).tolist(), said.novelty.tolist(), found, strict=True)
-    return [
-        Row(row, round(novelty, 4), verdict(confidence, novelty, verdicts), bins)
-        for row, confidence, novelty, bins in judged
-    ]
+    judged = zip(said.probabilities, said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
+    return [Row(row, novelty, verdict(confidence, novelty, verdicts)) for row, confidence, novelty in judged]

@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     max_waiting_images: Count = Field(
         2_048, description="decoded images waiting for the network; more are answered 503"
     )
-    max_batch: Annotated[int, Field(ge=1, le=64)] = Field(32, description="images in one call of the network")
+    max_batch: Annotated[int, Field(ge=1, le=64)] = Field(
+        32, description="images in one call of the network, which takes powers of two"
+    )
     decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded at the same time")
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         30.0, description="time for an upload to arrive and be answered"

@@ -45,5 +45,5 @@ def _others(now: Results, before: Results) -> Iterator[list[str]]:
             yield [f"goodput at {overload.factor:g} × the peak, as share of it", _ratio(*pair)]
 
 
-def _ratio(now: float, before: float) -> str:
-    return f"{now / before:.2f}" if before else "–"
+def _ratio(now: float | None, before: float | None) -> str:
+    return "–" if now is None or not before else f"{now / before:.2f}"

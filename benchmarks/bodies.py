@@ -66,6 +66,11 @@ def form(picture: Picture) -> Body:
     return Body(f"{picture.name}, form", "/predict", FORM, multipart([picture], "file"), picture)
 
 
+def explained(picture: Picture) -> Body:
+    """The picture as the body itself, to which the answer is a picture of what spoke for its label."""
+    return Body(f"{picture.name}, explained", "/explain", picture.mime, picture.data, picture)
+
+
 def batch(picture: Picture, count: int = BATCH) -> Body:
     """The picture so many times in one form."""
     data = multipart([picture] * count, "files")

@@ -67,9 +67,9 @@ class Results:
     opened: list[Offered]
     overload: list[Overload]
 
-    def share(self, load: Load) -> float:
-        """Images a second, as a share of what the cores can do."""
-        return load.rate * load.images / self.limits[load.body]
+    def share(self, load: Load) -> float | None:
+        """Images a second, as a share of what the cores can do; None of what they did not do without a service."""
+        return load.rate * load.images / self.limits[load.body] if load.body in self.limits else None
 
 
 def peak(loads: Sequence[Load], body: str) -> float:

@@ -25,6 +25,7 @@ from benchmarks.wrk import Load, closed_loop, require_wrk, whole_seconds
 
 CONNECTIONS = (1, 2, 8, 32, 128)
 BATCH_CONNECTIONS = (1, 2)  # a process has room for four, should an earlier load have left some behind
+EXPLAINED_CONNECTIONS = (1, 2)
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)  # of the closed loop's best rate
 FACTORS = (2, 5)
 ALONE = 60  # requests one after another
@@ -71,13 +72,14 @@ def measure(seconds: int) -> Results:
     watch = Watch()
     png, jpeg = bodies.pictures()
     singles, batch = [bodies.raw(png), bodies.form(png), bodies.raw(jpeg)], bodies.batch(png)
+    explained = bodies.explained(png)
     limits = _limits([*singles, batch], seconds)
     with serving() as server:
         stages = {
             body.name: alone(server.port, body, ALONE if body.count == 1 else ALONE_BATCHES)
             for body in [*singles, batch]
         }
-        closed = list(_closed(server, singles, batch, seconds))
+        closed = list(_closed(server, singles, explained, batch, seconds))
         opened = list(_opened(server, [singles[0], singles[2]], closed, seconds))
         overload = list(_overload(server, singles[2], best(closed, opened, singles[2].name), seconds))
         megabytes = server.megabytes()
@@ -106,9 +108,11 @@ def _limits(wanted: Sequence[Body], seconds: int) -> dict[str, float]:
     return {body.name: rates[body.picture.name, body.count] for body in wanted}
 
 
-def _closed(server: Server, singles: Sequence[Body], batch: Body, seconds: int) -> Iterator[Load]:
+def _closed(server: Server, singles: Sequence[Body], explained: Body, batch: Body, seconds: int) -> Iterator[Load]:
     wanted = [(body, connections) for body in singles for connections in CONNECTIONS]
-    for body, connections in [*wanted, *((batch, connections) for connections in BATCH_CONNECTIONS)]:
+    wanted += [(explained, connections) for connections in EXPLAINED_CONNECTIONS]
+    wanted += [(batch, connections) for connections in BATCH_CONNECTIONS]
+    for body, connections in wanted:
         _say(f"{body.name}, {connections} connections")
         yield closed_loop(server.pid, server.port, body, connections, seconds)
 

@@ -36,20 +36,18 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def closed_table(results: Results) -> str:
     """A row for each body and number of connections."""
-    rows = [_closed(load, results.limits[load.body]) for load in results.closed]
-    return table(CLOSED.split(", "), rows)
+    return table(CLOSED.split(", "), [_closed(load, results.share(load)) for load in results.closed])
 
 
-def _closed(load: Load, limit: float) -> list[str]:
-    images = load.rate * load.images
-    figures = [number(value) for value in (load.rate, images)]
+def _closed(load: Load, share: float | None) -> list[str]:
+    figures = [number(value) for value in (load.rate, load.rate * load.images)]
     times = [number(value) for value in (load.p50_ms, load.p99_ms, load.server_ms)]
     errors = str(load.refused + load.broken)
     return [
         load.body,
         str(load.connections),
         *figures,
-        f"{images / limit:.0%}",
+        "–" if share is None else f"{share:.0%}",
         *times,
         errors,
         number(load.client_cores),

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -65,6 +66,28 @@ def test_a_lone_image_is_not_held_back():
     assert asyncio.run(scenario()) == ([5.0], [[5]])
 
 
+@pytest.mark.parametrize(
+    ("limit", "in_place"), [(60, [False, True, False, False, False, True]), (0, [False] * 6)], ids=["quick", "slow"]
+)
+def test_a_lone_image_changes_no_thread_once_the_network_is_known_to_be_quick(monkeypatch, limit, in_place):
+    monkeypatch.setattr("app.batcher.IN_PLACE_SECONDS", limit)
+
+    async def scenario():
+        threads = []
+
+        def network(batch):
+            threads.append(threading.current_thread() is threading.main_thread())
+            return first_pixels(batch)
+
+        batcher = Batcher(network, 2, 8)
+        for numbers in ([1], [2], [3, 4], [5, 6, 7], [8]):
+            await batcher.submit_all([image(number) for number in numbers])
+        await batcher.close()
+        return threads
+
+    assert asyncio.run(scenario()) == in_place
+
+
 def test_an_answer_says_how_long_it_waited_and_was_computed():
     async def scenario():
         gate, told = Gate(), []
@@ -88,7 +111,7 @@ def test_an_answer_says_how_long_it_waited_and_was_computed():
 def test_what_arrives_while_the_network_is_busy_forms_the_next_batches():
     async def scenario():
         gate = Gate()
-        batcher = Batcher(gate, 3, 100)
+        batcher = Batcher(gate, 2, 100)
         waiting = [asyncio.create_task(batcher.submit(image(0)))]
         await entered(gate)
         waiting += [asyncio.create_task(batcher.submit(image(n))) for n in range(1, 6)]
@@ -98,7 +121,24 @@ def test_what_arrives_while_the_network_is_busy_forms_the_next_batches():
         await batcher.close()
         return gate.batches
 
-    assert asyncio.run(scenario()) == [[0], [1, 2, 3], [4, 5]]
+    assert asyncio.run(scenario()) == [[0], [1, 2], [3, 4], [5]]
+
+
+def test_the_network_meets_few_different_numbers_of_images():
+    async def scenario(count):
+        gate = Gate()
+        batcher = Batcher(gate, 32, 100)
+        waiting = [asyncio.create_task(batcher.submit(image(0)))]
+        await entered(gate)
+        waiting.append(asyncio.create_task(batcher.submit_all([image(n) for n in range(1, 1 + count)])))
+        await settle()
+        gate.open.set()
+        await asyncio.gather(*waiting)
+        await batcher.close()
+        assert list(chain(*gate.batches)) == list(range(1 + count))
+        return [len(batch) for batch in gate.batches[1:]]
+
+    assert [asyncio.run(scenario(count)) for count in (4, 13, 32, 45)] == [[4], [8, 4, 1], [32], [32, 8, 4, 1]]
 
 
 def test_cancelled_waiters_are_not_computed():

@@ -1,8 +1,11 @@
 """Streams of made-up pictures, asked about over HTTP, beside a reference made of their like."""
 
+import asyncio
 import io
 import os
 import signal
+import time
+import weakref
 from pathlib import Path
 
 import httpx2
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.drift import Drift
+from app.drift import MOST_TOGETHER, Drift
 from app.pipeline import load_chosen
 from app.row import rows
 from app.settings import Settings
@@ -107,6 +110,45 @@ def test_only_images_that_were_asked_about_and_answered_are_counted(client_with,
     assert images() == 4
 
 
+def watching(watched_store, directory=None):
+    loaded = load_chosen(Settings(store=watched_store))
+    return Drift(loaded.manifest, directory), rows(loaded.classifier, blotches(MOST_TOGETHER))
+
+
+def test_counting_takes_several_together_and_holds_no_image_for_long(watched_store):
+    async def scenario():
+        drift, answered = watching(watched_store)
+        few, full = list(blotches(3)), blotches(MOST_TOGETHER)
+        held = weakref.ref(few[0].base)
+        drift.add(few, answered[:3])
+        del few
+        waiting, soon = held() is not None, time.monotonic() + 10
+        while held() is not None and time.monotonic() < soon:
+            await asyncio.sleep(0.001)
+        gone, counted = held() is None, drift.compared()[0]
+        held = weakref.ref(full)
+        drift.add(list(full), answered)
+        del full
+        return waiting, gone, counted, held() is None, drift.compared()[0]
+
+    assert asyncio.run(scenario()) == (True, True, 3, True, 3 + MOST_TOGETHER)
+
+
+def test_what_is_not_counted_yet_is_counted_when_somebody_asks_and_at_the_end(watched_store, tmp_path):
+    async def scenario():
+        drift, answered = watching(watched_store, tmp_path)
+        drift.add(list(blotches(2)), answered[:2])
+        asked = drift.compared()[0]
+        drift.add(list(blotches(1)), answered[:1])
+        drift.close()
+        next_one, _ = watching(watched_store, tmp_path)
+        counted = next_one.compared()[0]
+        next_one.close()
+        return asked, counted
+
+    assert asyncio.run(scenario()) == (2, 3)
+
+
 def test_a_version_without_a_reference_says_so(client):
     manifest = client.app.state.pipeline.loaded.manifest.model_copy(update={"reference": None})
     drift = Drift(manifest)
@@ -132,10 +174,13 @@ def test_the_shipped_versions_own_held_out_images_raise_no_alarm_and_darkened_or
         pytest.skip("the shipped version was published without a reference")
     images = load(Path(os.environ["CIFAR10_DATA"])).held_out.pixels[np.random.default_rng(0).permutation(5_000)[:600]]
 
-    def raised(shown):
+    async def compared(shown):
         drift = Drift(loaded.manifest)
-        drift.add(rows(loaded.classifier, shown, watched=True))
-        return {name for name, found in drift.compared()[1].items() if found.status != "ok"}
+        drift.add(shown, rows(loaded.classifier, shown))
+        return drift.compared()[1]
+
+    def raised(shown):
+        return {name for name, found in asyncio.run(compared(shown)).items() if found.status != "ok"}
 
     assert raised(images) == set()
     assert {"brightness", "sharpness"} <= raised(images // 2)

@@ -1,5 +1,6 @@
 """The service as a process of its own: start, shutdown, proxies, slow and lying clients."""
 
+import ctypes
 import http.client
 import json
 import os
@@ -264,3 +265,23 @@ def test_a_proxy_that_strips_a_prefix_is_served(tmp_path):
     with serving(tmp_path, root_path="/cifar10") as server:
         assert httpx2.get(server.url("/openapi.json")).json()["servers"] == [{"url": "/cifar10"}]
         assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library than glibc from 2.33 on")
+@pytest.mark.parametrize(("asked", "mapped"), [(False, 0), (True, 1)], ids=["by default", "as the service does"])
+def test_a_large_block_goes_back_to_the_system_also_after_a_larger_one_was_freed(asked, mapped):
+    program = f"""
+import ctypes
+from app.server import return_large_blocks
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.mallinfo2.restype = type("Info", (ctypes.Structure,), {{"_fields_": [(n, ctypes.c_size_t) for n in "abcdefghij"]}})
+if {asked}:
+    return_large_blocks()
+libc.free(libc.malloc(20_000_000))
+before = libc.mallinfo2().d  # hblks: blocks that are mapped, which free() unmaps
+libc.malloc(1_000_000)
+print(libc.mallinfo2().d - before)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert int(said) == mapped

@@ -28,6 +28,11 @@ def test_the_service_finds_the_pictures_in_a_body(body, field, count):
     assert body.count == count
 
 
+def test_what_is_to_be_explained_goes_elsewhere():
+    body = bodies.explained(PNG)
+    assert (body.path, body.name, body.data) == ("/explain", "PNG 32×32, explained", PNG.data)
+
+
 def test_a_request_is_whole():
     head, _, data = bodies.raw(PNG).request().partition(b"\r\n\r\n")
     assert data == PNG.data

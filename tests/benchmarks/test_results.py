@@ -36,6 +36,7 @@ def test_a_rate_counts_good_answers_and_a_share_their_images():
     assert LOAD.rate == 2_000
     assert RESULTS.share(LOAD) == 0.5
     assert RESULTS.share(dataclasses.replace(LOAD, images=2)) == 1
+    assert RESULTS.share(dataclasses.replace(LOAD, body="PNG 32×32, explained")) is None
 
 
 def test_the_peak_is_the_best_of_one_body():

@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
 from benchmarks import tables
 from benchmarks.tables import number, table
-from tests.benchmarks.made import RESULTS
+from tests.benchmarks.made import LOAD, RESULTS
 
 
 def cells(text: str) -> list[dict[str, str]]:
@@ -46,6 +48,9 @@ def test_a_closed_loop_is_shown_with_its_share_of_the_cores():
         "100",
     )
     assert second["of the cores"] == "75%"
+    explained = dataclasses.replace(LOAD, body="PNG 32×32, explained")
+    (row,) = cells(tables.closed_table(dataclasses.replace(RESULTS, closed=[explained])))
+    assert (row["requests/s"], row["of the cores"]) == ("2,000", "–")
 
 
 def test_overload_is_shown_with_its_share_of_the_peak_and_of_refusals():
