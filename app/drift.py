@@ -18,9 +18,6 @@ from model_store.classifier import Prediction
 from model_store.drift import FEWEST_IMAGES, Comparison, Status, by_feature, compare, overall, places, sizes
 from model_store.manifest import Feature, Manifest
 
-# To find the bins of one image takes a twentieth of a lone request's time, those of many at once a tenth of that each.
-SOON_SECONDS, MOST_TOGETHER = 0.01, 64
-
 
 class Drift:
     """Of one version; without a reference nothing is counted."""
@@ -28,8 +25,7 @@ class Drift:
     def __init__(self, manifest: Manifest, directory: Path | None = None) -> None:
         """`directory` is where the processes of the service share their counts; None for this process alone."""
         self._manifest, self._recent = manifest, None
-        self._timer: asyncio.TimerHandle | None = None
-        self._answered: list[tuple[NDArray[np.uint8], Row]] = []  # to be counted soon
+        self._answered: list[tuple[NDArray[np.uint8], Row]] = []  # in this turn of the event loop
         if manifest.reference:
             bins, name = sum(sizes(len(manifest.labels)).values()), f"{manifest.name}@{manifest.version}"
             self._recent = Recent(bins, directory, name)
@@ -37,19 +33,17 @@ class Drift:
     def add(self, images: Sequence[NDArray[np.uint8]], answered: Sequence[Row]) -> None:
         """Count images (32, 32, 3) that somebody asked about and has got the answer for; needs a running event loop.
 
-        They are held until several can be counted at once, but no longer than `SOON_SECONDS`.
+        That is done in the loop's next turn but one, for all of this turn at once: to find the bins of an image takes
+        a twentieth of a lone request's time, those of many together a tenth of that each, and no answer waits for it.
         """
         if self._recent is None or not answered:
             return
         if not self._answered:
-            self._timer = asyncio.get_running_loop().call_later(SOON_SECONDS, self._count)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._count)
         self._answered += zip(images, answered, strict=True)
-        if len(self._answered) >= MOST_TOGETHER:
-            self._count()
 
     def _count(self) -> None:
-        if self._timer:
-            self._timer.cancel()
         answered, self._answered = self._answered, []
         if not answered or self._recent is None or self._manifest.verdicts is None:
             return

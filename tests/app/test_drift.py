@@ -4,7 +4,6 @@ import asyncio
 import io
 import os
 import signal
-import time
 import weakref
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.drift import MOST_TOGETHER, Drift
+from app.drift import Drift
 from app.pipeline import load_chosen
 from app.row import rows
 from app.settings import Settings
@@ -112,26 +111,28 @@ def test_only_images_that_were_asked_about_and_answered_are_counted(client_with,
 
 def watching(watched_store, directory=None):
     loaded = load_chosen(Settings(store=watched_store))
-    return Drift(loaded.manifest, directory), rows(loaded.classifier, blotches(MOST_TOGETHER))
+    return Drift(loaded.manifest, directory), rows(loaded.classifier, blotches(4))
 
 
-def test_counting_takes_several_together_and_holds_no_image_for_long(watched_store):
+def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(watched_store, monkeypatch):
+    counted = []
+    monkeypatch.setattr("app.recent.Recent.add", lambda self, places: counted.append(len(places)))
+
     async def scenario():
         drift, answered = watching(watched_store)
-        few, full = list(blotches(3)), blotches(MOST_TOGETHER)
-        held = weakref.ref(few[0].base)
-        drift.add(few, answered[:3])
-        del few
-        waiting, soon = held() is not None, time.monotonic() + 10
-        while held() is not None and time.monotonic() < soon:
-            await asyncio.sleep(0.001)
-        gone, counted = held() is None, drift.compared()[0]
-        held = weakref.ref(full)
-        drift.add(list(full), answered)
-        del full
-        return waiting, gone, counted, held() is None, drift.compared()[0]
+        images = blotches(4)
+        held = weakref.ref(images)
+        drift.add(list(images[:3]), answered[:3])
+        drift.add(list(images[3:]), answered[3:])
+        del images
+        sent = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(lambda: sent.set_result((list(counted), held() is not None)))
+        before = await sent
+        await asyncio.sleep(0)
+        return before, list(counted), held() is None
 
-    assert asyncio.run(scenario()) == (True, True, 3, True, 3 + MOST_TOGETHER)
+    features = 5
+    assert asyncio.run(scenario()) == (([], True), [4 * features], True)
 
 
 def test_what_is_not_counted_yet_is_counted_when_somebody_asks_and_at_the_end(watched_store, tmp_path):
