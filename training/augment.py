@@ -1,14 +1,13 @@
 """Random changes of training images, on uint8 arrays and reproducible from (seed, epoch) alone.
 
 Knows no network and no backend: every function takes images (N, 32, 32, 3) uint8 and a NumPy generator and returns
-new ones of the same type, and of the same shape unless a smaller one is asked for.
+new ones of the same shape and type.
 """
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from training.data import SIDE
 from training.recipes import Affine, Translate
 
 Pixels = NDArray[np.uint8]
@@ -20,18 +19,17 @@ def epoch_generator(seed: int, epoch: int) -> Generator:
     return np.random.default_rng((seed, epoch))
 
 
-def augment(pixels: Pixels, how: Translate | Affine | None, seed: int, epoch: int, side: int = SIDE) -> Pixels:
-    """One epoch's view of all images, in their given order, cropped to `side` pixels a side."""
+def augment(pixels: Pixels, how: Translate | Affine | None, seed: int, epoch: int) -> Pixels:
+    """One epoch's view of all images, in their given order."""
     rng = epoch_generator(seed, epoch)
     match how:
         case Translate():
-            view = translate(alternating_flip(pixels, seed, epoch), rng, how.pixels)
-            view = cutout(view, rng, how.cutout) if how.cutout else view
+            moved = translate(alternating_flip(pixels, seed, epoch), rng, how.pixels)
+            return cutout(moved, rng, how.cutout) if how.cutout else moved
         case Affine():
-            view = affine(pixels, rng, how)
+            return affine(pixels, rng, how)
         case None:
-            view = pixels
-    return view if side == SIDE else windows(view, rng.integers(0, SIDE - side + 1, (len(view), 2)), side)
+            return pixels
 
 
 def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
@@ -48,17 +46,15 @@ def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
 
 def translate(pixels: Pixels, rng: Generator, reach: int) -> Pixels:
     """Shift each image by up to `reach` pixels a side, filling with its own reflection."""
+    side = pixels.shape[1]
     padded = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    return windows(padded, rng.integers(0, 2 * reach + 1, size=(len(pixels), 2)), pixels.shape[1])
-
-
-def windows(pixels: Pixels, offsets: NDArray[np.int64], side: int) -> Pixels:
-    """Of each image (N, H, W, 3) the square of `side` pixels that begins at its offset (N, 2) from above and left."""
-    found = np.empty((len(pixels), side, side, 3), pixels.dtype)
-    for dy, dx in np.unique(offsets, axis=0):
-        same = np.flatnonzero((offsets == (dy, dx)).all(1))
-        found[same] = pixels[same, dy : dy + side, dx : dx + side]
-    return found
+    offsets = rng.integers(0, 2 * reach + 1, size=(len(pixels), 2))
+    moved = np.empty_like(pixels)
+    for dy in range(2 * reach + 1):
+        for dx in range(2 * reach + 1):
+            same = np.flatnonzero((offsets[:, 0] == dy) & (offsets[:, 1] == dx))
+            moved[same] = padded[same, dy : dy + side, dx : dx + side]
+    return moved
 
 
 def cutout(pixels: Pixels, rng: Generator, size: int) -> Pixels:

@@ -20,8 +20,7 @@ LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 TRAIN_BATCHES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_BATCH = "test_batch.bin"
 HELD_OUT = 5_000
-SIDE = 32
-RECORD = 1 + 3 * SIDE * SIDE
+RECORD = 1 + 3 * 32 * 32
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
@@ -123,7 +122,7 @@ def _resolve(folder: Path) -> Path:
 
 def _load(batches: Path, names: tuple[str, ...]) -> Images:
     records = np.concatenate([_records(batches / name) for name in names])
-    planes = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
+    planes = records[:, 1:].reshape(-1, 3, 32, 32)
     return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))
 
 

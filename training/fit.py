@@ -21,7 +21,7 @@ from model_store.manifest import Preprocessing
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training import networks, optimizer, recipes
 from training.augment import augment, epoch_generator
-from training.data import SIDE, Dataset, Images
+from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.progress import Progress
 from training.recipes import Pretrained, Recipe, RMSprop, recipe
@@ -58,16 +58,16 @@ def train(
     if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
         raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
     with dtype_policy(chosen.precision):
-        network = build(run, chosen, images, chosen.side(0))
+        network = build(run, chosen, images)
         if start and not isinstance(chosen.network, Pretrained):
             network.load_weights(start.folder / WEIGHTS)
         learner = _learner(network, chosen, info, len(images))
         taught = Teachers(teachers, info.labels, chosen.distillation) if chosen.distillation else None
         history = _restore(run, learner)
-        trained = _fit(run, learner, chosen, taught, images, watched, history, on_epoch)
+        _fit(run, learner, chosen, taught, images, watched, history, on_epoch)
     with dtype_policy("float32"):
         served = build(run, chosen, images)
-        served.set_weights(trained)
+        served.set_weights(network.get_weights())
     served.save_weights(run.folder / WEIGHTS)
     (run.folder / ARCHITECTURE).write_text(served.to_json(indent=2) + "\n")
 
@@ -186,13 +186,13 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build(run: Run, chosen: Recipe, images: Images, side: int = SIDE) -> keras.Model:
-    """The run's network for images of `side` pixels as it is before the first epoch, in the present dtype policy."""
+def build(run: Run, chosen: Recipe, images: Images) -> keras.Model:
+    """The run's network as it is before the first epoch, in the present dtype policy."""
     info = run.info
     if isinstance(chosen.network, Pretrained):
         return networks.pretrained(run.start_folder, len(info.labels), info.seed)
     sample = normalise(images.pixels[:WHITENING_SAMPLE], info.preprocessing)
-    return networks.build(chosen.network, len(info.labels), sample, info.seed, side)
+    return networks.build(chosen.network, len(info.labels), sample, info.seed)
 
 
 def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -210,7 +210,7 @@ def _learner(network: keras.Model, chosen: Recipe, info: RunInfo, count: int) ->
     scale = [1 / (255 * deviation) for deviation in std]
     offset = [-middle / deviation for middle, deviation in zip(mean, std, strict=True)]
     learner = keras.Sequential(
-        [keras.Input(network.input_shape[1:], dtype="uint8"), layers.Rescaling(scale, offset, dtype="float32"), network]
+        [keras.Input(networks.SHAPE, dtype="uint8"), layers.Rescaling(scale, offset, dtype="float32"), network]
     )
     if chosen.distillation:
         learner.add(layers.Rescaling(1 / chosen.distillation.temperature, dtype="float32"))
@@ -259,10 +259,6 @@ def _state(learner: keras.Model) -> list[keras.Variable]:
     return [*learner.variables, *learner.optimizer.variables]
 
 
-def _values(learner: keras.Model) -> list[NDArray[Any]]:
-    return [keras.ops.convert_to_numpy(variable) for variable in _state(learner)]
-
-
 def _restore(run: Run, learner: keras.Model) -> list[dict[str, float]]:
     values, epochs = run.restore()
     variables = _state(learner)
@@ -271,15 +267,6 @@ def _restore(run: Run, learner: keras.Model) -> list[dict[str, float]]:
     for variable, value in zip(variables, values, strict=False):
         variable.assign(value)
     return run.history[:epochs]
-
-
-def _for_side(learner: keras.Model, run: Run, chosen: Recipe, images: Images, side: int) -> keras.Model:
-    """The same learner, with all its state, for images of another size."""
-    values = _values(learner)
-    other = _learner(build(run, chosen, images, side), chosen, run.info, len(images))
-    for variable, value in zip(_state(other), values, strict=True):
-        variable.assign(value)
-    return other
 
 
 def _fit(
@@ -291,19 +278,15 @@ def _fit(
     watched: Images | None,
     history: list[dict[str, float]],
     on_epoch: Callable[[dict[str, float]], None] | None,
-) -> list[NDArray[Any]]:
-    """The epochs that are left. Returns the network's weights."""
+) -> None:
     used = min(steps_per_epoch(chosen, len(images)) * chosen.batch_size, len(images))
     classes = len(run.info.labels)
     targets = np.eye(classes, dtype=np.float32)[images.labels]
-    progress = Progress([(chosen.side(epoch) / SIDE) ** 2 for epoch in range(chosen.epochs)], used)
+    progress = Progress(chosen.epochs, used)
     views = _views(images.pixels, chosen, run.info.seed, len(history), used)
     for epoch in range(len(history), chosen.epochs):
         progress.start(epoch)
         view, order = next(views)
-        side = chosen.side(epoch)
-        if side != learner.input_shape[1]:
-            learner = _for_side(learner, run, chosen, images, side)
         if teachers:
             progress.say("asking the teachers")
         wanted = _answers(run, chosen, teachers, view, epoch) if teachers else targets
@@ -311,15 +294,13 @@ def _fit(
         fitted = learner.fit(**batches, shuffle=False, verbose=0, callbacks=[progress])
         record: dict[str, float] = {key: float(values[-1]) for key, values in fitted.history.items()}
         record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
-        if watched and side == SIDE:
+        if watched:
             record |= _evaluate(learner, watched, classes)
         history.append(record)
-        run.checkpoint(_values(learner), history)
+        run.checkpoint([keras.ops.convert_to_numpy(v) for v in _state(learner)], history)
         progress.finish(record)
         if on_epoch:
             on_epoch(record)
-    weights: list[NDArray[Any]] = learner.layers[1].get_weights()
-    return weights
 
 
 def _answers(run: Run, chosen: Recipe, teachers: Teachers, view: NDArray[np.uint8], epoch: int) -> NDArray[np.float32]:
@@ -340,7 +321,7 @@ def _views(
 
     def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         order = epoch_generator(seed, epoch).permutation(len(pixels))[:used]
-        return augment(pixels, chosen.augmentation, seed, chosen.view(epoch), chosen.side(epoch)), order
+        return augment(pixels, chosen.augmentation, seed, chosen.view(epoch)), order
 
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(view, first)

@@ -13,27 +13,23 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from training.data import SIDE
 from training.recipes import Airbench, NotebookCNN
 
-SHAPE = (SIDE, SIDE, 3)
+SHAPE = (32, 32, 3)
 
 
-def build(
-    network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.float32], seed: int, side: int = SIDE
-) -> keras.Model:
+def build(network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.float32], seed: int) -> keras.Model:
     """A freshly initialised network, the same for the same seed.
 
     Args:
         sample: some normalised training images (M, 32, 32, 3), which a whitening layer is fitted on.
-        side: of the images (N, side, side, 3) it takes; an `Airbench` has the same weights for all of 16 and more.
     """
     _begin(seed)
     match network:
         case NotebookCNN():
             return notebook_cnn(classes)
         case Airbench():
-            return airbench(network, classes, sample, side)
+            return airbench(network, classes, sample)
 
 
 def _begin(seed: int) -> None:
@@ -72,14 +68,14 @@ def notebook_cnn(classes: int) -> keras.Model:
     )
 
 
-def airbench(network: Airbench, classes: int, sample: NDArray[np.float32], side: int = SIDE) -> keras.Model:
+def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> keras.Model:
     """A fixed whitening convolution, then convolution, pool, convolution for each width, ending in logits.
 
     A third convolution, if there is one, adds to what the second gave.
 
     Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
     """
-    inputs = keras.Input((side, side, 3))
+    inputs = keras.Input(SHAPE)
     whiten = layers.Conv2D(24, 2, name="whiten", trainable=False)
     x = layers.Activation(network.activation)(whiten(inputs))
     for width in network.widths:
@@ -88,7 +84,7 @@ def airbench(network: Airbench, classes: int, sample: NDArray[np.float32], side:
         x = _normalise_and_activate(_convolution(width)(x), network)
         if network.convolutions == 3:
             x = layers.Add()([_normalise_and_activate(_convolution(width)(x), network), x])
-    x = layers.Flatten()(layers.MaxPooling2D(x.shape[1])(x))
+    x = layers.Flatten()(layers.MaxPooling2D(3)(x))
     head = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
     # Logits must not be rounded to bfloat16: their differences carry the answer.
     x = layers.Dense(classes, use_bias=False, kernel_initializer=head, dtype="float32")(x)

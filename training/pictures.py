@@ -118,9 +118,9 @@ def _curves(history: list[dict[str, float]]) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
     for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
         axes.plot(epochs, [record[key] for record in history], color=NETWORK, marker=".", label="training images")
-        watched = [(record["epoch"], record[f"watched_{key}"]) for record in history if f"watched_{key}" in record]
-        if watched:  # not after epochs of crops
-            axes.plot(*zip(*watched, strict=True), color=WATCHED, marker=".", label="watched images")
+        if f"watched_{key}" in history[0]:
+            watched = [record[f"watched_{key}"] for record in history]
+            axes.plot(epochs, watched, color=WATCHED, marker=".", label="watched images")
         axes.set(xlabel="epoch", title=key.capitalize())
         axes.legend()
     return figure

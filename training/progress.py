@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,10 +12,9 @@ from training.run import clock
 class Progress(keras.callbacks.Callback):  # type: ignore[misc]
     """Prints one line an epoch, and on a terminal keeps it current in between."""
 
-    def __init__(self, work: Sequence[float], images_per_epoch: int) -> None:
-        """`work` is how much an image of each epoch costs, in any unit."""
+    def __init__(self, epochs: int, images_per_epoch: int) -> None:
         super().__init__()
-        self.work, self.epochs, self.images = work, len(work), images_per_epoch
+        self.epochs, self.images = epochs, images_per_epoch
         self.epoch, self.seconds, self._began, self._shown = 0, 0.0, 0.0, 0.0
         self._live = sys.stdout.isatty()
 
@@ -38,10 +36,11 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         done = min((batch + 1) * self.params["batch_size"], self.images) if "batch_size" in self.params else 0
         done = done or round((batch + 1) / self.params["steps"] * self.images)
         rate = done / (now - self._began)
+        left = (self.images - done + (self.epochs - self.epoch - 1) * self.images) / rate
         text = f"epoch {self.epoch + 1}/{self.epochs}  {done:,}/{self.images:,} images  {rate:,.0f} images/s"
         if logs:
             text += f"  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}"
-        print(f"\r{text}  {clock(self._left(now - self._began, done))} left ", end="", flush=True)
+        print(f"\r{text}  {clock(left)} left ", end="", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Stop the clock before the evaluation that may follow."""
@@ -52,11 +51,6 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         text = f"epoch {self.epoch + 1}/{self.epochs}  loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}"
         if "watched_accuracy" in record:
             text += f"  watched accuracy {record['watched_accuracy']:.4f}"
-        left = clock(self._left(self.seconds, self.images))
+        left = clock(self.seconds * (self.epochs - self.epoch - 1))
         rate = self.images / self.seconds
         print(f"{chr(13) if self._live else ''}{text}  {rate:,.0f} images/s  {left} left" + " " * 20, flush=True)
-
-    def _left(self, seconds: float, done: int) -> float:
-        """Seconds to the end when that many have gone into the epoch's first images."""
-        now, after = self.work[self.epoch], sum(self.work[self.epoch + 1 :])
-        return seconds * ((self.images - done) * now + self.images * after) / (done * now)

@@ -6,7 +6,7 @@ A recipe is a value: nothing here trains, loads or imports a backend. What each 
 from dataclasses import dataclass
 from typing import Literal
 
-from training.data import MEAN, SIDE, STD
+from training.data import MEAN, STD
 from training.errors import TrainingError
 
 
@@ -26,18 +26,6 @@ class Affine:
     shift: float
     zoom: float
     mirror: bool
-
-
-@dataclass(frozen=True)
-class Crops:
-    """The first `share` of the epochs see random crops of `side` pixels a side, for (side / 32)² of the work.
-
-    For networks of `Airbench` alone, whose weights do not depend on the size of the images, and not for taught ones:
-    teachers answer for whole images.
-    """
-
-    side: int
-    share: float
 
 
 @dataclass(frozen=True)
@@ -126,7 +114,6 @@ class Recipe:
     batch_size: int
     output: Literal["logits", "probabilities"]
     augmentation: Translate | Affine | None = None
-    crops: Crops | None = None
     label_smoothing: float = 0.0
     distillation: Distillation | None = None
     validation: float = 0.0
@@ -139,10 +126,6 @@ class Recipe:
     def view(self, epoch: int) -> int:
         """Which augmented view of the images an epoch shows."""
         return epoch % self.distillation.views if self.distillation and self.distillation.views else epoch
-
-    def side(self, epoch: int) -> int:
-        """How many pixels a side the images of an epoch have, the first being 0."""
-        return self.crops.side if self.crops and epoch < round(self.crops.share * self.epochs) else SIDE
 
 
 NO_SHIFT, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -44,16 +44,6 @@ def test_translation_is_a_window_of_the_reflected_image(reach, seed):
         assert np.array_equal(moved[i], padded[i, dy : dy + 32, dx : dx + 32])
 
 
-def test_a_crop_is_a_window_of_what_the_whole_image_would_be():
-    images, how = pixels(40), Translate(pixels=2, cutout=8)
-    whole, cropped = (augment(images, how, seed=1, epoch=2, side=side) for side in (32, 24))
-    assert cropped.shape == (40, 24, 24, 3)
-    windows = np.lib.stride_tricks.sliding_window_view(whole, (24, 24), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
-    at = [np.argwhere((of == crop).all((2, 3, 4))) for of, crop in zip(windows, cropped, strict=True)]
-    assert all(len(found) == 1 for found in at)
-    assert len(np.unique(np.concatenate(at), axis=0)) > 20
-
-
 def test_cutout_greys_a_square_and_nothing_else():
     images = np.zeros((50, 32, 32, 3), np.uint8)
     cut = cutout(images, np.random.default_rng(0), 12)
