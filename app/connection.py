@@ -17,6 +17,11 @@ class Connection(HttpToolsProtocol):
         """Write through a `Joined` from now on."""
         super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
 
+    def eof_received(self) -> None:
+        """The client sends nothing more, after which uvloop closes: an answer that is under way goes out before."""
+        if isinstance(self.transport, Joined):
+            self.transport.flush()
+
 
 class Joined:
     """A transport that sends at once whatever is written in one turn of the loop. All but writing is left to it."""
@@ -31,15 +36,16 @@ class Joined:
     def write(self, data: bytes) -> None:
         """Send with what else is written in this turn."""
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(data)
 
     def close(self) -> None:
         """Close when everything is sent."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what was written."""
         if self._parts and not self._transport.is_closing():
             self._transport.write(b"".join(self._parts))
         self._parts.clear()

@@ -25,7 +25,7 @@ class Drift:
     def __init__(self, manifest: Manifest, directory: Path | None = None) -> None:
         """`directory` is where the processes of the service share their counts; None for this process alone."""
         self._manifest, self._recent = manifest, None
-        self._answered: list[tuple[NDArray[np.uint8], Row]] = []  # in this turn of the event loop
+        self._answered: list[tuple[NDArray[np.uint8], Row]] = []  # to be counted
         if manifest.reference:
             bins, name = sum(sizes(len(manifest.labels)).values()), f"{manifest.name}@{manifest.version}"
             self._recent = Recent(bins, directory, name)

@@ -31,7 +31,7 @@ class RequestContext:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self._metrics = app, metrics
-        self._answered: list[Answered] = []  # in this turn of the event loop
+        self._answered: list[Answered] = []  # to be counted and logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection; anything but HTTP passes through."""
@@ -39,7 +39,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        identity = given if ACCEPTED_ID.match(given) else f"{random.getrandbits(128):032x}"
+        identity = given if ACCEPTED_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         request_id.set(identity)
         began, status = time.perf_counter(), 0
         stages: dict[str, float] = {}
@@ -57,12 +57,13 @@ class RequestContext:
             await self.app(scope, receive, send_with_headers)
         finally:
             if not self._answered:
-                asyncio.get_running_loop().call_soon(self._account)
+                loop = asyncio.get_running_loop()
+                loop.call_soon(loop.call_soon, self._account)  # after all answers of this turn are sent
             seconds = time.perf_counter() - began
             self._answered.append(Answered(identity, scope["method"], _route(scope), status, seconds, stages))
 
     def _account(self) -> None:
-        """Count and log what was answered in the last turn of the loop, now that it is on its way."""
+        """Count and log what was answered, now that it is on its way."""
         answered, self._answered = self._answered, []
         for each in answered:
             self._metrics.request(each.route, each.status, each.seconds, each.stages)

@@ -97,7 +97,7 @@ def _add_train(jobs: Jobs) -> None:
         nargs="+",
         default=[],
         metavar="RUN|VERSION",
-        help="finished runs or published versions to learn from (best, small)",
+        help="finished runs or published versions to learn from (patient-taught, best, small)",
     )
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
@@ -150,7 +150,7 @@ def _add_publish(jobs: Jobs) -> None:
     job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
     job.add_argument("what", metavar="RUN|VERSION", type=Path)
     _add_store(job)
-    _add_data(job, "; where a version is given: fit its verdicts anew")
+    _add_data(job, "; for a version, which has no default: fit its verdicts anew on it")
     job.add_argument("--twin", type=Path, metavar="RUN", help="run of the same recipe with --hold-out, for calibration")
     job.set_defaults(job=_publish, data=None)
 

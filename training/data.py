@@ -114,6 +114,11 @@ def load(folder: Path) -> Dataset:
     return load_classes(folder) if is_class_folder(folder) else Cifar10(_resolve(folder))
 
 
+def spread(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """So many of the images (N, 32, 32, 3), or all of fewer, from the first to the last: people's own come by class."""
+    return pixels[np.linspace(0, len(pixels) - 1, count).astype(np.intp)] if len(pixels) > count else pixels
+
+
 def _resolve(folder: Path) -> Path:
     """`fetch` prints the folder that holds it all; accept that one and the batches' own folder alike."""
     nested = folder / "cifar-10-batches-bin"

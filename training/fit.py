@@ -119,12 +119,15 @@ def new_info(
 
 
 def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
-    """Refuse, for a run with --hold-out, what was itself trained on the held-out images and would hand them on."""
+    """Refuse, for a run with --hold-out, what was itself trained without and may hand on what it saw.
+
+    Only data that is the same to the last byte is recognised.
+    """
     for source in sources:
         if source.data_sha256 == dataset.sha256 and not source.hold_out:
             raise TrainingError(
-                f"{source.folder} was trained on all images, also on those that --hold-out leaves out; "
-                "pass one that was itself trained with --hold-out"
+                f"{source.folder} was not trained with --hold-out and may have seen the images that this run "
+                "leaves out; pass one that was"
             )
 
 

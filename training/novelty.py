@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model_store.architecture import INPUT_SHAPE, Architecture, Conv2D, Dropout
 from model_store.classifier import Classifier, Network, Prediction
 from model_store.novelty import Gaussian
+from training.data import spread
 
 IMAGES = 10_000
 SHRINKAGE = 0.1  # of the correlations towards none: directions that hardly vary do not decide, and few images suffice
@@ -46,7 +47,7 @@ def with_gaussian(network: Network, pixels: NDArray[np.uint8]) -> Network:
     channels = next(node.shape[2] for node in network.architecture.nodes if node.layer.name == layer)
     nothing = np.zeros(2, np.float32), np.ones(2, np.float32)
     plain = Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *nothing)
-    means = Classifier(replace(network, gaussian=plain)).predict(pixels[:IMAGES]).means
+    means = Classifier(replace(network, gaussian=plain)).predict(spread(pixels, IMAGES)).means
     assert means is not None
     return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=whitening(means)))
 
@@ -56,11 +57,14 @@ def whitening(means: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Correlations are shrunk by a tenth. A channel that never varies counts as one that varies as much as the others do.
     """
-    spread = means.std(axis=0, dtype=np.float64)
-    spread = np.where(spread > 1e-6 * spread.max(), spread, spread.mean() or 1.0)
-    standard = (means - means.mean(axis=0, dtype=np.float64)) / spread
-    correlation = (1 - SHRINKAGE) * standard.T @ standard / len(means) + SHRINKAGE * np.eye(len(spread))
-    found: NDArray[np.float32] = (np.linalg.inv(np.linalg.cholesky(correlation)).T / spread[:, None]).astype(np.float32)
+    deviation = means.std(axis=0, dtype=np.float64)
+    deviation = np.where(deviation > 1e-6 * deviation.max(), deviation, deviation.mean() or 1.0)
+    standard = (means - means.mean(axis=0, dtype=np.float64)) / deviation
+    correlation = (1 - SHRINKAGE) * standard.T @ standard / len(means)
+    np.fill_diagonal(correlation, 1)
+    found: NDArray[np.float32] = (np.linalg.inv(np.linalg.cholesky(correlation)).T / deviation[:, None]).astype(
+        np.float32
+    )
     return found
 
 

@@ -154,6 +154,8 @@ def _judging(network: Network, twin: Network, dataset: Dataset) -> tuple[Network
     """
     held_out, test, pixels = dataset.held_out, dataset.test, dataset.fitting.pixels
     network, twin = with_gaussian(network, pixels), with_gaussian(twin, pixels)
+    if (network.gaussian and network.gaussian.layer) != (twin.gaussian and twin.gaussian.layer):
+        network, twin = replace(network, gaussian=None), replace(twin, gaussian=None)  # one's scale is not the other's
     said = Classifier(twin).predict(held_out.pixels)
     if network.gaussian and twin.gaussian:
         fitted = standardised(twin.gaussian, said)

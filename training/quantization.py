@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model_store.classifier import Classifier, Network, choose_precision
 from model_store.network import build_network
 from model_store.quantization import Ranges, quantizable, representable
-from training.data import Images
+from training.data import Images, spread
 from training.evaluate import predict
 
 IMAGES, BATCH = 1_024, 128
@@ -58,8 +58,9 @@ def quantized(network: Network, pixels: NDArray[np.uint8]) -> Network:
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     lows: list[list[float]] = []
     highs: list[list[float]] = []
-    for start in range(0, min(len(pixels), IMAGES), BATCH):
-        outputs = compiled(np.ascontiguousarray(pixels[start : min(start + BATCH, IMAGES)]))
+    sample = spread(pixels, IMAGES)
+    for start in range(0, len(sample), BATCH):
+        outputs = compiled(np.ascontiguousarray(sample[start : start + BATCH]))
         values = [outputs[first + index] for index in range(len(names))]
         lows.append([float(value.min()) for value in values])
         highs.append([float(np.percentile(value, PERCENTILE)) for value in values])

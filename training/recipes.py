@@ -90,7 +90,7 @@ class Distillation:
 
     Teachers and student divide their logits by `temperature` first. `mirrored` teachers answer for a view and for its
     mirror image, and the mean counts. With `views` the augmented views begin again after so many epochs, and the
-    answers to each are kept. Sources: see `teachers`.
+    answers to each are kept; an even number of them shows every image both ways. Sources: see `teachers`.
     """
 
     temperature: float

@@ -136,6 +136,9 @@ class Run:
         if (self.folder / "run.json").exists():
             raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in ("state.npz", "history.json", "answers-*.npy"):
+            for path in self.folder.glob(stale):
+                path.unlink()
         if kept:
             self.start_folder.mkdir(exist_ok=True)
             for name in (ARCHITECTURE, WEIGHTS):

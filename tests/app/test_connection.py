@@ -63,3 +63,12 @@ def test_a_client_receives_head_and_body_together(tmp_path):
             client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = client.recv(65_536)
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b'\r\n\r\n{"status":"alive"}')
+
+
+def test_a_client_that_sends_no_more_gets_its_answer(tmp_path):
+    with serving(tmp_path) as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(65_536).endswith(b'{"status":"alive"}')

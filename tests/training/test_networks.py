@@ -30,3 +30,8 @@ def test_the_same_seed_gives_the_same_names_and_weights():
     pairs = list(zip(first.get_weights(), second.get_weights(), strict=True))
     assert all(np.array_equal(one, same) for one, same in pairs)
     assert not np.array_equal(first.get_weights()[-1], other.get_weights()[-1])
+
+
+def test_views_that_recur_show_every_image_both_ways():
+    recur = [chosen.distillation.views for chosen in RECIPES.values() if chosen.distillation]
+    assert all(views is None or views % 2 == 0 for views in recur) and any(recur)
