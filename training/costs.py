@@ -66,11 +66,11 @@ def _seconds_a_call(classifier: Classifier, batch: int) -> float:
 def table(measured: Sequence[Cost]) -> str:
     """For a terminal; rates are relative to the first network's."""
     width = max(len(cost.name) for cost in measured)
-    lines = [f"{'':<{width}}  precision  M multiply-adds  M parameters     bytes  ms alone  images/s at 32  relative"]
+    lines = [f"{'':<{width}}  precision  M multiply-adds  M parameters       bytes  ms alone  images/s at 32  relative"]
     for cost in measured:
         relative = cost.images_per_second / measured[0].images_per_second
         lines.append(
             f"{cost.name:<{width}}  {cost.precision:<9}{cost.multiply_adds / 1e6:>17.1f}{cost.parameters / 1e6:>14.2f}"
-            f"{cost.file_bytes:>10,}{cost.milliseconds_alone:>10.2f}{cost.images_per_second:>16,.0f}{relative:>10.2f}"
+            f"{cost.file_bytes:>12,}{cost.milliseconds_alone:>10.2f}{cost.images_per_second:>16,.0f}{relative:>10.2f}"
         )
     return "\n".join(lines)
