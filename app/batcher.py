@@ -1,7 +1,8 @@
 """Many waiting callers → one call of the network at a time.
 
 Takes the largest power of two of what waits as soon as the network is free, up to a maximum: no timer, so an idle
-service adds no wait and a busy one forms batches by itself. Knows arrays, capacity and cancellation; nothing of HTTP, images' origin or models.
+service adds no wait and a busy one forms batches by itself. Knows arrays, capacity and cancellation; nothing of HTTP,
+images' origin or models.
 """
 
 import asyncio
