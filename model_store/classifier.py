@@ -4,6 +4,7 @@ The one place where inference happens, for the service, the command line, `evalu
 is measured is what is served. Knows neither stores, queues nor HTTP.
 """
 
+import platform
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from model_store.weights import Weights
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
 Infer: TypeAlias = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]  # as build_network's outputs
+X86 = ("x86_64", "AMD64")
 CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger ones are no faster
 
 
@@ -112,8 +114,7 @@ class Classifier:
 def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: bool = False) -> Precision:
     """The fastest precision that the processor, the version and the choice allow.
 
-    int8 and bfloat16 both ask for a processor with bfloat16 instructions: those add products of 8 bits without
-    overflow, while older ones may saturate and give other answers.
+    int8 is not taken by itself on processors that are not x86, where it has not been tried.
 
     Args:
         quantized: whether the version has the ranges that int8 needs.
@@ -125,19 +126,22 @@ def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: boo
         if wanted not in ("auto", "float32"):
             raise ModelError("the tensorflow engine computes in float32; leave the precision at auto or float32")
         return "float32"
-    if wanted == "float32":
-        return "float32"
     if wanted == "int8" and not quantized:
         raise ModelError("this version has no quantization.npz, which int8 needs; leave the precision at auto")
-    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        if wanted == "auto":
-            return "float32"
+    if wanted == "bfloat16" and not has_bfloat16():
         raise ModelError(
-            f"this processor has no bfloat16 instructions, which {wanted} needs; leave the precision at auto or float32"
+            "this processor has no bfloat16 instructions, which bfloat16 needs; leave the precision at auto or float32"
         )
-    if wanted == "auto":
-        return "int8" if quantized else "bfloat16"
-    return wanted
+    if wanted != "auto":
+        return wanted
+    if quantized and platform.machine() in X86:
+        return "int8"
+    return "bfloat16" if has_bfloat16() else "float32"
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for it."""
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _openvino(network: Network, precision: Precision, threads: int | None) -> Infer:
@@ -150,8 +154,9 @@ def _openvino(network: Network, precision: Precision, threads: int | None) -> In
         network.ranges if precision == "int8" else None,
         network.gaussian.layer if network.gaussian else None,
     )
-    hint = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}[precision]  # int8's is for what is not rounded
-    options: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    halved = precision != "float32" and has_bfloat16()  # in int8 this is for what is not rounded
+    options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if halved else "f32"}
+    options["PERFORMANCE_HINT"] = "LATENCY"
     options["ENABLE_CPU_PINNING"] = False  # several processes would all pin their threads to the same cores
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads

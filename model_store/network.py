@@ -17,7 +17,7 @@ from openvino.opset1 import max_pool
 from model_store import architecture as arch
 from model_store.architecture import Architecture, Layer, Shape
 from model_store.manifest import Preprocessing
-from model_store.quantization import STEPS, Ranges
+from model_store.quantization import KERNEL_STEPS, STEPS, Ranges
 from model_store.weights import Weights
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
@@ -112,8 +112,9 @@ def _rounded(value: Value, low: float, high: float) -> Value:
 
 
 def _rounded_kernel(kernel: NDArray[np.float32]) -> Value:
-    """A kernel (O, I, H, W) in 255 steps of each filter's own, symmetrical about zero."""
-    ends = np.maximum(np.abs(kernel).max(axis=(1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
+    """A kernel (O, I, H, W) in whole steps of each filter's own, from -`KERNEL_STEPS` to `KERNEL_STEPS` of them."""
+    largest = np.maximum(np.abs(kernel).max(axis=(1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
+    ends = largest * np.float32((STEPS // 2) / KERNEL_STEPS)  # of all 255 values that OpenVINO's integers have
     return ops.fake_quantize(ops.constant(kernel), -ends, ends, -ends, ends, STEPS)
 
 

@@ -2,6 +2,9 @@
 
 Only what convolutions read is rounded, and of a network's input nothing: that is where the multiply-adds are, and the
 first layer sees differences of pixels that 8 bits of a normalised range would lose.
+
+Kernels take 7 of the 8 bits. A processor without instructions for sums of 8-bit products (VNNI) adds two products in 16
+bits and cuts off what is over; with these none is, so that every processor computes the same sums.
 """
 
 import io
@@ -14,6 +17,7 @@ from model_store.errors import ModelError
 
 Ranges = dict[str, tuple[float, float]]  # layer name -> lowest and highest value of its output that can be told apart
 STEPS = 255
+KERNEL_STEPS = 63  # on either side of zero; twice 255 × 63 is less than 2 ** 15
 
 
 def quantizable(architecture: Architecture) -> tuple[str, ...]:

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias, get_args
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with ten lines about GPUs
-
 from pydantic import ValidationError
 
 from model_store.classifier import Classifier, Network, PrecisionChoice
@@ -150,7 +148,7 @@ def _add_publish(jobs: Jobs) -> None:
     job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
     job.add_argument("what", metavar="RUN|VERSION", type=Path)
     _add_store(job)
-    _add_data(job, "; for a version, which has no default: fit its verdicts anew on it")
+    _add_data(job, "; for a version, which has no default: fit and measure anew on it")
     job.add_argument("--twin", type=Path, metavar="RUN", help="run of the same recipe with --hold-out, for calibration")
     job.set_defaults(job=_publish, data=None)
 
@@ -247,6 +245,9 @@ def _train(options: argparse.Namespace) -> None:
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
         info = fit.new_info(options.recipe, chosen, dataset, options.seed, options.hold_out, start, teachers)
         run.start(info, start if isinstance(chosen.network, Pretrained) else None)
+    chosen = fit.recipe_of(run.info)
+    if fit.computed_precision(chosen) != chosen.precision:
+        print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
     images, watched = fit.split(run, dataset)
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     fit.train(run, images, watched, start, teachers, log)
@@ -337,7 +338,8 @@ def _publish(options: argparse.Namespace) -> None:
             version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
         given = data.load(options.data) if options.data else None  # fits only where asked to, so not by $CIFAR10_DATA
-        version = publish_version(options.what, store, options.name, given)
+        with _progress_line() as show:
+            version = publish_version(options.what, store, options.name, given, show)
     manifest = _say_published(store.folder(options.name, version))
     if manifest.temperature == 1 and manifest.output == "logits":
         print("not calibrated: pass --twin RUN, a run of the same recipe with --hold-out", file=sys.stderr)

@@ -23,6 +23,7 @@ ROWS: dict[str, Callable[[RunInfo, History], str]] = {
     "images/s": lambda info, history: _rate(info, history),
     "backend": lambda info, history: info.environment.get("backend", "-"),
     "processor": lambda info, history: info.environment.get("processor", "-"),
+    "computed in": lambda info, history: info.environment.get("precision", "-"),
     "code": lambda info, history: info.environment.get("code", "-"),
 }
 

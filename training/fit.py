@@ -17,6 +17,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from model_store.classifier import has_bfloat16
 from model_store.manifest import Preprocessing
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training import networks, optimizer, recipes
@@ -57,7 +58,7 @@ def train(
     info, chosen = run.info, recipe_of(run.info)
     if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
         raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
-    with dtype_policy(chosen.precision):
+    with dtype_policy(computed_precision(chosen)):
         network = build(run, chosen, images)
         if start and not isinstance(chosen.network, Pretrained):
             network.load_weights(start.folder / WEIGHTS)
@@ -114,7 +115,7 @@ def new_info(
         teachers=tuple(teacher.weights_sha256() for teacher in teachers),
         data_sha256=dataset.sha256,
         images=len(_given(hold_out, chosen, dataset)[0]),
-        environment=environment(keras.backend.backend(), _device()),
+        environment=environment(keras.backend.backend(), _device()) | {"precision": computed_precision(chosen)},
     )
 
 
@@ -160,8 +161,16 @@ def _given(hold_out: bool, chosen: Recipe, dataset: Dataset) -> tuple[Images, Im
 
 
 def _device() -> str:
-    devices = keras.distribution.list_devices()
-    return ", ".join(devices) or "cpu"
+    return ", ".join(keras.distribution.list_devices()) or "cpu"
+
+
+def computed_precision(chosen: Recipe) -> str:
+    """The dtype policy a recipe is trained in here: its own, but float32 on a CPU without bfloat16 instructions.
+
+    TensorFlow computes bfloat16 there, too, value by value: a step takes ten to a hundred times as long.
+    """
+    accelerated = any(not device.startswith("cpu") for device in keras.distribution.list_devices())
+    return chosen.precision if accelerated or has_bfloat16() else "float32"
 
 
 def recipe_of(info: RunInfo) -> Recipe:

@@ -3,13 +3,10 @@
 Each reader is the one that whoever receives the file uses; the file is all that it is given.
 """
 
-import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np

@@ -4,14 +4,11 @@ Owns what is checked before anything is visible: the service's own reader takes 
 agrees with Keras on the same files.
 """
 
-import os
 import shutil
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +19,7 @@ from model_store.drift import reference_of
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Precision, Preprocessing, Reference, Resize, read_manifest
 from model_store.novelty import novelty, write_gaussian
-from model_store.quantization import write_ranges
+from model_store.quantization import quantizable, write_ranges
 from model_store.store import (
     ARCHITECTURE,
     GOLDEN,
@@ -43,8 +40,8 @@ from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.evaluate import evaluate, predict
 from training.novelty import standardised, with_gaussian
-from training.quantization import measure, possible, quantized
-from training.report import write_report
+from training.quantization import measure, quantized
+from training.report import read_history, write_report
 from training.robustness import Show, measure_robustness, quiet
 from training.run import Run, RunInfo
 from training.verdicts import fit_verdicts, judged
@@ -122,17 +119,26 @@ def publish_run(
         uncalibrated = evaluate(Classifier(network), dataset.test).summary()
         metrics = {"calibration": calibration.document(), "test_uncalibrated": uncalibrated}
         network = replace(network, temperature=calibration.temperature)
-    if twin and possible(network):
-        network, metrics["quantization"] = _in_eight_bits(network, read_run(twin), dataset)
     reference = None
-    if twin and info.output == "logits":
+    if twin:
         served = replace(read_run(twin), temperature=network.temperature)
-        if network.ranges:
-            served = quantized(served, dataset.fitting.pixels)
-        network, reference, metrics["verdicts"] = _judging(network, served, dataset)
+        network, reference, fitted = _fitted(network, served, dataset)
+        metrics |= fitted
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
     candidate = Candidate(run.folder, network, training, history, metrics, reference)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+
+
+def _fitted(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, Reference | None, dict[str, Any]]:
+    """The network with all that its twin's answers to the held-out images decide: int8, verdicts, drift's reference."""
+    metrics: dict[str, Any] = {}
+    if quantizable(network.architecture):
+        network, metrics["quantization"] = _in_eight_bits(network, twin, dataset)
+    if network.output != "logits":
+        return network, None, metrics
+    served = quantized(twin, dataset.fitting.pixels) if network.ranges else twin
+    network, reference, metrics["verdicts"] = _judging(network, served, dataset)
+    return network, reference, metrics
 
 
 def _in_eight_bits(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, dict[str, Any]]:
@@ -241,12 +247,13 @@ def calibrate(twin: Run, info: RunInfo, held_out: Images) -> Calibration | None:
     return fit_temperature(predict(Classifier(read_run(twin)), held_out.pixels), held_out.labels)
 
 
-def publish_version(folder: Path, store: Store, name: str, dataset: Dataset | None = None) -> int:
+def publish_version(folder: Path, store: Store, name: str, dataset: Dataset | None = None, show: Show = quiet) -> int:
     """Publish an existing version as the next one of a store, after the same checks. Returns the version.
 
     Args:
-        dataset: what it was trained on. If given, its verdicts and its reference for drift are fitted anew on the
-            held-out images, which it must not have seen; all else stays as it was.
+        dataset: what it was trained on. If given, all that is fitted on the held-out images, which it must not have
+            seen, is fitted anew, but for the temperature, and all that is measured on the test images is measured anew.
+        show: takes what is being measured and how far that is, as `measure_robustness` says it.
 
     Raises:
         TrainingError: the version is not whole, is not served as Keras has it, or cannot be fitted on the dataset.
@@ -257,21 +264,19 @@ def publish_version(folder: Path, store: Store, name: str, dataset: Dataset | No
         network, golden = read_network(manifest, files), read_golden(files[GOLDEN])
     except ModelError as error:
         raise TrainingError(f"{folder} cannot be published: {error}") from None
-    check_served(network, golden.images, keras_probabilities(folder, network, golden.images))
-    fitted: dict[str, Any] = {}
+    training = manifest.training | {"published_from": f"{manifest.name}/{manifest.version}"}
     if dataset:
         _require_unseen(folder, manifest, dataset)
-        network, reference, figures = _judging(network, network, dataset)
-        metrics = manifest.metrics | {"verdicts": figures}
-        fitted = {"verdicts": network.verdicts, "reference": reference, "metrics": metrics}
+        bare = replace(network, ranges=None, verdicts=None, gaussian=None)
+        network, reference, metrics = _fitted(bare, bare, dataset)
+        candidate = Candidate(folder, network, training, read_history(folder), manifest.metrics | metrics, reference)
+        return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+    check_served(network, golden.images, keras_probabilities(folder, network, golden.images))
 
     def write(target: Path, version: int) -> Manifest:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        if fitted and network.gaussian:
-            write_gaussian(network.gaussian, target / NOVELTY)
-        origin = {"published_from": f"{manifest.name}/{manifest.version}"}
-        update = {"name": name, "version": version, "created": _now(), "training": manifest.training | origin}
-        return manifest.model_copy(update=update | fitted)
+        update = {"name": name, "version": version, "created": _now(), "training": training}
+        return manifest.model_copy(update=update)
 
     return store.publish(name, write)
 

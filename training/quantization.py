@@ -10,7 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, Network, choose_precision
+from model_store.classifier import Classifier, Network
 from model_store.network import build_network
 from model_store.quantization import Ranges, quantizable, representable
 from training.data import Images, spread
@@ -37,11 +37,6 @@ class Quantization:
     def document(self) -> dict[str, Any]:
         """Ready for a manifest."""
         return {"held_out_images": self.images, "accuracy_before": self.before, "accuracy_after": self.after}
-
-
-def possible(network: Network) -> bool:
-    """Whether this machine can serve the network in int8, and there is anything to round."""
-    return bool(quantizable(network.architecture)) and choose_precision("openvino", "auto", True) == "int8"
 
 
 def quantized(network: Network, pixels: NDArray[np.uint8]) -> Network:

@@ -1,8 +1,4 @@
-"""Quiet TensorFlow, and one tiny published-shape model that many tests read."""
-
-import os
-
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before TensorFlow is imported anywhere
+"""One tiny published-shape model that many tests read."""
 
 import pytest
 

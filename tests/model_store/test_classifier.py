@@ -112,9 +112,13 @@ def test_bfloat16_is_what_auto_takes_where_there_is_any(tiny):
             Classifier(tiny.network(), precision="bfloat16")
 
 
-def test_int8_is_what_auto_takes_where_version_and_processor_allow(tiny):
-    has_bfloat16 = choose_precision("openvino", "auto") == "bfloat16"
-    assert choose_precision("openvino", "auto", True) == ("int8" if has_bfloat16 else "float32")
+def test_int8_is_what_auto_takes_where_the_version_allows(tiny, monkeypatch):
+    without = choose_precision("openvino", "auto")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert choose_precision("openvino", "auto", True) == "int8"
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert choose_precision("openvino", "auto", True) == without
+    assert choose_precision("openvino", "int8", True) == "int8"
     assert choose_precision("tensorflow", "auto", True) == "float32"
     with pytest.raises(ModelError, match=r"no quantization\.npz"):
         Classifier(tiny.network(), precision="int8")

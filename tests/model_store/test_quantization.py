@@ -31,6 +31,8 @@ def packed(**arrays) -> bytes:
 
 def test_what_convolutions_read_is_rounded_but_never_the_input(architecture):
     assert quantizable(architecture) == ("lit",)
+    alone = chain(layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3))
+    assert not quantizable(parse_architecture(alone.to_json()))
 
 
 def test_what_is_written_is_read(architecture, tmp_path):

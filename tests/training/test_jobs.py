@@ -96,6 +96,21 @@ def test_training_learns(data_folder, tmp_path):
     assert history[-1]["loss"] < history[0]["loss"] - 0.3
 
 
+def test_bfloat16_is_left_to_processors_that_have_it(data_folder, tmp_path, monkeypatch, narrow, capsys):
+    for instructions, devices, precision in (
+        (True, ["cpu:0"], "mixed_bfloat16"),
+        (False, ["gpu:0"], "mixed_bfloat16"),
+        (False, ["cpu:0"], "float32"),
+    ):
+        monkeypatch.setattr(fit, "has_bfloat16", lambda has=instructions: has)
+        monkeypatch.setattr("keras.distribution.list_devices", lambda listed=devices: listed)
+        assert fit.computed_precision(RECIPES["fast"]) == precision
+        assert fit.computed_precision(RECIPES["notebook"]) == "float32"
+    assert train(data_folder, tmp_path / "run", recipe="teacher", epochs=1) == 0
+    assert "no bfloat16 instructions: training in float32" in capsys.readouterr().err
+    assert Run(tmp_path / "run").info.environment["precision"] == "float32"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -242,7 +257,7 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     info = Run(tmp_path / "s").info
     assert info.teachers == (read_source(teacher).weights_sha256(),)
     pixels = data.load(data_folder).train.pixels
-    with fit.dtype_policy("mixed_bfloat16"):
+    with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
         warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0)).targets(pixels)
         cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0)).targets(pixels)
     np.testing.assert_allclose(warm.sum(1), 1, atol=1e-5)
@@ -325,7 +340,7 @@ def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path,
     monkeypatch.setattr(Teachers, "targets", lambda self, pixels: asked.append(pixels) or targets(self, pixels))
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small", epochs=4) == 0
     assert len(asked) == 2 and not np.array_equal(*asked)
-    with fit.dtype_policy("mixed_bfloat16"):
+    with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
         anew = targets(Teachers([read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0)), asked[1])
     kept = Run(tmp_path / "s").answers(1)
     assert kept is not None
@@ -385,7 +400,7 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, n
 
 
 @pytest.mark.usefixtures("few_held_out")
-def test_a_versions_verdicts_are_fitted_anew_on_images_that_it_has_not_seen(held_out_version, data_folder, tmp_path):
+def test_a_version_is_fitted_and_measured_anew_on_images_that_it_has_not_seen(held_out_version, data_folder, tmp_path):
     old, store = without_verdicts(held_out_version, tmp_path / "old"), Store(tmp_path / "store")
     publishing = ["publish", str(old), "--store", str(store.root)]
     assert main(publishing) == 0  # as it is
@@ -395,7 +410,8 @@ def test_a_versions_verdicts_are_fitted_anew_on_images_that_it_has_not_seen(held
     assert copied.verdicts is None
     assert (anew.verdicts, anew.reference) == (first.verdicts, first.reference) and anew.verdicts
     assert anew.metrics == first.metrics and anew.temperature == first.temperature
-    assert anew.files == first.files
+    timed = {"report/evaluation.json": None}  # holds the images a second
+    assert anew.files | timed == first.files | timed
     assert anew.training == first.training | {"published_from": "cifar10/1"}
 
 

@@ -10,7 +10,7 @@ from model_store.manifest import Preprocessing
 from model_store.weights import read_weights
 from tests.model_store.keras_models import chain, random_images, randomised, saved
 from training.data import Images
-from training.quantization import Quantization, measure, possible, quantized
+from training.quantization import Quantization, measure, quantized
 
 PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
@@ -37,8 +37,6 @@ def replace_scale(factor: float) -> Preprocessing:
 
 
 def test_int8_is_compared_with_the_same_network_without_it(network):
-    if not possible(network):
-        pytest.skip("this processor has no bfloat16 instructions, without which int8 is not offered")
     colours = np.random.default_rng(1).integers(0, 256, (60, 1, 1, 3), dtype=np.uint8)
     pixels = np.tile(colours, (1, 32, 32, 1))
     labels = Classifier(network).predict(pixels).probabilities.argmax(1).astype(np.int32)
@@ -52,9 +50,3 @@ def test_int8_is_compared_with_the_same_network_without_it(network):
 @pytest.mark.parametrize(("after", "pays"), [(0.94, True), (0.929, True), (0.9285, False)])
 def test_a_tenth_of_a_point_is_what_speed_is_worth(after, pays):
     assert Quantization(5_000, 0.93, after).pays is pays
-
-
-def test_without_convolutions_after_the_first_layer_there_is_nothing_to_round():
-    architecture, weights = saved(chain(layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)))
-    parsed = parse_architecture(architecture)
-    assert not possible(Network(parsed, read_weights(weights, parsed), ("a", "b", "c"), PREPROCESSING, "logits"))
