@@ -1,0 +1,126 @@
+"""`average`: made-up networks whose means are known."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from model_store.manifest import Preprocessing
+from training import data
+from training.__main__ import main
+from training.average import average
+from training.fit import normalise
+from training.run import Run, RunInfo, read_source
+
+PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+@pytest.fixture
+def dataset(data_folder, monkeypatch):
+    monkeypatch.setattr(data, "HELD_OUT", 20)
+    return data.load(data_folder)
+
+
+def finished(folder, dataset, scale, width=4, **changes):
+    """A run whose convolution and last layer are `scale` everywhere."""
+    keras.utils.clear_session()
+    stack = [layers.Conv2D(width, 3, strides=4), layers.BatchNormalization(), layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input((32, 32, 3)), *stack, layers.Dense(10)])
+    model.set_weights([np.full_like(value, scale) for value in model.get_weights()])
+    values = {
+        "recipe": "patient",
+        "recipe_values": {"network": {"widths": [width]}},
+        "labels": dataset.labels,
+        "preprocessing": PREPROCESSING,
+        "output": "logits",
+        "seed": 0,
+        "epochs": 0,
+        "batch_size": 8,
+        "hold_out": True,
+        "started_from": None,
+        "data_sha256": dataset.sha256,
+        "images": 180,
+        "environment": {},
+    }
+    run = Run(folder)
+    run.start(RunInfo.model_validate(values | changes))
+    model.save_weights(folder / "model.weights.h5")
+    (folder / "architecture.json").write_text(model.to_json())
+    return read_source(folder)
+
+
+def opened(folder):
+    model = keras.models.model_from_json((folder / "architecture.json").read_text())
+    model.load_weights(folder / "model.weights.h5")
+    return model
+
+
+def test_weights_are_the_mean_by_shares_and_statistics_those_of_the_images(dataset, tmp_path):
+    sources = [finished(tmp_path / name, dataset, scale) for name, scale in (("a", 1.0), ("b", 4.0))]
+    average(Run(tmp_path / "mean"), sources, [2, 1], dataset)
+    model = opened(tmp_path / "mean")
+    convolution, norm = model.layers[:2]
+    for weight in (*convolution.get_weights(), norm.gamma, norm.beta, *model.layers[-1].get_weights()):
+        np.testing.assert_allclose(np.asarray(weight), 2.0, rtol=1e-6)
+    seen = convolution(normalise(dataset.fitting.pixels, PREPROCESSING)).numpy()
+    np.testing.assert_allclose(norm.moving_mean, seen.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, seen.var((0, 1, 2)), rtol=1e-3)
+    assert norm.momentum == layers.BatchNormalization().momentum
+    info = Run(tmp_path / "mean").require_finished().info
+    assert info.started_from == "0.667 × patient + 0.333 × patient" and info.hold_out and info.images == 180
+
+
+def test_it_has_seen_what_any_of_them_has_seen(dataset, tmp_path):
+    sources = [finished(tmp_path / name, dataset, 1.0, hold_out=out) for name, out in (("a", True), ("b", False))]
+    average(Run(tmp_path / "mean"), sources, [1, 1], dataset)
+    info = Run(tmp_path / "mean").info
+    assert not info.hold_out and info.images == 200
+
+
+def test_a_mean_is_evaluated_and_published_as_any_run(dataset, data_folder, tmp_path, capsys):
+    for name, scale in (("a", 0.5), ("b", 1.0)):
+        finished(tmp_path / name, dataset, scale)
+    names, given = [str(tmp_path / name) for name in "ab"], ["--data", str(data_folder)]
+    mean = str(tmp_path / "mean")
+    assert main(["average", *names, "--out", mean, *given]) == 0
+    assert f"next: python -m training evaluate {mean}" in capsys.readouterr().out
+    assert main(["evaluate", mean, *given]) == 0
+    assert main(["compare", mean, *names]) == 0
+    assert main(["average", *names, "--out", mean, *given]) == 1
+    assert "already holds a run" in capsys.readouterr().err
+    assert main(["publish", mean, "--store", str(tmp_path / "store"), *given]) == 0
+    training = json.loads((tmp_path / "store/cifar10/1/manifest.json").read_text())["training"]
+    assert training["recipe"] == "average" and training["recipe_values"]["shares"] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shares", "said"),
+    [
+        ({}, [1], "2 networks and 1 shares"),
+        ({}, [1, 0], "shares must be above 0, they are 1, 0"),
+        ({}, [1, float("nan")], "shares must be above 0"),
+        ({"width": 5}, [1, 1], "is another network than"),
+        ({"output": "probabilities"}, [1, 1], "has other output than"),
+        ({"labels": tuple("abcdefghij")}, [1, 1], "has other labels than"),
+    ],
+)
+def test_what_has_no_mean_is_refused(dataset, data_folder, tmp_path, capsys, changes, shares, said):
+    finished(tmp_path / "a", dataset, 1.0)
+    finished(tmp_path / "b", dataset, 1.0, **changes)
+    sources = [str(tmp_path / "a"), str(tmp_path / "b"), "--shares", *map(str, shares)]
+    assert main(["average", *sources, "--out", str(tmp_path / "mean"), "--data", str(data_folder)]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "mean").exists()
+
+
+def test_one_network_or_other_data_make_none(dataset, data_folder, tmp_path, capsys):
+    labels = tuple("abcdefghij")
+    for name in "ab":
+        finished(tmp_path / name, dataset, 1.0, labels=labels)
+    arguments = ["--out", str(tmp_path / "mean"), "--data", str(data_folder)]
+    assert main(["average", str(tmp_path / "a"), *arguments]) == 1
+    assert "1 networks and 1 shares; give at least two" in capsys.readouterr().err
+    assert main(["average", str(tmp_path / "a"), str(tmp_path / "b"), *arguments]) == 1
+    assert "knows ('a', 'b', 'c')" in capsys.readouterr().err
