@@ -15,9 +15,11 @@ from keras import layers
 from numpy.typing import NDArray
 
 from model_store.store import ARCHITECTURE, WEIGHTS
+from training.augment import augment
 from training.data import Dataset, spread
 from training.errors import TrainingError
 from training.fit import normalise
+from training.recipes import Affine, Translate
 from training.run import Run, RunInfo, Source, environment
 
 IMAGES, BATCH = 10_000, 1_000
@@ -27,7 +29,8 @@ DESCRIPTION = "the mean of the weights of networks that went on from one another
 def average(run: Run, sources: Sequence[Source], shares: Sequence[float], dataset: Dataset) -> None:
     """Write the mean network of several, in float32, as a run without epochs.
 
-    It counts as trained with --hold-out if all of them were; its statistics are then of those images alone, too.
+    Its statistics are of images augmented as those of the last one were when it was trained. It counts as trained with
+    --hold-out if all of them were, and has then not seen those images either.
 
     Args:
         shares: how much of the mean each of `sources` makes; only their ratios count.
@@ -41,15 +44,17 @@ def average(run: Run, sources: Sequence[Source], shares: Sequence[float], datase
     images = dataset.fitting if hold_out else dataset.train
     parts = [share / sum(shares) for share in shares]
     network = _mean([_network(source) for source in sources], parts)
-    _measure_statistics(network, normalise(spread(images.pixels, IMAGES), sources[0].preprocessing))
+    last = sources[-1]
+    augmented = augment(spread(images.pixels, IMAGES), _augmentation(last), seed=0, epoch=0)
+    _measure_statistics(network, normalise(augmented, last.preprocessing))
+    known = {key: last.recipe_values.get(key) for key in ("network", "augmentation")}
     backend = keras.backend.backend()
-    values = {"description": DESCRIPTION, "network": sources[0].recipe_network, "shares": parts}
     info = RunInfo(
         recipe="average",
-        recipe_values=values,
+        recipe_values={"description": DESCRIPTION, "shares": parts} | known,
         labels=dataset.labels,
-        preprocessing=sources[0].preprocessing,
-        output=sources[0].output,
+        preprocessing=last.preprocessing,
+        output=last.output,
         seed=0,
         epochs=0,
         batch_size=BATCH,
@@ -88,6 +93,13 @@ def _check(sources: Sequence[Source], shares: Sequence[float], dataset: Dataset)
 
 def _architecture(source: Source) -> Any:
     return json.loads((source.folder / ARCHITECTURE).read_text())
+
+
+def _augmentation(source: Source) -> Translate | Affine | None:
+    values = source.recipe_values.get("augmentation")
+    if values is None:
+        return None
+    return Affine(**values) if "rotation" in values else Translate(**values)
 
 
 def _network(source: Source) -> keras.Model:

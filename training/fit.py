@@ -96,7 +96,7 @@ def new_info(
     if (chosen.starts_from or pretrained) and not start:
         source = f"a run of {chosen.starts_from!r}" if chosen.starts_from else "a published version or a finished run"
         raise TrainingError(f"recipe {name!r} goes on from {source}; pass it as --from")
-    if start and not pretrained and start.recipe_network != _network_values(chosen):
+    if start and not pretrained and start.recipe_values.get("network") != _network_values(chosen):
         raise TrainingError(f"{start.folder} was made by {start.recipe!r}, whose network is not that of {name!r}")
     if hold_out:
         _check_unseen([*teachers, *([start] if start else [])], dataset)

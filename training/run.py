@@ -57,12 +57,13 @@ class RunInfo(Frozen):
 class Source:
     """What `--from` and `--teachers` name: a finished run or a published version, and what is known of its network.
 
-    `data_sha256` and `hold_out` say what it was trained on; of an imported network that is not known.
+    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` say what it was trained on. Of an imported network
+    none of them is known.
     """
 
     folder: Path
     recipe: str
-    recipe_network: Any
+    recipe_values: dict[str, Any]
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     output: Literal["logits", "probabilities"]
@@ -194,7 +195,7 @@ def read_source(folder: Path) -> Source:
         return Source(
             folder,
             info.recipe,
-            info.recipe_values["network"],
+            info.recipe_values,
             info.labels,
             info.preprocessing,
             info.output,
@@ -209,7 +210,7 @@ def read_source(folder: Path) -> Source:
     return Source(
         folder,
         f"{manifest.name}/{manifest.version}",
-        trained.get("recipe_values", {}).get("network"),
+        trained.get("recipe_values", {}),
         manifest.labels,
         manifest.preprocessing,
         manifest.output,

@@ -10,8 +10,10 @@ from keras import layers
 from model_store.manifest import Preprocessing
 from training import data
 from training.__main__ import main
+from training.augment import augment
 from training.average import average
 from training.fit import normalise
+from training.recipes import Translate
 from training.run import Run, RunInfo, read_source
 
 PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -58,13 +60,18 @@ def opened(folder):
 
 
 def test_weights_are_the_mean_by_shares_and_statistics_those_of_the_images(dataset, tmp_path):
-    sources = [finished(tmp_path / name, dataset, scale) for name, scale in (("a", 1.0), ("b", 4.0))]
+    recipe_values = {"network": {}, "augmentation": {"pixels": 1, "cutout": 12}}
+    sources = [
+        finished(tmp_path / "a", dataset, 1.0),
+        finished(tmp_path / "b", dataset, 4.0, recipe_values=recipe_values),
+    ]
     average(Run(tmp_path / "mean"), sources, [2, 1], dataset)
     model = opened(tmp_path / "mean")
     convolution, norm = model.layers[:2]
     for weight in (*convolution.get_weights(), norm.gamma, norm.beta, *model.layers[-1].get_weights()):
         np.testing.assert_allclose(np.asarray(weight), 2.0, rtol=1e-6)
-    seen = convolution(normalise(dataset.fitting.pixels, PREPROCESSING)).numpy()
+    augmented = augment(dataset.fitting.pixels, Translate(1, cutout=12), seed=0, epoch=0)
+    seen = convolution(normalise(augmented, PREPROCESSING)).numpy()
     np.testing.assert_allclose(norm.moving_mean, seen.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, seen.var((0, 1, 2)), rtol=1e-3)
     assert norm.momentum == layers.BatchNormalization().momentum
