@@ -57,8 +57,8 @@ class RunInfo(Frozen):
 class Source:
     """What `--from` and `--teachers` name: a finished run or a published version, and what is known of its network.
 
-    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` say what it was trained on. Of an imported network
-    none of them is known.
+    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` say what it was trained on. Of an imported
+    network none of them is known.
     """
 
     folder: Path
