@@ -137,8 +137,9 @@ def _training(served: Served) -> Html:
         "Published from": words(training, "published_from"),
     }
     counted = {"Epochs": "epochs", "Images in a step": "batch_size", "Seed": "seed"}
-    text |= {name: f"{n:,.0f}" for name, key in counted.items() if (n := number(training, key)) is not None}
-    text |= {"Took": duration(seconds)} if (seconds := number(training, "seconds")) is not None else {}
+    if number(training, "epochs") != 0:  # a mean of others was made without
+        text |= {name: f"{n:,.0f}" for name, key in counted.items() if (n := number(training, key)) is not None}
+        text |= {"Took": duration(seconds)} if (seconds := number(training, "seconds")) is not None else {}
     rows = [(name, value) for name, value in text.items() if value]
     silent = paragraph("The manifest does not say how it was trained.")
     return section("How it was trained", facts("As recorded", rows) if rows else silent, served.plot("curves.png"))

@@ -151,6 +151,13 @@ def test_an_import_that_was_never_tested_claims_nothing():
     assert "2.12.0" in page.text and "imported" in page.text and "How often it is right is not known" in page.text
 
 
+def test_a_mean_of_networks_took_no_epochs_and_no_time():
+    training = {"recipe": "average", "started_from": "0.5 × a/1 + 0.5 × a/2", "epochs": 0, "seed": 0, "seconds": 0}
+    page = page_of(bare(training=training))
+    assert "0.5 × a/1 + 0.5 × a/2" in page.text and "average" in page.text
+    assert "Epochs" not in page.text and "Took" not in page.text and "Seed" not in page.text
+
+
 def test_own_data_is_not_called_cifar10s_nor_compared_with_people():
     training = {"recipe": "fine-tune", "data_sha256": "ab" * 32, "images": 80, "started_from": "cifar10/3"}
     classes = {label: {"precision": 0.5, "recall": 0.25} for label in ("apple", "pear")}
