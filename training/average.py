@@ -64,9 +64,10 @@ def average(run: Run, sources: Sequence[Source], shares: Sequence[float], datase
         images=len(images),
         environment=environment(backend, "cpu") | {"precision": "float32"},
     )
-    run.start(info)
+    run.folder.mkdir(parents=True, exist_ok=True)
     network.save_weights(run.folder / WEIGHTS)
     (run.folder / ARCHITECTURE).write_text(network.to_json(indent=2) + "\n")
+    run.start(info)  # last, since there is nothing to go on with where this was interrupted
 
 
 def _check(sources: Sequence[Source], shares: Sequence[float], dataset: Dataset) -> None:
@@ -120,9 +121,9 @@ def _measure_statistics(network: keras.Model, images: NDArray[np.float32]) -> No
     """Let the statistics of all batch-norms be the mean over batches of images (N, 32, 32, 3), normalised."""
     norms = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
-    for done, start in enumerate(range(0, len(images), BATCH)):
+    for done, batch in enumerate(np.array_split(images, -(-len(images) // BATCH))):  # all of one size, for equal weight
         for layer in norms:
             layer.momentum = done / (done + 1)
-        network(images[start : start + BATCH], training=True)
+        network(batch, training=True)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum

@@ -10,7 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, Network
+from model_store.classifier import Classifier, Network, PrecisionChoice
 from model_store.network import build_network
 from model_store.quantization import Ranges, quantizable, representable
 from training.data import Images, spread
@@ -67,8 +67,9 @@ def quantized(network: Network, pixels: NDArray[np.uint8]) -> Network:
 def measure(network: Network, held_out: Images) -> Quantization:
     """Compare a quantized network with itself without its ranges, on images that it did not learn from."""
 
-    def accuracy(candidate: Network) -> float:
-        called = predict(Classifier(candidate), held_out.pixels).argmax(1)
+    def accuracy(candidate: Network, precision: PrecisionChoice) -> float:
+        called = predict(Classifier(candidate, precision=precision), held_out.pixels).argmax(1)
         return float((called == held_out.labels).mean())
 
-    return Quantization(len(held_out), accuracy(replace(network, ranges=None)), accuracy(network))
+    before = accuracy(replace(network, ranges=None), "auto")
+    return Quantization(len(held_out), before, accuracy(network, "int8"))

@@ -79,6 +79,26 @@ def test_weights_are_the_mean_by_shares_and_statistics_those_of_the_images(datas
     assert info.started_from == "0.667 × patient + 0.333 × patient" and info.hold_out and info.images == 180
 
 
+def test_every_image_counts_alike_in_the_statistics(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.average.BATCH", 179)  # of 180: in batches of that size the last image would be half
+    sources = [finished(tmp_path / name, dataset, 1.0) for name in "ab"]
+    average(Run(tmp_path / "mean"), sources, [1, 1], dataset)
+    convolution, norm = opened(tmp_path / "mean").layers[:2]
+    seen = convolution(normalise(dataset.fitting.pixels, PREPROCESSING)).numpy()
+    np.testing.assert_allclose(norm.moving_mean, seen.mean((0, 1, 2)), rtol=1e-4)
+
+
+def test_an_interrupted_one_leaves_no_run(dataset, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    sources = [finished(tmp_path / name, dataset, 1.0) for name in "ab"]
+    monkeypatch.setattr(keras.Model, "save_weights", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        average(Run(tmp_path / "mean"), sources, [1, 1], dataset)
+    Run(tmp_path / "mean").require_free()
+
+
 def test_it_has_seen_what_any_of_them_has_seen(dataset, tmp_path):
     sources = [finished(tmp_path / name, dataset, 1.0, hold_out=out) for name, out in (("a", True), ("b", False))]
     average(Run(tmp_path / "mean"), sources, [1, 1], dataset)

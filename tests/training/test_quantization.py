@@ -36,13 +36,15 @@ def replace_scale(factor: float) -> Preprocessing:
     return PREPROCESSING.model_copy(update={"std": tuple(value / factor for value in PREPROCESSING.std)})
 
 
-def test_int8_is_compared_with_the_same_network_without_it(network):
+def test_int8_is_compared_with_the_same_network_without_it(network, monkeypatch):
     colours = np.random.default_rng(1).integers(0, 256, (60, 1, 1, 3), dtype=np.uint8)
     pixels = np.tile(colours, (1, 32, 32, 1))
     labels = Classifier(network).predict(pixels).probabilities.argmax(1).astype(np.int32)
     assert len(set(labels.tolist())) > 1
     good = measure(quantized(network, random_images(40)), Images(pixels, labels))
     assert good.images == 60 and good.before == 1.0 and good.after > 0.8
+    # As on a processor that would not be served in int8 by itself: int8 is measured all the same.
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
     blind = measure(replace(network, ranges={"first": (0.0, 1e-4)}), Images(pixels, labels))
     assert blind.before == 1.0 and blind.after < 0.8 and not blind.pays
 
