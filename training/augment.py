@@ -1,10 +1,13 @@
 """Random changes of training images, on uint8 arrays and reproducible from (seed, epoch) alone.
 
-Knows no network and no backend: every function takes images (N, 32, 32, 3) uint8 and a NumPy generator and returns
-new ones of the same shape and type.
+Knows no network: functions take images (N, 32, 32, 3) uint8 and a NumPy generator and return new ones of the same
+shape and type. NumPy does the work, except in `translate_on_device`: an accelerator learns faster than that.
 """
 
+from typing import Any
+
 import numpy as np
+from keras import ops
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -12,6 +15,7 @@ from training.recipes import Affine, Translate
 
 Pixels = NDArray[np.uint8]
 CHUNK = 2_000
+GREY = 120
 
 
 def epoch_generator(seed: int, epoch: int) -> Generator:
@@ -32,16 +36,44 @@ def augment(pixels: Pixels, how: Translate | Affine | None, seed: int, epoch: in
             return pixels
 
 
+def translate_on_device(pixels: Any, how: Translate, seed: int, epoch: int) -> Pixels:
+    """What `augment` returns for the same arguments, computed by Keras's backend.
+
+    Args:
+        pixels: (N, 32, 32, 3) uint8, best as a tensor that is on the device already.
+    """
+    count, side = pixels.shape[:2]
+    width, rng = side + 2 * how.pixels, epoch_generator(seed, epoch)
+    offsets = rng.integers(0, 2 * how.pixels + 1, size=(count, 2))
+    rows, columns = np.moveaxis(offsets[:, :, None] + np.arange(side), 1, 0)
+    columns = np.where(_mirrored(count, seed, epoch)[:, None], width - 1 - columns, columns)
+    border = (how.pixels, how.pixels)
+    padded = ops.pad(pixels, ((0, 0), border, border, (0, 0)), mode="reflect")
+    row_starts = (np.arange(count)[:, None] * width + rows) * width
+    where = ops.convert_to_tensor(row_starts, "int32")[:, :, None] + ops.convert_to_tensor(columns, "int32")[:, None]
+    moved = ops.take(ops.reshape(padded, (-1, 3)), where, axis=0)
+    if how.cutout:
+        inside = ops.convert_to_tensor(_cutout_squares(count, side, rng, how.cutout))
+        grey = inside[:, 0, :, None] & inside[:, 1, None, :]
+        moved = ops.where(grey[..., None], ops.cast(GREY, "uint8"), moved)
+    made: Pixels = ops.convert_to_numpy(moved)
+    return made
+
+
 def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
     """Mirror half of the images, the other half in the next epoch, so that two epochs show each image both ways once.
 
     Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024.
     """
-    first = np.random.default_rng(seed).random(len(pixels)) < 0.5
-    mirrored = first ^ bool(epoch % 2)
+    mirrored = _mirrored(len(pixels), seed, epoch)
     flipped = pixels.copy()
     flipped[mirrored] = pixels[mirrored, :, ::-1]
     return flipped
+
+
+def _mirrored(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
+    first: NDArray[np.bool_] = np.random.default_rng(seed).random(count) < 0.5
+    return first ^ bool(epoch % 2)
 
 
 def translate(pixels: Pixels, rng: Generator, reach: int) -> Pixels:
@@ -59,12 +91,17 @@ def translate(pixels: Pixels, rng: Generator, reach: int) -> Pixels:
 
 def cutout(pixels: Pixels, rng: Generator, size: int) -> Pixels:
     """Grey out a square of `size` pixels around a random centre. Source: DeVries and Taylor, arXiv:1708.04552."""
-    side = pixels.shape[1]
-    centres = rng.integers(0, side, size=(len(pixels), 2, 1))
-    inside = np.abs(np.arange(side) - centres + 0.5) < size // 2  # (N, 2, 32)
+    inside = _cutout_squares(len(pixels), pixels.shape[1], rng, size)
     cut = pixels.copy()
-    cut[inside[:, 0, :, None] & inside[:, 1, None, :]] = 120
+    cut[inside[:, 0, :, None] & inside[:, 1, None, :]] = GREY
     return cut
+
+
+def _cutout_squares(count: int, side: int, rng: Generator, size: int) -> NDArray[np.bool_]:
+    """Which rows and which columns (N, 2, side) are inside a square."""
+    centres = rng.integers(0, side, size=(count, 2, 1))
+    inside: NDArray[np.bool_] = np.abs(np.arange(side) - centres + 0.5) < size // 2
+    return inside
 
 
 def affine(pixels: Pixels, rng: Generator, how: Affine) -> Pixels:

@@ -7,6 +7,9 @@ exactly as if it had not stopped.
 
 import dataclasses
 import json
+import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,11 +24,11 @@ from model_store.classifier import has_bfloat16
 from model_store.manifest import Preprocessing
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training import networks, optimizer, recipes
-from training.augment import augment, epoch_generator
+from training.augment import augment, epoch_generator, translate_on_device
 from training.data import Dataset, Images
 from training.errors import TrainingError
 from training.progress import Progress
-from training.recipes import Pretrained, Recipe, RMSprop, recipe
+from training.recipes import Pretrained, Recipe, RMSprop, Translate, recipe
 from training.run import Run, RunInfo, Source, environment
 from training.teachers import Teachers, check_teachers
 
@@ -33,6 +36,8 @@ WHITENING_SAMPLE = 5_000
 EVALUATION_BATCH = 1_000
 # Batches in one call of the compiled step: an accelerator starves on one, TensorFlow on a CPU gains nothing by more.
 STEPS_PER_EXECUTION = {"tensorflow": 1, "jax": 16, "torch": 1}
+# To write the state takes as long as half an epoch of an accelerator.
+CHECKPOINT_SECONDS = 10.0
 
 
 def train(
@@ -169,8 +174,11 @@ def computed_precision(chosen: Recipe) -> str:
 
     TensorFlow computes bfloat16 there, too, value by value: a step takes ten to a hundred times as long.
     """
-    accelerated = any(not device.startswith("cpu") for device in keras.distribution.list_devices())
-    return chosen.precision if accelerated or has_bfloat16() else "float32"
+    return chosen.precision if _accelerated() or has_bfloat16() else "float32"
+
+
+def _accelerated() -> bool:
+    return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
 def recipe_of(info: RunInfo) -> Recipe:
@@ -296,20 +304,23 @@ def _fit(
     targets = np.eye(classes, dtype=np.float32)[images.labels]
     progress = Progress(chosen.epochs, used)
     views = _views(images.pixels, chosen, run.info.seed, len(history), used)
+    checkpointed = -CHECKPOINT_SECONDS
     for epoch in range(len(history), chosen.epochs):
         progress.start(epoch)
-        view, order = next(views)
+        view, order, ordered = next(views)
         if teachers:
             progress.say("asking the teachers")
         wanted = _answers(run, chosen, teachers, view, epoch) if teachers else targets
-        batches = _batches(view[order], wanted[order], chosen.batch_size)
+        batches = _batches(ordered, wanted[order], chosen.batch_size)
         fitted = learner.fit(**batches, shuffle=False, verbose=0, callbacks=[progress])
         record: dict[str, float] = {key: float(values[-1]) for key, values in fitted.history.items()}
         record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
         if watched:
             record |= _evaluate(learner, watched, classes)
         history.append(record)
-        run.checkpoint([keras.ops.convert_to_numpy(v) for v in _state(learner)], history)
+        if epoch + 1 == chosen.epochs or time.monotonic() - checkpointed >= CHECKPOINT_SECONDS:
+            run.checkpoint([keras.ops.convert_to_numpy(v) for v in _state(learner)], history)
+            checkpointed = time.monotonic()
         progress.finish(record)
         if on_epoch:
             on_epoch(record)
@@ -328,19 +339,29 @@ def _answers(run: Run, chosen: Recipe, teachers: Teachers, view: NDArray[np.uint
 
 def _views(
     pixels: NDArray[np.uint8], chosen: Recipe, seed: int, first: int, used: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.intp]]]:
-    """Each epoch's augmented images and the order to take them in, made while the epoch before is learned from."""
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.uint8]]]:
+    """Each epoch's augmented images, the order to take them in, and the images in that order.
 
-    def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    They are made while earlier epochs are learned from: one ahead, and more where cores can be spared.
+    """
+
+    how = chosen.augmentation
+    on_device = isinstance(how, Translate) and _accelerated()
+    given = keras.ops.convert_to_tensor(pixels) if on_device else pixels
+
+    def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.uint8]]:
         order = epoch_generator(seed, epoch).permutation(len(pixels))[:used]
-        return augment(pixels, chosen.augmentation, seed, chosen.view(epoch)), order
+        changed = translate_on_device if on_device else augment
+        made = changed(given, how, seed, chosen.view(epoch))
+        return made, order, made[order]
 
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(view, first)
-        for epoch in range(first, chosen.epochs):
-            made = coming.result()
-            if epoch + 1 < chosen.epochs:
-                coming = ahead.submit(view, epoch + 1)
+    ahead = max(1, (os.cpu_count() or 1) // 4)
+    with ThreadPoolExecutor(ahead) as pool:
+        coming = deque(pool.submit(view, epoch) for epoch in range(first, min(first + ahead, chosen.epochs)))
+        for epoch in range(first + ahead, chosen.epochs + ahead):
+            made = coming.popleft().result()
+            if epoch < chosen.epochs:
+                coming.append(pool.submit(view, epoch))
             yield made
 
 

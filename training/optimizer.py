@@ -44,18 +44,19 @@ class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.velocities = [self.add_variable_from_reference(v, "velocity") for v in variables]
         self.slow = [self.add_variable_from_reference(v, "slow") for v in variables]
         for slow, variable in zip(self.slow, variables, strict=True):
-            slow.assign(variable)
+            slow.assign(ops.copy(variable))  # a step gives JAX every buffer to reuse, so no two may share one
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """One step of one variable."""
         index = self._get_variable_index(variable)
         fast = self._moved(index, ops.cast(gradient, variable.dtype), variable, ops.cast(learning_rate, variable.dtype))
         slow = self.slow[index]
+        before = ops.convert_to_tensor(slow)  # JAX takes no Keras variable for an array
         step = ops.cast(self.iterations, "float32") + 1
         keep = 0.95**LOOKAHEAD_STEPS * (step / self.total_steps) ** 3
-        averaged = keep * slow + (1 - keep) * fast
+        averaged = keep * before + (1 - keep) * fast
         due = ops.equal(ops.mod(step, LOOKAHEAD_STEPS), 0)
-        self.assign(slow, ops.where(due, averaged, slow))
+        self.assign(slow, ops.where(due, averaged, before))
         self.assign(variable, ops.where(due, averaged, fast))
 
     def _moved(self, index: int, gradient: Any, variable: keras.Variable, rate: Any) -> Any:

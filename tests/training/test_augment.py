@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.augment import affine, alternating_flip, augment, cutout, translate
+from training.augment import affine, alternating_flip, augment, cutout, translate, translate_on_device
 from training.recipes import RECIPES, Affine, Translate
 
 
@@ -82,3 +82,10 @@ def test_affine_shifts_by_its_share_and_repeats_the_border():
 def test_every_recipe_says_how_it_augments():
     assert isinstance(RECIPES["fast"].augmentation, Translate)
     assert RECIPES["notebook-augmented"].augmentation == Affine(rotation=40, shift=0.2, zoom=0.2, mirror=True)
+
+
+@pytest.mark.parametrize("how", [Translate(pixels=2), Translate(pixels=4, cutout=12)])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_device_shows_the_same_views(how, epoch):
+    images = pixels(64)
+    assert np.array_equal(translate_on_device(images, how, 7, epoch), augment(images, how, 7, epoch))
