@@ -10,6 +10,11 @@ RUN python -m venv --without-pip /venv
 COPY requirements/serve.txt /requirements/
 RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/serve.txt
 
+# Other devices' plugins and readers of other formats are a fifth of the image, and the service uses none.
+FROM builder AS serve-builder
+RUN cd /venv/lib/python3*/site-packages/openvino/libs && \
+    rm cache.json libopenvino_intel_[gn]pu_plugin.so libopenvino_auto*_plugin.so libopenvino_hetero_plugin.so libopenvino_*_frontend.so.*
+
 FROM builder AS training-builder
 COPY requirements/training.txt /requirements/
 RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/training.txt
@@ -44,7 +49,7 @@ ENTRYPOINT ["python", "-m", "training"]
 CMD ["--help"]
 
 FROM runtime AS serve
-COPY --from=builder /venv /venv
+COPY --from=serve-builder /venv /venv
 COPY LICENSE ./
 COPY model_store/*.py model_store/
 COPY app app

@@ -16,6 +16,8 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.workers import give_way
+
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = TypeVar("Row")  # what the network says of one image
 # A lone image is computed in the event loop's own thread if the network took no longer for each of the last ones: the
@@ -68,7 +70,7 @@ class Batcher(Generic[Row]):
         self._waiting: deque[Waiting[Row]] = deque()
         self._arrived = asyncio.Event()
         self._seconds_each = math.inf
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference", initializer=give_way)
         self._task = asyncio.create_task(self._run())
 
     async def submit(self, image: Image) -> Answer[Row]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from app.backlog import Backlog
 from app.batcher import Answer, Batcher, QueueFullError
 from app.drift import Drift
 from app.errors import Problem
@@ -22,7 +23,7 @@ from app.metrics import Metrics
 from app.row import Row, rows
 from app.saliency import random_masks
 from app.settings import Settings
-from app.workers import shared_directory
+from app.workers import give_way, shared_directory
 from model_store import images
 from model_store.errors import ImageError, ModelError
 from model_store.store import Loaded, Store, load
@@ -47,15 +48,16 @@ class Pipeline:
         self.drift: Drift | None = None
         self.draining = False
         self.reason = "the model is being loaded and tested"
-        self._requests = 0
+        self._requests, self._backlog = 0, Backlog()
         self._batcher: Batcher[Row] | None = None
         self._explainer: Explainer | None = None
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, "decode", initializer=give_way)
 
     async def start(self) -> None:
         """Load and test the model. A failure leaves the service up, not ready, and saying why."""
-        try:
-            loaded = await asyncio.to_thread(load_chosen, self.settings, self._threads)
+        loop = asyncio.get_running_loop()
+        try:  # in a thread that gives way, as do then those that the engine starts from there
+            loaded = await loop.run_in_executor(self._decoders, load_chosen, self.settings, self._threads)
             masks = await asyncio.to_thread(random_masks)
         except ModelError as error:
             self.reason = str(error)
@@ -113,11 +115,13 @@ class Pipeline:
         """The model, for one request. Whoever is let in holds a body in memory, so their number is limited.
 
         Raises:
-            Problem: there is no model, or there are too many requests.
+            Problem: there is no model, there are too many requests, or they take too long.
         """
         loaded = self.require_loaded()
         if self._requests >= self.settings.max_requests:
             raise Problem("overloaded", f"{self._requests} predictions are under way, the limit; try again")
+        if (seconds := self._backlog.seconds) > self.settings.max_wait_seconds:
+            raise Problem("overloaded", f"predictions take {seconds:.1f} s at present, which is too long; try again")
         self._requests += 1
         try:
             yield loaded
@@ -132,13 +136,14 @@ class Pipeline:
             Problem: too many images are waiting.
         """
         began = time.perf_counter()
-        image = await self._decode(data)
-        stages["decode"] = time.perf_counter() - began
         assert self._batcher is not None and self.drift is not None
-        try:
-            row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
-        except QueueFullError as error:
-            raise Problem("overloaded", f"{error}; try again") from None
+        with self._backlog.working():
+            image = await self._decode(data)
+            stages["decode"] = time.perf_counter() - began
+            try:
+                row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
+            except QueueFullError as error:
+                raise Problem("overloaded", f"{error}; try again") from None
         self.drift.add([image], [row])
         return row
 

@@ -19,6 +19,8 @@ RETRY_SECONDS = 1.0, 60.0  # before a worker is started again: the first time, a
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
+GIVING_WAY = 5  # steps of niceness: each counts for a quarter
+
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported, so set before that
 LEFT_BEHIND = "*.db", "*.counts"
 
@@ -49,6 +51,15 @@ def shared_directory() -> Path | None:
     """The directory of the service's metrics, if it has one."""
     given = os.environ.get(METRICS_DIRECTORY)
     return Path(given) if given else None
+
+
+def give_way() -> None:
+    """Let this thread, and those that it will start, have busy cores a third as often as the event loop's thread.
+
+    That one has little to do, but it answers for the service: it refuses what is too much, and says that it is alive.
+    """
+    if sys.platform == "linux":  # where a thread has a niceness of its own
+        os.nice(GIVING_WAY)
 
 
 def available_cores() -> int:

@@ -7,7 +7,8 @@ steps, and the area under the class's probability is the figure: lower is better
 test: single pixels at random damage a small picture at once without having found anything. So they are also replaced
 region by region, 4×4 pixels at a time, in the order of the regions' means (as in Samek et al., "Evaluating the
 visualization of what a deep neural network has learned", 2017), and put back into a blurred image (insertion: higher is
-better). Held-out images, which the shipped version was not trained on; the class is the predicted one.
+better). Of held-out images, or of test images where the version learned from all others; the class is the
+predicted one.
 """
 
 import argparse
@@ -133,15 +134,16 @@ def _table(found: Mapping[str, list[dict[str, float]]]) -> str:
 
 
 def main() -> None:
-    """Measure on the first held-out images and print the means with their standard errors."""
+    """Measure on images that the version has not learned from, and print the means with their standard errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--skip", type=int, default=0, help="begin after so many")
     options = parser.parse_args()
-    classifier = load_chosen(Settings()).classifier
-    images = load(options.data).held_out.pixels[options.skip :][: options.images]
-    print(f"{len(images)} held-out images, {classifier.precision}")
+    loaded, data = load_chosen(Settings()), load(options.data)
+    classifier, unseen = loaded.classifier, loaded.manifest.training.get("hold_out")
+    images = (data.held_out if unseen else data.test).pixels[options.skip :][: options.images]
+    print(f"{len(images)} {'held-out' if unseen else 'test'} images, {classifier.precision}")
     print(_table(study(lambda copies: classifier.predict(copies).probabilities, images)))
 
 

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _how_to_resume(options: argparse.Namespace) -> str:
-    return "; the same command with --resume goes on from the last finished epoch" if "recipe" in options else ""
+    return "; the same command with --resume goes on from the last epoch that was saved" if "recipe" in options else ""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -166,6 +166,11 @@ def _given(hold_out: bool, chosen: Recipe, dataset: Dataset) -> tuple[Images, Im
 
 
 def _device() -> str:
+    """What computes, by its maker's name where the backend knows it."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return ", ".join(sorted({device.device_kind for device in jax.devices()}))
     return ", ".join(keras.distribution.list_devices()) or "cpu"
 
 
@@ -344,15 +349,15 @@ def _views(
 
     They are made while earlier epochs are learned from: one ahead, and more where cores can be spared.
     """
-
-    how = chosen.augmentation
-    on_device = isinstance(how, Translate) and _accelerated()
-    given = keras.ops.convert_to_tensor(pixels) if on_device else pixels
+    how, accelerated = chosen.augmentation, _accelerated()
+    given = keras.ops.convert_to_tensor(pixels) if accelerated else pixels
 
     def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.uint8]]:
         order = epoch_generator(seed, epoch).permutation(len(pixels))[:used]
-        changed = translate_on_device if on_device else augment
-        made = changed(given, how, seed, chosen.view(epoch))
+        if isinstance(how, Translate) and accelerated:
+            made = translate_on_device(given, how, seed, chosen.view(epoch))
+        else:
+            made = augment(pixels, how, seed, chosen.view(epoch))
         return made, order, made[order]
 
     ahead = max(1, (os.cpu_count() or 1) // 4)

@@ -1,7 +1,7 @@
 """A run directory: what `train` writes, `--resume` reads and `evaluate` and `publish` take.
 
     run.json             what is being trained, how and where           written first
-    state.npz            every variable after the last finished epoch   replaced atomically after each epoch
+    state.npz            every variable after the last epoch saved   replaced atomically, every ten seconds at most
     history.json         one record an epoch
     architecture.json    the float32 network                            written last
     model.weights.h5     its weights                                    written last
@@ -159,7 +159,7 @@ class Run:
         self._replace("history.json", (json.dumps(history, indent=1) + "\n").encode())
 
     def restore(self) -> tuple[list[NDArray[Any]], int]:
-        """The variables after the last finished epoch, and how many epochs that makes; ([], 0) before the first."""
+        """The variables after the last epoch saved, and how many epochs that makes; ([], 0) before the first."""
         path = self.folder / "state.npz"
         if not path.exists():
             return [], 0

@@ -2,8 +2,11 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.backlog import Backlog
 from app.errors import CODES
 from app.middleware import SECURITY_HEADERS
 from app.settings import SHIPPED_STORE
@@ -148,6 +152,25 @@ def test_explanations_count_against_the_requests_that_are_let_in(client_with):
     assert response.status_code == 503 and response.json()["code"] == "overloaded"
     assert int(response.headers["retry-after"]) >= 1
     assert explain(small, png()).status_code == 200
+
+
+def test_while_predictions_take_too_long_new_ones_are_refused(client_with, monkeypatch):
+    client = client_with(max_wait_seconds=0.25)
+    monkeypatch.setattr(Backlog, "seconds", 0.3)
+    response = client.post("/predict", content=png())
+    assert response.status_code == 503 and response.json()["code"] == "overloaded"
+    assert "take 0.3 s" in response.json()["detail"] and int(response.headers["retry-after"]) >= 1
+    monkeypatch.setattr(Backlog, "seconds", 0.2)
+    assert client.post("/predict", content=png()).status_code == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness of its own")
+def test_what_computes_gives_way_to_the_event_loop(client):
+    assert client.post("/predict/batch", files=[("files", png()), ("files", png())]).status_code == 200
+    computing = [thread for thread in threading.enumerate() if thread.name.startswith(("decode", "inference"))]
+    assert {thread.name.split("_")[0] for thread in computing} == {"decode", "inference"}
+    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert {os.getpriority(os.PRIO_PROCESS, thread.native_id) for thread in computing} == {min(usual + 5, 19)}
 
 
 def test_a_queue_shorter_than_a_chunk_can_explain_too(client_with):
@@ -402,7 +425,7 @@ def altered(client_with, tmp_path):
 
     def make(change):
         folder = tmp_path / "cifar10" / "1"
-        shutil.copytree(SHIPPED_STORE / "cifar10" / "3", folder)
+        shutil.copytree(SHIPPED_STORE / "cifar10" / "7", folder)
         manifest = json.loads((folder / "manifest.json").read_text())
         change(manifest, folder)
         (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))

@@ -27,5 +27,5 @@ def test_a_run_on_jax(data_folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     run = Run(tmp_path / "run").require_finished()
-    assert run.info.environment["backend"] == "jax"
+    assert (run.info.environment["backend"], run.info.environment["device"]) == ("jax", "cpu")
     assert len(run.history) == 2 and math.isfinite(run.history[-1]["loss"])

@@ -69,6 +69,19 @@ def test_interrupted_training_resumes_exactly(data_folder, tmp_path, monkeypatch
         np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_quick_epochs_are_not_saved_one_by_one(data_folder, tmp_path, monkeypatch):
+    saved, checkpoint = [], Run.checkpoint
+
+    def counted(self, variables, history):
+        saved.append(len(history))
+        checkpoint(self, variables, history)
+
+    monkeypatch.setattr(Run, "checkpoint", counted)
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 600.0)
+    assert train(data_folder, tmp_path / "run", epochs=3) == 0
+    assert saved == [1, 3] and len(Run(tmp_path / "run").history) == 3
+
+
 def test_the_notebook_recipe_is_the_notebooks_network(run):
     architecture = json.loads((run / "architecture.json").read_text())
     kinds = [layer["class_name"] for layer in architecture["config"]["layers"][1:]]

@@ -1,0 +1,86 @@
+"""Little's law at work: how long a prediction takes is those at work divided by how many are done in a second."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from app.backlog import MOST, NO_BACKLOG, Backlog
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def served(backlog: Backlog, clock: Clock, count: int, seconds: float, at_work: int) -> float:
+    """What a prediction takes by `backlog` when `count` were done, one every `seconds`, with others at work."""
+    with ExitStack() as others:
+        for _ in range(at_work):
+            others.enter_context(backlog.working())
+        for _ in range(count):
+            with backlog.working():
+                clock.now += seconds
+        return backlog.seconds
+
+
+def test_it_takes_as_long_as_those_at_work_take_in_turn(clock):
+    assert served(Backlog(clock), clock, MOST, 0.01, at_work=100) == pytest.approx(1.0, rel=0.01)
+    assert served(Backlog(clock), clock, MOST, 0.002, at_work=100) == pytest.approx(0.2, rel=0.01)
+
+
+def test_what_fits_into_a_call_is_no_backlog_however_slow(clock):
+    assert served(Backlog(clock), clock, MOST, 10.0, at_work=NO_BACKLOG) == 0
+
+
+def test_of_too_few_answers_nothing_is_told(clock):
+    assert served(Backlog(clock), clock, NO_BACKLOG, 10.0, at_work=100) == 0
+
+
+def test_answers_that_come_a_call_at_a_time_are_seen_as_a_rate(clock):
+    backlog = Backlog(clock)
+    with ExitStack() as others:
+        for _ in range(100):
+            others.enter_context(backlog.working())
+        for _ in range(MOST // NO_BACKLOG + 1):
+            clock.now += 0.32
+            for _ in range(NO_BACKLOG):
+                with backlog.working():
+                    pass
+        assert 0.8 < backlog.seconds < 1.1  # 0.01 s each, read right after a call, when the rate looks best
+
+
+def test_a_pause_is_not_taken_for_slowness(clock):
+    backlog = Backlog(clock)
+    served(backlog, clock, MOST, 0.001, at_work=100)
+    clock.now += 3_600
+    assert served(backlog, clock, MOST, 0.001, at_work=100) == pytest.approx(0.1, rel=0.01)
+
+
+def test_when_nothing_is_done_any_more_it_takes_ever_longer(clock):
+    backlog = Backlog(clock)
+    with ExitStack() as others:
+        for _ in range(100):
+            others.enter_context(backlog.working())
+        for _ in range(MOST):
+            with backlog.working():
+                clock.now += 0.001
+        before, clock.now = backlog.seconds, clock.now + 60
+        assert backlog.seconds > 20 > before
+
+
+def test_a_failure_is_done_too(clock):
+    backlog = Backlog(clock)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"), backlog.working():
+            raise ValueError("broken")
+    assert backlog.seconds == 0
