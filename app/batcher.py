@@ -22,7 +22,7 @@ Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = TypeVar("Row")  # what the network says of one image
 # A lone image is computed in the event loop's own thread if the network took no longer for each of the last ones: the
 # way to another thread and back costs a twentieth of a request's time, and more where cores are scarce.
-IN_PLACE_SECONDS = 0.002
+IN_PLACE_SECONDS = 0.005
 
 
 class Answer(NamedTuple, Generic[Row]):
