@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 # So many predictions at a time make one call of the network, or two: that is no backlog, however long they take.
 NO_BACKLOG = 32
-# Answers come a call of the network at a time: of fewer than two calls a rate cannot be told, of eight it can well.
-FEWEST, MOST = 2 * NO_BACKLOG, 8 * NO_BACKLOG
+# Answers come a call of the network at a time, and the first calls are slow: of fewer than four no rate is told.
+FEWEST, MOST = 4 * NO_BACKLOG, 8 * NO_BACKLOG
 
 
 class Backlog:
