@@ -15,7 +15,7 @@ from benchmarks.errors import BenchmarkError
 
 PROC = Path("/proc")
 PATIENCE_SECONDS = 120.0  # for a start; some peers take a minute
-END_SECONDS = 10.0
+END_SECONDS, STILL_SECONDS = 10.0, 0.2
 
 
 @contextmanager
@@ -64,6 +64,13 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path, answers: Callable[[]
             said = log.read_text(errors="replace")[-1_500:]
             raise BenchmarkError(f"the server {why}; the end of what it wrote:\n{said}")
         time.sleep(0.01)
+
+
+def settle(pid: int, at_most: float) -> None:
+    """Wait until a process and its descendants use no processor time any more, but only so many seconds."""
+    deadline, used = time.monotonic() + at_most, -1.0
+    while used != (used := cpu_seconds(pid)) and time.monotonic() < deadline:
+        time.sleep(STILL_SECONDS)
 
 
 def family(pid: int) -> set[int]:

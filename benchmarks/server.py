@@ -15,11 +15,11 @@ from typing import Any
 from app.settings import Settings
 from app.workers import available_cores
 from benchmarks.machine import cores, on_cores
-from benchmarks.processes import cpu_seconds, resident_megabytes, running, wait_for
+from benchmarks.processes import cpu_seconds, resident_megabytes, running, settle, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTENING = "0A"  # a socket's state in /proc/net/tcp
-STILL_SECONDS, SETTLE_SECONDS = 0.2, 30.0
+SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,7 @@ class Server:
 
     def settle(self) -> None:
         """Wait until it does nothing any more: what a client has left behind is computed to its end."""
-        deadline, used = time.monotonic() + SETTLE_SECONDS, -1.0
-        while used != (used := self.cpu_seconds()) and time.monotonic() < deadline:
-            time.sleep(STILL_SECONDS)
+        settle(self.pid, SETTLE_SECONDS)
 
     def megabytes(self) -> list[float]:
         """Resident memory of each process."""
