@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     max_files: Count = Field(256, description="images in one batch request")
     max_requests: Count = Field(256, description="predictions handled at once; more are answered 503")
     max_wait_seconds: Annotated[float, Field(gt=0)] = Field(
-        0.75, description="while predictions take longer, new ones are answered 503"
+        0.5, description="while predictions take longer, new ones are answered 503"
     )
     max_waiting_images: Count = Field(
         2_048, description="decoded images waiting for the network; more are answered 503"
