@@ -20,7 +20,7 @@ from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 logger = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 1
 
-# code -> (status, what it means); docs/errors.md explains each.
+# code -> (status, what it means); docs/api.md lists them, too.
 CODES: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "The body is not the multipart form it says it is, or has no file where one is needed."),
     "not_found": (404, "There is nothing at this address."),

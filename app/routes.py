@@ -12,9 +12,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from app import heat, schemas
 from app.card import EVALUATION, card
+from app.connection import while_connected
 from app.errors import CODES, Problem, problem_of
 from app.explanation import Explanation
 from app.figures import read_document
@@ -255,15 +257,23 @@ async def _in_time(
     limit: int,
     work: Callable[[list[bytes], Stages], Awaitable[Answer]],
 ) -> Answer:
-    """What `work` makes of a request's encoded images. One deadline for all: a timer costs as much as a parser."""
+    """What `work` makes of a request's encoded images. One deadline for all: a timer costs as much as a parser.
+
+    Work for a client that has left is not gone on with.
+    """
     seconds, body = pipeline.settings.timeout_seconds, None
     stages, began = request.scope["stages"], time.perf_counter()
     try:
-        async with asyncio.timeout(seconds):
-            body = await read_body(request, pipeline.settings.max_body_bytes)
-            files = files_in(request.headers.get("content-type", ""), body, field, limit)
-            stages["receive"] = time.perf_counter() - began
-            return await work(files, stages)
+        with while_connected(request.scope):
+            async with asyncio.timeout(seconds):
+                body = await read_body(request, pipeline.settings.max_body_bytes)
+                files = files_in(request.headers.get("content-type", ""), body, field, limit)
+                stages["receive"] = time.perf_counter() - began
+                return await work(files, stages)
+    except ClientDisconnect:  # nobody reads this but the log
+        if body is None:
+            raise Problem("malformed_request", "the client left before its body was complete") from None
+        raise Problem("timeout", "the client left before the answer was ready") from None
     except TimeoutError:
         if body is None:
             detail = f"the body did not arrive within {seconds:g} s; send a smaller image"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from app.errors import Problem
 
@@ -22,19 +22,17 @@ async def read_body(request: Request, limit: int) -> bytes:
 
     Raises:
         Problem: it is over `limit` bytes, whether announced or not, or its length is not a number.
+        ClientDisconnect: the client left before it was complete.
     """
     announced = request.headers.get("content-length", "0")
     if announced.isascii() and announced.isdigit() and int(announced) > limit:
         raise _too_large(f"{int(announced):,}", limit)
     chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(f"{size:,} or more", limit)
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise Problem("malformed_request", "the connection was closed before the body was complete") from None
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(f"{size:,} or more", limit)
+        chunks.append(chunk)
     return b"".join(chunks)
 
 

@@ -2,8 +2,14 @@
 
 import asyncio
 import socket
+import time
 
-from app.connection import Joined
+import httpx2
+import pytest
+from starlette.requests import ClientDisconnect
+
+from app.connection import Joined, while_connected
+from tests.app.conftest import PATIENCE_SECONDS, png
 from tests.app.test_server import serving
 
 
@@ -72,3 +78,54 @@ def test_a_client_that_sends_no_more_gets_its_answer(tmp_path):
                 client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 client.shutdown(socket.SHUT_WR)
                 assert client.recv(65_536).endswith(b'{"status":"alive"}')
+
+
+def test_what_is_done_while_connected_stops_when_the_client_leaves():
+    async def scenario():
+        scope, never = {}, asyncio.Event()
+        asyncio.get_running_loop().call_soon(lambda: scope["stop"]())
+        with pytest.raises(ClientDisconnect), while_connected(scope):
+            await never.wait()
+        await asyncio.sleep(0)  # the task itself goes on
+        return scope
+
+    assert asyncio.run(scenario()) == {}
+
+
+def test_another_reason_to_stop_stays_what_it_is():
+    async def scenario():
+        async def work():
+            with while_connected({}):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(TimeoutError), while_connected({}):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+
+    asyncio.run(scenario())
+
+
+def asked_for(path: str, body: bytes) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_nothing_is_computed_for_clients_that_have_left(tmp_path):
+    with serving(tmp_path, workers="1") as server:
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+        for client in clients:
+            client.sendall(asked_for("/explain", png()))
+        assert clients[0].recv(65_536).startswith(b"HTTP/1.1 200 OK")  # one at a time is explained
+        for client in clients:
+            client.close()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(lines := [line for line in server.lines() if line.get("route") == "/explain"]) < len(clients):
+            assert time.monotonic() < deadline, lines
+            time.sleep(0.05)
+        assert [line["status"] for line in lines].count(504) >= 10
+        assert not [line for line in server.lines() if line["level"] in ("error", "warning")]
+        assert httpx2.post(server.url("/predict"), content=png()).status_code == 200

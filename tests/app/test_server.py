@@ -144,6 +144,7 @@ def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path):
         assert wait_for(lambda: len(serving_processes(server)) == 3)
         victim = next(iter(serving_processes(server) - {server.process.pid}))
         os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: not is_alive(victim))  # until then the kernel may hand it connections, to die with it
         wait_for(lambda: len(serving_processes(server)) == 4)
         (said,) = [line for line in server.lines() if line["message"] == "a worker process ended"]
         assert said["exit_code"] == -signal.SIGKILL
