@@ -14,7 +14,7 @@ from training.__main__ import main
 from training.errors import TrainingError
 
 ROOT = Path(__file__).parent.parent.parent
-SHIPPED = ROOT / "model_store" / "models" / "cifar10" / "7"
+SHIPPED = ROOT / "model_store" / "models" / "cifar10-small" / "1"
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
 
 pytestmark = pytest.mark.usefixtures("short_reports")
@@ -98,7 +98,7 @@ def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
     assert main(train) == 1
     assert "goes on from a published version or a finished run; pass it as --from" in capsys.readouterr().err
     assert main([*train, "--batch-size", "16", "--from", str(SHIPPED)]) == 0
-    assert json.loads((run / "run.json").read_text())["started_from"] == "cifar10/7"
+    assert json.loads((run / "run.json").read_text())["started_from"] == "cifar10-small/1"
     assert main(["evaluate", str(run), "--data", str(photos)]) == 0
     publish = ["publish", str(run), "--store", str(store), "--name", "colours", "--data", str(photos)]
     assert main(publish) == 0
