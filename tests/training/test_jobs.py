@@ -46,7 +46,16 @@ def store(data_folder, run, tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def narrow_fast():
+    network = dataclasses.replace(RECIPES["fast"].network, widths=(16, 32, 32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "fast", dataclasses.replace(RECIPES["fast"], network=network))
+        yield
+
+
 @pytest.mark.parametrize("recipe", ["notebook", "fast"])
+@pytest.mark.usefixtures("narrow_fast")
 def test_interrupted_training_resumes_exactly(data_folder, tmp_path, monkeypatch, capsys, recipe):
     assert train(data_folder, tmp_path / "straight", recipe=recipe, epochs=3) == 0
     checkpoint = Run.checkpoint
@@ -103,6 +112,7 @@ def test_notebook_augmented_starts_from_a_notebook_run(data_folder, tmp_path, ru
     assert Run(tmp_path / "b").info.images == 200
 
 
+@pytest.mark.usefixtures("narrow_fast")
 def test_training_learns(data_folder, tmp_path):
     assert train(data_folder, tmp_path / "run", recipe="fast", epochs=12) == 0
     history = Run(tmp_path / "run").history
