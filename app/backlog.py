@@ -3,6 +3,7 @@
 Knows no settings and no network.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,15 +29,23 @@ class Backlog:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Around one prediction, from when its body is there until its answer is."""
+        """Around one prediction, from when its body is there until its answer is.
+
+        One that is cancelled, because its client left or its time was up, was not done.
+        """
         if not self._at_work:
             self._done.clear()  # how long nothing was asked for says nothing of how fast it would have been answered
         self._at_work += 1
+        cancelled = False
         try:
             yield
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
         finally:
             self._at_work -= 1
-            self._done.append(self._now())
+            if not cancelled:
+                self._done.append(self._now())
 
     @property
     def seconds(self) -> float:

@@ -38,6 +38,7 @@ EVALUATION_BATCH = 1_000
 STEPS_PER_EXECUTION = {"tensorflow": 1, "jax": 16, "torch": 1}
 # To write the state takes as long as half an epoch of an accelerator.
 CHECKPOINT_SECONDS = 10.0
+MOST_AHEAD = 4  # views of 50,000 images, 300 MB each
 
 
 def train(
@@ -360,7 +361,7 @@ def _views(
             made = augment(pixels, how, seed, chosen.view(epoch))
         return made, order, made[order]
 
-    ahead = max(1, (os.cpu_count() or 1) // 4)
+    ahead = min(max(1, (os.cpu_count() or 1) // 4), MOST_AHEAD)
     with ThreadPoolExecutor(ahead) as pool:
         coming = deque(pool.submit(view, epoch) for epoch in range(first, min(first + ahead, chosen.epochs)))
         for epoch in range(first + ahead, chosen.epochs + ahead):

@@ -1,6 +1,7 @@
 """Little's law at work: how long a prediction takes is those at work divided by how many are done in a second."""
 
-from contextlib import ExitStack
+import asyncio
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -84,3 +85,17 @@ def test_a_failure_is_done_too(clock):
         with pytest.raises(ValueError, match="broken"), backlog.working():
             raise ValueError("broken")
     assert backlog.seconds == 0
+
+
+def test_clients_that_leave_do_not_make_it_look_quick(clock):
+    backlog = Backlog(clock)
+    with ExitStack() as others:
+        for _ in range(100):
+            others.enter_context(backlog.working())
+        for _ in range(MOST):
+            with backlog.working():
+                clock.now += 0.01
+            for _ in range(9):
+                with suppress(asyncio.CancelledError), backlog.working():
+                    raise asyncio.CancelledError
+        assert backlog.seconds == pytest.approx(1.0, rel=0.01)
