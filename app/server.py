@@ -61,8 +61,12 @@ class WorkerServer(DrainingServer):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Watch standard input."""
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self.handle_exit, signal.SIGINT, None)
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._left_alone)
         await super().startup(sockets)
+
+    def _left_alone(self) -> None:
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())  # which would say so again and again
+        self.handle_exit(signal.SIGINT, None)
 
 
 def serve(settings: Settings, host: str, port: int) -> int:

@@ -186,12 +186,36 @@ def test_a_service_leaves_no_metrics_behind_and_begins_with_none(tmp_path):
 
 
 @needs_reuseport
-def test_workers_do_not_outlive_a_first_process_that_is_killed(tmp_path):
+def test_workers_do_not_outlive_a_first_process_that_is_killed_but_finish_what_they_have(tmp_path):
+    body = png()
     with serving(tmp_path, workers="2") as server:
         wait_for(lambda: len(serving_processes(server)) == 2)
         (worker,) = serving_processes(server) - {server.process.pid}
+        begun = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS) for _ in range(20)]
+        for each in begun:
+            each.putrequest("POST", "/predict")
+            each.putheader("Content-Length", str(len(body)))
+            each.putheader("Connection", "close")
+            each.endheaders(body[:10])
         server.process.kill()
+        server.process.wait()
+        time.sleep(0.2)  # in which the worker is told
+        answered = [status for each in begun if (status := finished(each, body[10:]))]
         wait_for(lambda: not is_alive(worker))
+        assert answered == [200] * len(answered) != []  # all that it had: chance gives it none once in a million
+        assert [line for line in server.lines() if line["level"] == "error"] == []
+
+
+def finished(begun: http.client.HTTPConnection, rest: bytes) -> int | None:
+    """The status of an answer, None if who was to give it is gone."""
+    try:
+        begun.send(rest)
+        with begun.getresponse() as answer:
+            return answer.status
+    except (ConnectionError, http.client.HTTPException):
+        return None
+    finally:
+        begun.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
