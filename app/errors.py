@@ -19,6 +19,7 @@ from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 
 logger = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 1
+PROBLEM = "application/problem+json"
 
 # code -> (status, what it means); docs/api.md lists them, too.
 CODES: dict[str, tuple[int, str]] = {
@@ -63,7 +64,7 @@ class Problem(Exception):
     def response(self) -> Response:
         """The document as an HTTP answer."""
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.status == 503 else None
-        return Response(json.dumps(self.document()), self.status, headers, "application/problem+json")
+        return Response(json.dumps(self.document()), self.status, headers, PROBLEM)
 
 
 def problem_of(error: Exception) -> Problem:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from app import heat, schemas
 from app.card import EVALUATION, card
 from app.connection import while_connected
-from app.errors import CODES, Problem, problem_of
+from app.errors import CODES, PROBLEM, Problem, problem_of
 from app.explanation import Explanation
 from app.figures import read_document
 from app.metrics import Metrics
@@ -46,15 +47,10 @@ def _answers(good: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:
     answers: Responses = {200: good if isinstance(good, dict) else {"model": good}}
     for code in codes:
         status, meaning = CODES[code]
-        said = f"`{code}`: {meaning}"
-        before = answers.get(status, {}).get("description")
-        example = schemas.PROBLEM_EXAMPLE | {"status": status, "code": code, "title": meaning, "detail": meaning}
-        content = {"application/problem+json": {"example": example}}
-        answers[status] = {
-            "model": schemas.ProblemAnswer,
-            "description": f"{before} {said}" if before else said,
-            "content": content,
-        }
+        example = schemas.PROBLEM_EXAMPLE | {"status": status, "code": code, "detail": meaning}
+        answer = answers.setdefault(status, {"description": "", "content": {PROBLEM: schemas.problems()}})
+        answer["description"] = f"{answer['description']} `{code}`: {meaning}".strip()
+        answer["content"][PROBLEM]["examples"][code] = {"value": example | {"title": HTTPStatus(status).phrase}}
     return answers
 
 
@@ -221,9 +217,11 @@ async def model_card(request: Request) -> HTMLResponse:
     summary="A plot of the served version's report, or evaluation.json",
     response_class=Response,
     responses=_answers(schemas.REPORT_FILE, "not_found", "not_ready"),
+    openapi_extra={"parameters": [schemas.REPORT_NAME]},
 )
-async def model_report(request: Request, name: str) -> Response:
+async def model_report(request: Request) -> Response:
     """Only what the manifest lists under `report/`, and only the bytes whose SHA-256 it states."""
+    name: str = request.path_params["name"]  # whatever it is, it is no invalid parameter
     loaded: Loaded = request.app.state.pipeline.require_loaded()
     types = _report_types(loaded.manifest)
     if name not in types:

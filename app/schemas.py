@@ -73,6 +73,12 @@ REPORT_FILE: dict[str, Any] = {
         "application/json": {"schema": {"type": "object"}},
     },
 }
+REPORT_NAME: dict[str, Any] = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def problems() -> dict[str, Any]:
+    """An answer's content that is a `ProblemAnswer`, to which examples are to be added."""
+    return {"schema": {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}, "examples": {}}
 
 
 class ModelName(BaseModel):
