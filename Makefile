@@ -18,12 +18,12 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test bench peers train image lock clean again
+.PHONY: help run check test bench peers jobs train image lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
-	@echo 'Settings: HOST=$(HOST) PORT=$(PORT) (run), DATA=$(DATA) OUT=$(OUT) GPU=1 (train), IMAGE=$(IMAGE) (image), PYTHON=python3.12'
+	@echo 'Settings: HOST=$(HOST) PORT=$(PORT) (run), DATA=$(DATA) OUT=$(OUT) (train), GPU=1 (jobs, train), IMAGE=$(IMAGE) (image), PYTHON=python3.12'
 
 run: .venv/.serve  ## serve the model in the repository on http://127.0.0.1:8000
 	@exec .venv/bin/python -m app serve --host $(HOST) --port $(PORT)
@@ -43,6 +43,8 @@ bench: .venv/.training  ## how fast the service is, in about three minutes: make
 
 peers: .venv/.training  ## the service beside Triton and others: make peers ARGS="--peers triton"
 	.venv/bin/python -m benchmarks.peers $(ARGS)
+
+jobs: .venv/.$(HARDWARE)  ## install what `.venv/bin/python -m training` needs
 
 train: .venv/.$(HARDWARE)  ## train the recipe "fast" into runs/fast, after fetching CIFAR-10 where it is missing
 	@test -e '$(DATA)/cifar-10-batches-bin/test_batch.bin' || .venv/bin/python -m training fetch --to '$(DATA)'

@@ -25,6 +25,8 @@ from training.recipes import RECIPES, Pretrained, recipe
 from training.run import Run, read_source
 
 STORE = Path("model_store/models")
+OWN = "training", "model_store"
+INSTALL = "`make jobs` installs all that jobs need into .venv, `make jobs GPU=1` with JAX and CUDA"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +36,11 @@ def main(argv: list[str] | None = None) -> int:
         options.job(options)
     except (TrainingError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] in OWN:
+            raise
+        print(f"error: {error.name} is not installed, and this job needs it; {INSTALL}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted{_how_to_resume(options)}", file=sys.stderr)
@@ -361,7 +368,10 @@ def _publish(options: argparse.Namespace) -> None:
             version = publish_version(options.what, store, options.name, given, show)
     manifest = _say_published(store.folder(options.name, version))
     if manifest.temperature == 1 and manifest.output == "logits":
-        print("not calibrated: pass --twin RUN, a run of the same recipe with --hold-out", file=sys.stderr)
+        remedy = "pass --twin RUN, a run of the same recipe with --hold-out"
+        if manifest.reference:  # there were held-out images
+            remedy = "the held-out images do not bound the confidence, as where every one is right; more images may"
+        print(f"not calibrated: {remedy}", file=sys.stderr)
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -7,8 +7,10 @@ import time
 import httpx2
 import pytest
 from starlette.requests import ClientDisconnect
+from uvicorn import Config
+from uvicorn.server import ServerState
 
-from app.connection import Joined, while_connected
+from app.connection import Connection, Joined, while_connected
 from tests.app.conftest import PATIENCE_SECONDS, png
 from tests.app.test_server import serving
 
@@ -129,3 +131,71 @@ def test_nothing_is_computed_for_clients_that_have_left(tmp_path):
         assert [line["status"] for line in lines].count(504) >= 10
         assert not [line for line in server.lines() if line["level"] in ("error", "warning")]
         assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
+
+
+def exchanged(server, *parts: bytes) -> bytes:
+    """All that a connection gives for what is sent in these parts."""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(0.05)
+        received = b""
+        while more := connection.recv(65_536):
+            received += more
+        return received
+
+
+def test_an_offered_upgrade_is_passed_over(tmp_path):
+    body = png()
+    offer = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    head = b"POST /predict?top_k=2 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%sX-Request-ID: mine\r\n\r\n" % (
+        len(body),
+        offer,
+    )
+    kept = head.replace(b", close", b"")
+    with serving(tmp_path, workers="1") as server:
+        for parts in (
+            [head + body],
+            [head, body],
+            [head[:90], head[90:] + body[:9], body[9:]],
+            [kept + body + head + body],
+        ):
+            received = exchanged(server, *parts)
+            answers = parts[0].count(b"POST")
+            assert received.count(b"HTTP/1.1 200 OK") == received.count(b'"label":') == answers
+            assert received.count(b"x-request-id: mine") == answers
+        assert {line["level"] for line in server.lines()} == {"info"}
+
+
+def test_a_head_without_end_is_refused(tmp_path):
+    with serving(tmp_path, workers="1") as server:
+        lines = [b"X-%d: %s\r\n" % (number, b"a" * 60_000) for number in range(9)]
+        received = exchanged(server, b"GET /health HTTP/1.1\r\nHost: x\r\n", *lines)
+        assert received.startswith(b"HTTP/1.1 400 ") and b"head has more than 524288 bytes" in received
+        assert httpx2.get(server.url("/health")).status_code == 200
+
+
+def test_a_client_that_sends_no_head_is_given_up(monkeypatch):
+    monkeypatch.setattr("app.connection.MOST_HEAD_SECONDS", 0.2)
+
+    async def scenario(*parts: bytes) -> bytes:
+        config = Config(app=nothing, http=Connection, ws="none", lifespan="off")
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            for part in parts:
+                writer.write(part)
+            received = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+            writer.close()
+            await writer.wait_closed()
+            return received
+
+    for parts in ([], [b"GET / HT"]):
+        assert asyncio.run(scenario(*parts)) == b""
+
+
+async def nothing(scope, receive, send):
+    raise AssertionError("there was no request")

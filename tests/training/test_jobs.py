@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import h5py
 import numpy as np
@@ -178,6 +179,14 @@ def test_evaluate_writes_table_json_and_plots(data_folder, run, tmp_path, capsys
     assert document["accuracy"] == pytest.approx(np.trace(document["confusion"]) / 40, abs=1e-4)
     for name in ("confusion.png", "reliability.png", "curves.png", "classes.png", "corruptions.png", "photos.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_not_installed_is_named_with_its_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "training.fetch", raising=False)
+    assert main(["fetch", "--to", str(tmp_path)]) == 1
+    assert "error: rich.console is not installed, and this job needs it; `make jobs`" in capsys.readouterr().err
 
 
 def test_evaluate_without_a_report_leaves_out_what_takes_long(data_folder, run, capsys):
@@ -394,7 +403,7 @@ def test_what_saw_the_held_out_images_has_no_part_in_a_run_without_them(
 
 
 @pytest.mark.usefixtures("few_held_out")
-def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, narrow):
+def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, monkeypatch, narrow):
     assert train(data_folder, tmp_path / "twin", "--hold-out", recipe="teacher") == 0
     assert train(data_folder, tmp_path / "full", recipe="teacher") == 0
     publishing = ["publish", "--store", str(tmp_path / "store"), "--data", str(data_folder)]
@@ -408,6 +417,9 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, n
     assert own.metrics["calibration"]["fitted_on_images"] == 20
     assert own.verdicts == taken.verdicts and own.verdicts and not without.verdicts
     assert own.reference == taken.reference and own.reference and not without.reference
+    monkeypatch.setattr("training.publish.fit_temperature", lambda probabilities, labels: None)
+    assert main([*publishing, str(tmp_path / "twin")]) == 0
+    assert "not calibrated: the held-out images do not bound the confidence" in capsys.readouterr().err
     assert sum(own.reference.counts["class"]) == 20
     assert own.metrics["verdicts"]["held_out"]["none_of_these"] == pytest.approx(1 / 20)  # of these, 95 % are kept
     twins, fulls = (read_version(store.folder("cifar10", version)).gaussian for version in (1, 3))
