@@ -1,6 +1,7 @@
 """Command line of the service: `python -m app serve | classify | check`."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ INTERRUPTED = 130  # as a shell has it for SIGINT
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns its exit code: 0, 1 for a failure, 2 for a wrong command line or setting."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 open for as long as the process
     options = _parser().parse_args(argv)
     with _importing():
         from pydantic import ValidationError
@@ -49,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="answer over HTTP until told to stop")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--port", type=_port, default=8000)
     serve.set_defaults(command=_serve)
     worker = commands.add_parser("worker")  # no help: `serve` starts these
     worker.add_argument("--host")
@@ -70,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a whole number from 0, for any free one, to 65535")
     return int(text)
 
 

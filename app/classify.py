@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,18 +70,27 @@ def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None,
     try:
         found = find(paths)
         if found.files:
-            _answer_all(found.files, load_chosen(settings), chosen, top_k, console, tally)
+            _answer_all(found.files, load_chosen(settings), settings.max_body_bytes, chosen, top_k, console, tally)
         _say_the_rest(found, console, tally)
     except ModelError as error:
         console.say(f"error: {error}")
         return 1
     except BrokenPipeError:
-        for stream in (sys.stdout, sys.stderr):  # else Python flushes what is left, and complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _write_no_more(sys.stdout, sys.stderr)
         return NOBODY_READS
+    except OSError as error:  # those of the files have become answers
+        console.say(f"error: the answers cannot be written: {error.strerror}")
+        _write_no_more(sys.stdout)
+        return 1
     finally:
         console.clear()
     return int(tally.errors > 0)
+
+
+def _write_no_more(*streams: TextIO) -> None:
+    """Else Python flushes what is left when it ends, and complains."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def find(paths: Sequence[Path]) -> Found:
@@ -107,13 +116,19 @@ def _search(root: Path, found: Found) -> None:
 
 
 def _answer_all(
-    files: Sequence[File], loaded: Loaded, kind: FormatName, top_k: int | None, console: Console, tally: Tally
+    files: Sequence[File],
+    loaded: Loaded,
+    most_bytes: int,
+    kind: FormatName,
+    top_k: int | None,
+    console: Console,
+    tally: Tally,
 ) -> None:
     names = [file_name(file.path) for file in files]
     form = new_format(kind, loaded.manifest, top_k, names)
     if form.header:
         console.answer(form.header)
-    with closing(_outcomes(files, loaded)) as outcomes:
+    with closing(_outcomes(files, loaded, most_bytes)) as outcomes:
         for done, (file, name, outcome) in enumerate(zip(files, names, outcomes, strict=True), 1):
             if outcome is None:
                 tally.others += 1
@@ -139,14 +154,14 @@ def _say_the_rest(found: Found, console: Console, tally: Tally) -> None:
         console.say(f"skipped in folders: {found.hidden:,} hidden, {tally.others:,} other than images")
 
 
-def _outcomes(files: Sequence[File], loaded: Loaded) -> Generator[Outcome, None, None]:
+def _outcomes(files: Sequence[File], loaded: Loaded, most_bytes: int) -> Generator[Outcome, None, None]:
     """For each file its row or what became of it. While one batch is computed, the next is decoded."""
     resize, coming = loaded.manifest.preprocessing.resize, deque[list[Future[Decoded]]]()
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     try:
         for batch in [*batches, []]:
-            coming.append([pool.submit(_decode, file, resize) for file in batch])
+            coming.append([pool.submit(_decode, file, resize, most_bytes) for file in batch])
             if len(coming) > 1:
                 yield from _predicted([future.result() for future in coming.popleft()], loaded)
     finally:
@@ -159,7 +174,7 @@ def _predicted(decoded: Sequence[Decoded], loaded: Loaded) -> list[Outcome]:
     return [next(found) if isinstance(each, np.ndarray) else each for each in decoded]
 
 
-def _decode(file: File, resize: Resize) -> Decoded:
+def _decode(file: File, resize: Resize, most_bytes: int) -> Decoded:
     try:
         if file.folder and file.path.exists() and not file.path.is_file():
             return None  # a pipe, a socket: to open it might never end
@@ -167,7 +182,10 @@ def _decode(file: File, resize: Resize) -> Decoded:
             start = stream.read(START_BYTES)
             if file.folder and not file.path.name.lower().endswith(IMAGE_SUFFIXES) and not _begins_as_image(start):
                 return None
-            return images.decode(start + stream.read(), resize)
+            data = start + stream.read(most_bytes)
+            if len(data) > most_bytes:
+                return f"it has more than {most_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
+            return images.decode(data, resize)
     except OSError as error:
         return error.strerror or str(error)
     except ImageError as error:

@@ -78,7 +78,10 @@ def problem_of(error: Exception) -> Problem:
             return Problem("unusable_image", str(error))
         case RequestValidationError():
             first = error.errors()[0]
-            return Problem("invalid_parameter", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            return Problem(
+                "invalid_parameter",
+                f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {str(first['input'])[:64]!r}",
+            )
         case HTTPException(status_code=404):
             return Problem("not_found", "there is nothing at this address; GET /docs lists what there is")
         case HTTPException(status_code=405):

@@ -73,4 +73,4 @@ def create_app(
 async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
     await pipeline.start()
     if workers and pipeline.loaded:
-        workers.start()
+        workers.start(pipeline.loaded.manifest.version)

@@ -27,6 +27,8 @@ FEWEST_THREADS = 2  # a lone request is answered sooner on two cores; two proces
 class DrainingServer(uvicorn.Server):
     """On SIGTERM says not ready for `drain_seconds` while still accepting, then stops; on SIGINT stops at once.
 
+    Requests under way are waited for, until the same is asked again.
+
     A load balancer goes on sending until it has seen the readiness probe fail; whoever closes the port before that
     drops requests.
     """
@@ -45,15 +47,20 @@ class DrainingServer(uvicorn.Server):
         """Begin the shutdown. uvicorn would afterwards raise the signal again and so end with its number."""
         again, self._pipeline.draining = self._pipeline.draining, True
         if self._loop and self._workers:
-            self._loop.call_soon_threadsafe(self._workers.stop, sig)
+            self._loop.call_soon_threadsafe(self._workers.stop, signal.SIGINT if again else sig)
         if sig == signal.SIGTERM and not again and self._loop:
             self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._stop)
         else:
-            self.force_exit = self.should_exit
+            if self.should_exit and self._loop:
+                self._loop.call_soon_threadsafe(self._hang_up)
             self._stop()
 
     def _stop(self) -> None:
         self.should_exit = True
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):  # what is done for them then stops
+            connection.transport.abort()
 
 
 class WorkerServer(DrainingServer):
@@ -63,6 +70,11 @@ class WorkerServer(DrainingServer):
         """Watch standard input."""
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._left_alone)
         await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A second SIGTERM is the first again, which a supervisor sent to all and the first process hands on."""
+        if sig != signal.SIGTERM or not self._pipeline.draining:
+            super().handle_exit(sig, frame)
 
     def _left_alone(self) -> None:
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())  # which would say so again and again
@@ -79,12 +91,11 @@ def serve(settings: Settings, host: str, port: int) -> int:
         if count > 1:  # the first bind has shown that nobody else serves here, which a shared one would not
             listener.close()
             listener = _bind(host, port, shared=True)
-    except OSError as error:
-        logger.error(
-            "cannot listen on %s port %s: %s; choose others with --host and --port", host, port, error.strerror
-        )
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "that is no name of a host"
+        logger.error("cannot listen on %s port %s: %s; choose others with --host and --port", host, port, reason)
         return 1
-    logger.info("starting on http://%s:%s in %s processes", host, port, count)
+    logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
     workers = Workers(count - 1, host, port, forget_process) if count > 1 else None
     app = create_app(settings.share_of(count), _threads(count), workers)
     return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)

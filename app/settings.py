@@ -14,6 +14,7 @@ from model_store.classifier import EngineName, PrecisionChoice
 
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -32,9 +33,7 @@ class Settings(BaseSettings):
     max_body_bytes: Count = Field(32_000_000, description="bytes of one request's body")
     max_files: Count = Field(256, description="images in one batch request")
     max_requests: Count = Field(256, description="predictions handled at once; more are answered 503")
-    max_wait_seconds: Annotated[float, Field(gt=0)] = Field(
-        0.5, description="while predictions take longer, new ones are answered 503"
-    )
+    max_wait_seconds: Seconds = Field(0.5, description="while predictions take longer, new ones are answered 503")
     max_waiting_images: Count = Field(
         2_048, description="decoded images waiting for the network; more are answered 503"
     )
@@ -42,13 +41,13 @@ class Settings(BaseSettings):
         32, description="images in one call of the network, which takes powers of two"
     )
     decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded at the same time")
-    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="time for an upload to arrive and be answered"
-    )
-    drain_seconds: Annotated[float, Field(ge=0)] = Field(
+    timeout_seconds: Seconds = Field(30.0, description="time for an upload to arrive and be answered")
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="after SIGTERM, how long /health/ready says 503 while requests are still accepted"
     )
-    root_path: str = Field("", description="path prefix that a reverse proxy strips, such as /cifar10")
+    root_path: str = Field(
+        "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path prefix that a reverse proxy strips, such as /cifar10"
+    )
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-* headers are believed")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
 

@@ -32,10 +32,15 @@ def shared_metrics() -> Iterator[None]:
     One that the operator names is used, emptied of what an earlier service left in it.
     """
     if given := os.environ.get(METRICS_DIRECTORY):
-        Path(given).mkdir(parents=True, exist_ok=True)
-        for ending in LEFT_BEHIND:
-            for left in Path(given).glob(ending):
-                left.unlink()
+        try:
+            Path(given).mkdir(parents=True, exist_ok=True)
+            for ending in LEFT_BEHIND:
+                for left in Path(given).glob(ending):
+                    left.unlink()
+        except OSError as error:
+            raise SystemExit(
+                f"error: {METRICS_DIRECTORY} is {given!r}: {error.strerror}; name a folder that can be written, or none"
+            ) from None
         yield
         return
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -91,9 +96,11 @@ class Workers:
         self._processes: set[asyncio.subprocess.Process] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._environment: dict[str, str] = {}
 
-    def start(self) -> None:
-        """Start them all; needs a running event loop."""
+    def start(self, version: int) -> None:
+        """Start them all, to serve this version, whatever is published later; needs a running event loop."""
+        self._environment = os.environ | {"CIFAR10_MODEL_VERSION": str(version)}
         self._tasks = [asyncio.create_task(self._keep()) for _ in range(self._count)]
 
     def stop(self, signal_: int) -> None:
@@ -111,12 +118,14 @@ class Workers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep(self) -> None:
-        delay, longest = RETRY_SECONDS
+        (soonest, longest), loop = RETRY_SECONDS, asyncio.get_running_loop()
+        delay = soonest
         while True:
+            began = loop.time()
             # A session of its own, so that Ctrl-C reaches it through `stop` alone; and the read end of a pipe that
             # closes when this process ends, however it ends.
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+                *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True, env=self._environment
             )
             self._processes.add(process)
             if self._stopping:  # was told so while this one began
@@ -126,6 +135,8 @@ class Workers:
             self._on_end(process.pid)
             if self._stopping:
                 return
+            if loop.time() - began > longest:
+                delay = soonest
             logger.error("a worker process ended", extra={"fields": {"exit_code": code, "again_in_seconds": delay}})
             await asyncio.sleep(delay)
             delay = min(2 * delay, longest)

@@ -36,6 +36,7 @@ REQUIRED = (ARCHITECTURE, WEIGHTS, GOLDEN)
 READ = (*REQUIRED, QUANTIZATION, NOVELTY)
 MAX_FILE_BYTES = 500_000_000
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
+NO_NAME = "is not a model name; use lower-case letters, digits, dot, dash and underscore"
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,20 @@ class Store:
     root: Path
 
     def names(self) -> list[str]:
-        """The models in the store."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            path.name for path in self.root.iterdir() if path.is_dir() and re.fullmatch(NAME_PATTERN, path.name)
-        )
+        """The models in the store.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
+        return sorted(name for name in _folders(self.root) if re.fullmatch(NAME_PATTERN, name))
 
     def versions(self, name: str) -> list[int]:
-        """The published versions of a model, ascending."""
-        folder = self.root / name
-        if not folder.is_dir():
-            return []
-        names = (path.name for path in folder.iterdir() if path.is_dir())
-        return sorted(int(name) for name in names if re.fullmatch(VERSION_PATTERN, name))
+        """The published versions of a model, ascending.
+
+        Raises:
+            ModelError: they cannot be read.
+        """
+        return sorted(int(name) for name in _folders(self.root / name) if re.fullmatch(VERSION_PATTERN, name))
 
     def folder(self, name: str, version: int) -> Path:
         """Where a version lies."""
@@ -100,6 +101,8 @@ class Store:
         Raises:
             ModelError: there is no such version; the text says which there are.
         """
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ModelError(f"{name[:80]!r} {NO_NAME}")
         versions = self.versions(name)
         if not versions:
             raise ModelError(f"{self.root} holds no version of {name!r}; publish one with `python -m training publish`")
@@ -130,7 +133,7 @@ class Store:
             ModelError: the name is not one, `write` left out a required file, or wrote one that no manifest can list.
         """
         if not re.fullmatch(NAME_PATTERN, name):
-            raise ModelError(f"{name!r} is not a model name; use lower-case letters, digits, dot, dash and underscore")
+            raise ModelError(f"{name[:80]!r} {NO_NAME}")
         home = self.root / name
         home.mkdir(parents=True, exist_ok=True)
         while True:
@@ -166,6 +169,16 @@ class Store:
             self.folder(name, version).rename(hidden)
             shutil.rmtree(hidden)
         return doomed
+
+
+def _folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, none if there is no such folder."""
+    try:
+        return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    except OSError as error:
+        raise ModelError(
+            f"{str(folder)[:200]} cannot be read: {error.strerror}; the service's user must be able to read it"
+        ) from None
 
 
 def load(

@@ -1,9 +1,15 @@
 import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from app.__main__ import main
 from tests.app.conftest import png
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_check_prints_settings_and_passes(capsys):
@@ -18,11 +24,67 @@ def test_check_fails_on_a_store_without_a_model(capsys, monkeypatch, tmp_path):
     assert "holds no version of 'cifar10'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "value"), [("ENGINE", "abacus"), ("MAX_FILES", "0"), ("TIMEOUT_SECONDS", "soon")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENGINE", "abacus"),
+        ("MAX_FILES", "0"),
+        ("TIMEOUT_SECONDS", "soon"),
+        ("DRAIN_SECONDS", "inf"),
+        ("ROOT_PATH", "cifar10"),
+        ("ROOT_PATH", "/cifar10/"),
+        ("ROOT_PATH", "/größe"),
+    ],
+)
 def test_a_wrong_setting_is_named(capsys, monkeypatch, name, value):
     monkeypatch.setenv(f"CIFAR10_{name}", value)
     assert main(["check"]) == 2
     assert f"CIFAR10_{name} is '{value}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../models/cifar10", "n" * 5_000])
+def test_a_name_that_is_none_is_refused(capsys, monkeypatch, name):
+    monkeypatch.setenv("CIFAR10_MODEL_NAME", name)
+    assert main(["check"]) == 1
+    assert "is not a model name" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_read_is_refused(capsys, monkeypatch):
+    monkeypatch.setenv("CIFAR10_STORE", "s" * 5_000)
+    assert main(["check"]) == 1
+    assert "cannot be read: File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "http"])
+def test_a_port_is_one_that_there_is(capsys, port):
+    with pytest.raises(SystemExit):
+        main(["serve", "--port", port])
+    assert "is not a port" in capsys.readouterr().err
+
+
+def test_a_metrics_directory_that_is_none_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"PROMETHEUS_MULTIPROC_DIR is .*: File exists; name a folder"):
+        main(["serve", "--port", "0"])
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"), [(">&-", 0, ""), (">/dev/full", 1, "the answers cannot be written")]
+)
+def test_classify_without_a_place_for_its_answers(tmp_path, ending, code, said):
+    (tmp_path / "cat.png").write_bytes(png())
+    command = f"{shlex.quote(sys.executable)} -m app classify {shlex.quote(str(tmp_path / 'cat.png'))} {ending}"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == code
+    assert said in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_classify_reads_no_more_of_a_file_than_may_be(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFAR10_MAX_BODY_BYTES", "5000")
+    (tmp_path / "large.png").write_bytes(png() + bytes(5_000))
+    assert main(["classify", str(tmp_path / "large.png"), "/dev/zero"]) == 1
+    assert capsys.readouterr().err.count("more than 5,000 bytes, the limit that CIFAR10_MAX_BODY_BYTES sets") == 2
 
 
 def test_classify_prints_a_json_object_a_file_and_names_bad_ones(capsys, tmp_path):

@@ -201,7 +201,7 @@ PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
             id="no boundary",
         ),
         pytest.param({"content": png(), "params": {"top_k": 0}}, "invalid_parameter", "top_k", id="top_k 0"),
-        pytest.param({"content": png(), "params": {"top_k": "x"}}, "invalid_parameter", "top_k", id="top_k x"),
+        pytest.param({"content": png(), "params": {"top_k": "x"}}, "invalid_parameter", "not 'x'", id="top_k x"),
     ],
 )
 def test_predict_explains_what_is_wrong(client, request_, code, said):

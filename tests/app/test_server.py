@@ -4,6 +4,7 @@ import ctypes
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from app.settings import SHIPPED_STORE
 from tests.app.conftest import PATIENCE_SECONDS, png
 
 ROOT = Path(__file__).parent.parent.parent
@@ -151,6 +153,64 @@ def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path):
         processes = serving_processes(server)
         assert stop(server) == 0
     assert not any(is_alive(process) for process in processes)
+
+
+@needs_reuseport
+def test_a_process_that_is_replaced_serves_the_version_that_the_others_serve(tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(SHIPPED_STORE / "cifar10-small" / "1", store / "cifar10" / "1")
+    manifest = (store / "cifar10" / "1" / "manifest.json").read_text().replace('"cifar10-small"', '"cifar10"', 1)
+    (store / "cifar10" / "1" / "manifest.json").write_text(manifest)
+    with serving(tmp_path, workers="2", store=str(store)) as server:
+        wait_for(lambda: len(serving_processes(server)) == 2)
+        (store / "cifar10" / "ACTIVE").write_text("2")  # which is not there: who chose anew could not serve
+        (victim,) = serving_processes(server) - {server.process.pid}
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: not is_alive(victim))
+        wait_for(lambda: len(serving_processes(server)) == 3)
+
+
+@needs_reuseport
+def test_a_second_interrupt_leaves_who_still_waits_without_an_error(tmp_path):
+    body = png()
+    head = b"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with serving(tmp_path, workers="2") as server:
+        wait_for(lambda: len(serving_processes(server)) == 2)
+        waiting = [socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) for _ in range(12)]
+        for each in waiting:
+            each.sendall(head + body)
+        time.sleep(0.1)
+        for _ in range(2):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        began = time.monotonic()
+        answers = [answered(each) for each in waiting]
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - began < PATIENCE_SECONDS / 2
+        assert {answer[:12] for answer in answers} <= {b"", b"HTTP/1.1 200"}
+        assert b"" in answers  # else all were answered before
+        assert [line for line in server.lines() if line["level"] == "error"] == []
+
+
+def answered(connection: socket.socket) -> bytes:
+    with connection:
+        try:
+            return connection.recv(65_536)
+        except ConnectionError:
+            return b""
+
+
+@needs_reuseport
+def test_every_process_drains_when_all_are_told_to_stop(tmp_path):
+    with serving(tmp_path, workers="2", drain_seconds="2") as server:
+        wait_for(lambda: len(serving_processes(server)) == 2)
+        (worker,) = serving_processes(server) - {server.process.pid}
+        for process in (worker, server.process.pid):
+            os.kill(process, signal.SIGTERM)
+        time.sleep(1)
+        assert is_alive(worker) and is_alive(server.process.pid)
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+        assert not is_alive(worker)
 
 
 @needs_reuseport
