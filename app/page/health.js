@@ -59,7 +59,7 @@ const tile = (name, value, kind) =>
 function note(state, reason, seconds, drifted) {
   if (!state) return reason.message;
   const said = [`${state.model.name} ${state.model.version} on ${state.engine} in ${state.precision}.`];
-  if (seconds) said.push(`Predictions, batches and explanations of the last ${Math.round(seconds)} seconds.`);
+  if (seconds) said.push(`Predictions, batches and explanations of the last ${Math.round(seconds) === 1 ? "second" : `${Math.round(seconds)} seconds`}.`);
   if (drifted?.images) {
     const hours = drifted.window_seconds / 3600;
     said.push(`Drift of ${drifted.images.toLocaleString("en")} pictures in ${hours === 1 ? "the last hour" : `the last ${hours} hours`}.`);
