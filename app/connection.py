@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 STOP = "stop"  # in the scope of a request
 # A head arrives in one or two reads, each of up to 262,144 bytes, of which the first may be another request's body.
 MOST_HEAD_BYTES, MOST_HEAD_SECONDS = 524_288, 30.0
+LAST_REQUESTS_SECONDS = 0.1
 OF_AN_UPGRADE = b"upgrade", b"http2-settings"
 
 
@@ -88,6 +89,10 @@ class Connection(HttpToolsProtocol):
         """The client sends nothing more, after which uvloop closes: an answer that is under way goes out before."""
         if isinstance(self.transport, Joined):
             self.transport.flush()
+
+    def shutdown(self) -> None:
+        """The service stops: close, but answer before what is on its way already."""
+        self.loop.call_later(LAST_REQUESTS_SECONDS, super().shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop what is done `while_connected`."""

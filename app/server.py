@@ -27,7 +27,7 @@ FEWEST_THREADS = 2  # a lone request is answered sooner on two cores; two proces
 class DrainingServer(uvicorn.Server):
     """On SIGTERM says not ready for `drain_seconds` while still accepting, then stops; on SIGINT stops at once.
 
-    Requests under way are waited for, until the same is asked again.
+    SIGHUP is as SIGTERM. Requests under way are waited for, until the same is asked again.
 
     A load balancer goes on sending until it has seen the readiness probe fail; whoever closes the port before that
     drops requests.
@@ -41,6 +41,8 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Remember the loop, which signals must talk to."""
         self._loop = asyncio.get_running_loop()
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored
+            self._loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGTERM, None)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -90,7 +90,7 @@ def stop(server: Server, signal_: int = signal.SIGTERM) -> int:
     return server.process.wait(PATIENCE_SECONDS)
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda given: given.name)
 def test_stops_with_exit_code_0(tmp_path, signal_):
     with serving(tmp_path, drain_seconds="0") as server:
         assert stop(server, signal_) == 0
