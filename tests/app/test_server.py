@@ -92,8 +92,12 @@ def stop(server: Server, signal_: int = signal.SIGTERM) -> int:
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda given: given.name)
 def test_stops_with_exit_code_0(tmp_path, signal_):
-    with serving(tmp_path, drain_seconds="0") as server:
-        assert stop(server, signal_) == 0
+    before = signal.signal(signal_, signal.SIG_DFL)  # or it is ignored, as under nohup, by who is started, too
+    try:
+        with serving(tmp_path, drain_seconds="0") as server:
+            assert stop(server, signal_) == 0
+    finally:
+        signal.signal(signal_, before)
 
 
 def test_sigterm_lets_readiness_fall_first_and_the_request_under_way_finish(tmp_path):
