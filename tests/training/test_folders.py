@@ -94,7 +94,7 @@ def test_one_image_in_two_classes_is_refused(photos, tmp_path):
 @pytest.mark.timeout(400)  # trains the shipped network, which takes a busy machine a while
 def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
     run, store = tmp_path / "run", tmp_path / "store"
-    train = ["train", "--recipe", "fine-tune", "--data", str(photos), "--out", str(run), "--hold-out", "--epochs", "2"]
+    train = ["train", "--recipe", "fine-tune", "--data", str(photos), "--out", str(run), "--hold-out", "--epochs", "6"]
     assert main(train) == 1
     assert "goes on from a published version or a finished run; pass it as --from" in capsys.readouterr().err
     assert main([*train, "--batch-size", "16", "--from", str(SHIPPED)]) == 0
