@@ -207,9 +207,11 @@ async def model_drift(request: Request) -> Response:
 async def model_card(request: Request) -> HTMLResponse:
     """What it is for and not for, what it learned from, how good it is and where it fails, from manifest and report."""
     loaded: Loaded = request.app.state.pipeline.require_loaded()
-    report = await asyncio.to_thread(loaded.read, EVALUATION) if EVALUATION in loaded.manifest.files else b""
+    report = await _published(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else b""
     classifier = loaded.classifier
-    return HTMLResponse(card(Served(loaded.manifest, read_document(report), classifier.engine, classifier.precision)))
+    return HTMLResponse(
+        card(Served(loaded.manifest, read_document(report or b""), classifier.engine, classifier.precision))
+    )
 
 
 @router.get(
@@ -226,7 +228,10 @@ async def model_report(request: Request) -> Response:
     types = _report_types(loaded.manifest)
     if name not in types:
         raise Problem("not_found", f"this version's report has {', '.join(types) or 'no files'}, and not {name[:80]!r}")
-    return Response(await asyncio.to_thread(loaded.read, FOLDER + name), media_type=types[name])
+    content = await _published(loaded, FOLDER + name)
+    if content is None:
+        raise Problem("not_found", "the version was removed from the store since it was loaded, and its report with it")
+    return Response(content, media_type=types[name])
 
 
 @router.get("/metrics", summary="Counts and timings, for Prometheus", response_class=PlainTextResponse)
@@ -331,6 +336,13 @@ def _data_address(png: bytes) -> str:
 
 def _model(manifest: Manifest) -> dict[str, str]:
     return {"name": manifest.name, "version": str(manifest.version)}
+
+
+async def _published(loaded: Loaded, name: str) -> bytes | None:
+    """A file of the served version, None if that was removed since."""
+    if not (loaded.folder / name).exists():
+        return None
+    return await asyncio.to_thread(loaded.read, name)
 
 
 def _report_types(manifest: Manifest) -> dict[str, str]:

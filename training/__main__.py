@@ -37,6 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     except (TrainingError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}; see to its permissions and to free space", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         if not error.name or error.name.split(".")[0] in OWN:
             raise
@@ -107,7 +111,7 @@ def _add_train(jobs: Jobs) -> None:
     )
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
-    job.add_argument("--seed", type=int, default=0)
+    job.add_argument("--seed", type=_seed, default=0)
     job.add_argument("--hold-out", action="store_true", help="leave out the 5,000 images on which choices are made")
     job.add_argument(
         "--tensorboard", type=Path, metavar="FOLDER", help="also write each epoch's figures for TensorBoard"
@@ -240,6 +244,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
 def _fetch(options: argparse.Namespace) -> None:
     from training.fetch import fetch
 
@@ -299,10 +309,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from training.robustness import measure_robustness
 
     dataset, network = data.load(options.data), _network(options.what)
-    if network.labels != dataset.labels:
-        raise TrainingError(
-            f"{options.what} knows {network.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
-        )
+    _require_labels(options.what, network, dataset.labels)
     images = dataset.test if options.split == "test" else dataset.held_out
     classifier = Classifier(network, precision=options.precision)
     evaluation = evaluate(classifier, images)
@@ -339,8 +346,14 @@ def _foreign(options: argparse.Namespace) -> None:
     from training.foreign import HEADER, measure_foreign
 
     network, dataset = _network(options.what), data.load(options.data)
+    _require_labels(options.what, network, dataset.labels)
     print(HEADER)
     measure_foreign(Classifier(network), dataset.test.pixels, network.preprocessing.resize, options.folders)
+
+
+def _require_labels(what: Path, network: Network, labels: tuple[str, ...]) -> None:
+    if network.labels != labels:
+        raise TrainingError(f"{what} knows {network.labels[:3]}…, the data has {labels[:3]}…; pass its --data")
 
 
 def _network(folder: Path) -> Network:

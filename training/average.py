@@ -65,9 +65,9 @@ def average(run: Run, sources: Sequence[Source], shares: Sequence[float], datase
         environment=environment(backend, "cpu") | {"precision": "float32"},
     )
     run.folder.mkdir(parents=True, exist_ok=True)
-    network.save_weights(run.folder / WEIGHTS)
-    (run.folder / ARCHITECTURE).write_text(network.to_json(indent=2) + "\n")
-    run.start(info)  # last, since there is nothing to go on with where this was interrupted
+    network.save_weights(run.partial_weights)
+    run.start(info)  # so late, since there is nothing to go on with where this was interrupted
+    run.finish(network.to_json(indent=2))
 
 
 def _check(sources: Sequence[Source], shares: Sequence[float], dataset: Dataset) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from model_store.classifier import has_bfloat16
 from model_store.manifest import Preprocessing
-from model_store.store import ARCHITECTURE, WEIGHTS
+from model_store.store import WEIGHTS
 from training import networks, optimizer, recipes
 from training.augment import augment, epoch_generator, translate_on_device
 from training.data import Dataset, Images
@@ -64,6 +64,8 @@ def train(
     info, chosen = run.info, recipe_of(run.info)
     if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
         raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
+    if info.start_sha256 and (start is None or start.weights_sha256() != info.start_sha256):
+        raise TrainingError(f"{run.folder} began from a network of {info.started_from!r}; pass the same --from")
     with dtype_policy(computed_precision(chosen)):
         network = build(run, chosen, images)
         if start and not isinstance(chosen.network, Pretrained):
@@ -75,8 +77,8 @@ def train(
     with dtype_policy("float32"):
         served = build(run, chosen, images)
         served.set_weights(network.get_weights())
-    served.save_weights(run.folder / WEIGHTS)
-    (run.folder / ARCHITECTURE).write_text(served.to_json(indent=2) + "\n")
+    served.save_weights(run.partial_weights)
+    run.finish(served.to_json(indent=2))
 
 
 def new_info(
@@ -91,7 +93,8 @@ def new_info(
     """What `run.json` says of a run about to begin.
 
     Raises:
-        TrainingError: the recipe needs something to start from or teachers, or gets such that do not fit.
+        TrainingError: the recipe needs something to start from or teachers, or gets such that do not fit; or there are
+            too few images.
     """
     if bool(teachers) != bool(chosen.distillation):
         asks = "learns from others; pass finished runs or versions as --teachers"
@@ -102,11 +105,16 @@ def new_info(
     if (chosen.starts_from or pretrained) and not start:
         source = f"a run of {chosen.starts_from!r}" if chosen.starts_from else "a published version or a finished run"
         raise TrainingError(f"recipe {name!r} goes on from {source}; pass it as --from")
-    if start and not pretrained and start.recipe_values.get("network") != _network_values(chosen):
+    if start and not pretrained and not _has_network(start, chosen):
         raise TrainingError(f"{start.folder} was made by {start.recipe!r}, whose network is not that of {name!r}")
+    if start and not pretrained and start.labels != dataset.labels:
+        raise TrainingError(
+            f"{start.folder} knows {start.labels[:3]}…, the data has {dataset.labels[:3]}…; pass one that knows these"
+        )
     if hold_out:
         _check_unseen([*teachers, *([start] if start else [])], dataset)
-    same = start if pretrained else None
+    same, images = start if pretrained else None, len(_given(hold_out, chosen, dataset)[0])
+    steps_per_epoch(chosen, images)  # that there are any
     return RunInfo(
         recipe=name,
         recipe_values=dataclasses.asdict(chosen),
@@ -118,9 +126,10 @@ def new_info(
         batch_size=chosen.batch_size,
         hold_out=hold_out,
         started_from=start.recipe if start else None,
+        start_sha256=start.weights_sha256() if start and not pretrained else None,
         teachers=tuple(teacher.weights_sha256() for teacher in teachers),
         data_sha256=dataset.sha256,
-        images=len(_given(hold_out, chosen, dataset)[0]),
+        images=images,
         environment=environment(keras.backend.backend(), _device()) | {"precision": computed_precision(chosen)},
     )
 
@@ -136,6 +145,13 @@ def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
                 f"{source.folder} was not trained with --hold-out and may have seen the images that this run "
                 "leaves out; pass one that was"
             )
+
+
+def _has_network(start: Source, chosen: Recipe) -> bool:
+    """Whether a start has the recipe's own network. A fine-tuned one has some other's, of which they say nothing."""
+    made_by = recipes.RECIPES.get(start.recipe)
+    fine_tuned = made_by is not None and isinstance(made_by.network, Pretrained)
+    return not fine_tuned and start.recipe_values.get("network") == _network_values(chosen)
 
 
 def _network_values(chosen: Recipe) -> dict[str, Any]:

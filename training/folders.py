@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.errors import ImageError
+from model_store.errors import ImageError, UnusableImage
 from model_store.images import decode
 from model_store.manifest import Resize
 from training.data import Images
@@ -24,6 +24,7 @@ from training.errors import TrainingError
 
 FEWEST_IMAGES, FEWEST_CLASSES, MOST_CLASSES, LONGEST_LABEL = 10, 2, 1_000, 64
 TEST_SHARE = HELD_OUT_SHARE = 10  # one in so many, of each class, and at least one
+MOST_BYTES = 32_000_000
 NAMED = 20  # skipped files are named up to this many
 
 
@@ -100,10 +101,23 @@ def _read_class(folder: Path) -> list[_Example]:
     return [unique[key] for key in sorted(unique)]
 
 
+def read_bounded(path: Path) -> bytes:
+    """A file of no more bytes than the service takes, unless it is told to take more.
+
+    Raises:
+        UnusableImage: it has more.
+    """
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise UnusableImage(f"it has more than {MOST_BYTES:,} bytes")
+    return data
+
+
 def _read(path: Path) -> _Example | str:
     """An example, or what is wrong with the file."""
     try:
-        data = path.read_bytes()
+        data = read_bounded(path)
         return _Example(hashlib.sha256(data).hexdigest(), decode(data, Resize()))
     except (OSError, ImageError) as error:
         return f"{path}: {error}"

@@ -18,6 +18,7 @@ from model_store.errors import ImageError
 from model_store.images import SIDE, decode
 from model_store.manifest import Resize
 from training.errors import TrainingError
+from training.folders import read_bounded
 
 MADE_IMAGES = 500
 Pixels = NDArray[np.uint8]  # (N, 32, 32, 3)
@@ -98,8 +99,8 @@ def read_folder(folder: Path, resize: Resize) -> Pixels:
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            found.append(decode(path.read_bytes(), resize))
-        except ImageError:
+            found.append(decode(read_bounded(path), resize))
+        except (OSError, ImageError):
             continue
     if not found:
         raise TrainingError(f"{folder} holds no image that the service would take; pass a folder of image files")

@@ -113,6 +113,10 @@ def publish_run(
         raise TrainingError(
             f"{run.folder} knows {info.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
         )
+    if twin and info.data_sha256 != dataset.sha256:
+        raise TrainingError(
+            f"{run.folder} was trained on other data than this, whose held-out images it may have seen; pass its --data"
+        )
     calibration = calibrate(twin, info, dataset.held_out) if twin and info.output == "logits" else None
     metrics: dict[str, Any] = {}
     if calibration:
@@ -237,13 +241,15 @@ def calibrate(twin: Run, info: RunInfo, held_out: Images) -> Calibration | None:
     """The temperature of a twin on the held-out images, which it has not seen; None where no temperature fits best.
 
     Raises:
-        TrainingError: the twin saw them, or is of another recipe.
+        TrainingError: the twin saw them, or is of another recipe or of other data.
     """
     if not twin.info.hold_out or twin.info.recipe_values != info.recipe_values:
         raise TrainingError(
             f"{twin.folder} is a run of {twin.info.recipe!r} {'with' if twin.info.hold_out else 'without'} --hold-out; "
             f"the temperature of {info.recipe!r} is fitted on a run of it, with the same settings and --hold-out"
         )
+    if (twin.info.labels, twin.info.data_sha256) != (info.labels, info.data_sha256):
+        raise TrainingError(f"{twin.folder} was trained on other data than the run; pass a twin of the same --data")
     return fit_temperature(predict(Classifier(read_run(twin)), held_out.pixels), held_out.labels)
 
 

@@ -47,6 +47,7 @@ class RunInfo(Frozen):
     batch_size: int
     hold_out: bool
     started_from: str | None
+    start_sha256: str | None = None  # of the weights that it needs again to be resumed
     teachers: tuple[str, ...] = ()
     data_sha256: str
     images: int
@@ -112,7 +113,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the network and its weights have been written."""
-        return (self.folder / WEIGHTS).exists()
+        return (self.folder / ARCHITECTURE).exists() and (self.folder / WEIGHTS).exists()
 
     def require_finished(self) -> "Run":
         """The run itself.
@@ -129,9 +130,12 @@ class Run:
         return self
 
     def require_free(self) -> None:
-        """Raises TrainingError if a run is there already."""
+        """Raises TrainingError if a run is there already, or a version or network that would be lost."""
         if (self.folder / "run.json").exists():
             raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
+        for name in (MANIFEST, ARCHITECTURE, WEIGHTS):
+            if (self.folder / name).exists():
+                raise TrainingError(f"{self.folder} holds {name}, which no run may overwrite; choose another --out")
 
     def start(self, info: RunInfo, kept: Source | None = None) -> None:
         """Claim the folder for a new run, and copy the network to be `kept`.
@@ -149,6 +153,16 @@ class Run:
             for name in (ARCHITECTURE, WEIGHTS):
                 shutil.copyfile(kept.folder / name, self.start_folder / name)
         self._replace("run.json", (info.model_dump_json(indent=2) + "\n").encode())
+
+    @property
+    def partial_weights(self) -> Path:
+        """Where the weights are written before `finish`, so that no half of them is ever taken for a finished run's."""
+        return self.folder / f"partial.{WEIGHTS.split('.', 1)[1]}"
+
+    def finish(self, architecture: str) -> None:
+        """Put the network's JSON and its `partial_weights` in their places."""
+        self._replace(ARCHITECTURE, (architecture + "\n").encode())
+        self.partial_weights.replace(self.folder / WEIGHTS)
 
     def checkpoint(self, variables: list[NDArray[Any]], history: list[dict[str, float]]) -> None:
         """Record an epoch's end. A kill between the two files loses no state: the state carries its epoch."""

@@ -491,3 +491,12 @@ def test_a_report_that_was_altered_after_loading_is_not_served(altered, caplog):
     response = client.get("/model/report/classes.png")
     assert response.status_code == 500 and response.json()["code"] == "internal"
     assert str(folder) not in response.text and "not the file that was published" in caplog.text
+
+
+def test_a_version_that_was_removed_since_it_was_loaded_is_served_without_its_report(altered):
+    client, folder = altered(lambda manifest, folder: None)
+    shutil.rmtree(folder)
+    assert client.get("/model/card").status_code == 200
+    response = client.get("/model/report/classes.png")
+    assert response.status_code == 404 and "was removed from the store" in response.json()["detail"]
+    assert client.post("/predict", content=png()).status_code == 200

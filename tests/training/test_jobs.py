@@ -111,6 +111,11 @@ def test_notebook_augmented_starts_from_a_notebook_run(data_folder, tmp_path, ru
     assert "goes on from a run of 'notebook'; pass it as --from" in capsys.readouterr().err
     assert train(data_folder, tmp_path / "b", "--from", str(run), recipe="notebook-augmented", epochs=1) == 0
     assert Run(tmp_path / "b").info.images == 200
+    again = ["--resume", "--from"]
+    assert train(data_folder, tmp_path / "b", "--resume", recipe="notebook-augmented") == 1
+    assert "began from a network of 'notebook'; pass the same --from" in capsys.readouterr().err
+    assert train(data_folder, tmp_path / "b", *again, str(tmp_path / "b"), recipe="notebook-augmented") == 1
+    assert train(data_folder, tmp_path / "b", *again, str(run), recipe="notebook-augmented") == 0
 
 
 @pytest.mark.usefixtures("narrow_fast")
@@ -143,13 +148,37 @@ def test_bfloat16_is_left_to_processors_that_have_it(data_folder, tmp_path, monk
         (["--out", "{new}", "--resume"], "is not a training run"),
         (["--out", "{new}", "--data", "{new}"], "does not exist; run `python -m training fetch`"),
         (["--out", "{new}", "--recipe", "fast", "--batch-size", "1000"], "less than one batch of 1000"),
+        (["--out", "{version}"], "holds manifest.json, which no run may overwrite"),
+        (["--out", "/dev/null/run"], "/dev/null/run: Not a directory"),
     ],
-    ids=["taken", "other recipe", "nothing to resume", "no data", "batch too large"],
+    ids=["taken", "other recipe", "nothing to resume", "no data", "batch too large", "a version", "no folder"],
 )
-def test_train_explains_what_is_wrong(data_folder, run, tmp_path, capsys, options, said):
-    named = [option.format(run=run, new=tmp_path / "new") for option in options]
+def test_train_explains_what_is_wrong(data_folder, run, store, tmp_path, capsys, options, said):
+    named = [option.format(run=run, new=tmp_path / "new", version=store / "cifar10" / "1") for option in options]
     assert main(["train", "--recipe", "notebook", "--data", str(data_folder), *named]) == 1
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()  # so that the next try is not told that a run is there
+    load(store / "cifar10" / "1")
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "x"])
+def test_a_seed_is_one_that_there_is(data_folder, tmp_path, capsys, seed):
+    with pytest.raises(SystemExit):
+        train(data_folder, tmp_path, "--seed", seed)
+    assert "is not a whole number from 0 to 4294967295" in capsys.readouterr().err
+
+
+def test_a_run_is_finished_when_all_of_its_network_is_there(data_folder, tmp_path, monkeypatch, capsys):
+    def killed(self, architecture):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "finish", killed)
+    assert train(data_folder, tmp_path / "run") == 130
+    monkeypatch.undo()
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(data_folder)]) == 1
+    assert "has finished 2 of 2 epochs; continue it" in capsys.readouterr().err
+    assert train(data_folder, tmp_path / "run", "--resume") == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(data_folder)]) == 0
 
 
 def test_resuming_with_other_data_is_refused(data_folder, run, tmp_path, capsys):
@@ -417,6 +446,14 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, m
     assert own.metrics["calibration"]["fitted_on_images"] == 20
     assert own.verdicts == taken.verdicts and own.verdicts and not without.verdicts
     assert own.reference == taken.reference and own.reference and not without.reference
+    foreign = tmp_path / "foreign"
+    shutil.copytree(tmp_path / "twin", foreign)
+    info = json.loads((foreign / "run.json").read_text()) | {"data_sha256": "0" * 64}
+    (foreign / "run.json").write_text(json.dumps(info))
+    assert main([*publishing, str(tmp_path / "full"), "--twin", str(foreign)]) == 1
+    assert "was trained on other data than the run" in capsys.readouterr().err
+    assert main([*publishing, str(foreign)]) == 1
+    assert "was trained on other data than this" in capsys.readouterr().err
     monkeypatch.setattr("training.publish.fit_temperature", lambda probabilities, labels: None)
     assert main([*publishing, str(tmp_path / "twin")]) == 0
     assert "not calibrated: the held-out images do not bound the confidence" in capsys.readouterr().err
