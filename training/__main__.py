@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from model_store.classifier import Classifier, Network, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Preprocessing, read_manifest
-from model_store.store import Store, load, read_network, verify
+from model_store.store import MANIFEST, WEIGHTS, Store, load, read_network, verify
 from training.errors import TrainingError
 from training.export import CONTRACT, FORMATS, export
 from training.recipes import RECIPES, Pretrained, recipe
@@ -362,7 +362,7 @@ def _network(folder: Path) -> Network:
 
     if (folder / "run.json").exists():
         return read_run(Run(folder))
-    manifest = read_manifest(folder / "manifest.json")
+    manifest = read_manifest(folder / MANIFEST)
     return read_network(manifest, verify(folder, manifest))
 
 
@@ -424,13 +424,24 @@ def _versions(options: argparse.Namespace) -> None:
     for name in store.names():
         serving = store.choose(name) if store.versions(name) else None
         for version in store.versions(name):
-            manifest = read_manifest(store.folder(name, version) / "manifest.json")
-            test = manifest.metrics.get("test", {})
-            accuracy, error = (test.get(key, float("nan")) for key in ("accuracy", "expected_calibration_error"))
-            size, by = manifest.files["model.weights.h5"].size, manifest.training.get("recipe", "?")
             mark = "*" if version == serving else " "
-            print(f"{name:<20}{version:>7}{mark}{accuracy:>10.2%}{error:>8.2%}{size:>12,}  {by:<20}{manifest.created}")
+            print(f"{name:<20}{version:>7}{mark}{_version_line(store.folder(name, version))}")
     print("* is served")
+
+
+def _version_line(folder: Path) -> str:
+    """A version's figures, or why it cannot be served."""
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+    except ModelError as error:
+        return f"  {error}"
+    measured = manifest.metrics.get("test")
+    test = measured if isinstance(measured, dict) else {}
+    figures = (test.get(key) for key in ("accuracy", "expected_calibration_error"))
+    accuracy, calibration = (figure if isinstance(figure, float) else float("nan") for figure in figures)
+    weights, by = manifest.files.get(WEIGHTS), str(manifest.training.get("recipe", "?"))
+    size = weights.size if weights else 0
+    return f"{accuracy:>10.2%}{calibration:>8.2%}{size:>12,}  {by:<20}{manifest.created}"
 
 
 def _prune(options: argparse.Namespace) -> None:

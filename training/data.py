@@ -23,6 +23,12 @@ HELD_OUT = 5_000
 RECORD = 1 + 3 * 32 * 32
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
+LONGEST_LABEL = 64
+
+
+def is_label(text: str) -> bool:
+    """Whether it can name a class: 1 to 64 printable characters."""
+    return 1 <= len(text) <= LONGEST_LABEL and text.isprintable()
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from model_store.errors import ImageError, UnusableImage
 from model_store.images import decode
 from model_store.manifest import Resize
-from training.data import Images
+from training.data import LONGEST_LABEL, Images, is_label
 from training.errors import TrainingError
 
-FEWEST_IMAGES, FEWEST_CLASSES, MOST_CLASSES, LONGEST_LABEL = 10, 2, 1_000, 64
+FEWEST_IMAGES, FEWEST_CLASSES, MOST_CLASSES = 10, 2, 1_000
 TEST_SHARE = HELD_OUT_SHARE = 10  # one in so many, of each class, and at least one
 MOST_BYTES = 32_000_000
 NAMED = 20  # skipped files are named up to this many
@@ -63,14 +63,19 @@ def load_classes(folder: Path) -> ClassFolders:
     Files that are no usable image are named on stderr and skipped; files with the same contents count once.
 
     Raises:
-        TrainingError: there are too few or too many classes, a class has too few images, or two disagree about one.
+        TrainingError: there are too few or too many classes, a class has too few images or no name that can be a
+            label, or two disagree about an image.
     """
     classes = _class_folders(folder)
     labels = tuple(path.name for path in classes)
-    if not FEWEST_CLASSES <= len(labels) <= MOST_CLASSES or max(map(len, labels)) > LONGEST_LABEL:
+    if not FEWEST_CLASSES <= len(labels) <= MOST_CLASSES:
         raise TrainingError(
-            f"{folder} holds {len(labels)} folders; a class each, from {FEWEST_CLASSES} to {MOST_CLASSES} of them, "
-            f"with names of up to {LONGEST_LABEL} letters"
+            f"{folder} holds {len(labels)} folders; a class each, from {FEWEST_CLASSES} to {MOST_CLASSES} of them"
+        )
+    if wrong := [label for label in labels if not is_label(label)]:
+        raise TrainingError(
+            f"the folder {wrong[0][:80]!r} in {folder} has no name for a class: up to {LONGEST_LABEL} printable "
+            "characters in UTF-8; rename it"
         )
     examples = [_read_class(path) for path in classes]
     _check(folder, labels, examples)

@@ -20,7 +20,7 @@ from model_store.errors import ModelError
 from model_store.manifest import Preprocessing
 from model_store.store import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS, Store
 from model_store.weights import Weights
-from training.data import Dataset
+from training.data import LONGEST_LABEL, Dataset, is_label
 from training.errors import TrainingError
 from training.keras_files import read_keras_json, read_keras_weights
 from training.publish import COMPARED, Candidate, publish_candidate, read_files
@@ -143,8 +143,8 @@ def read_labels(given: Sequence[str]) -> tuple[str, ...]:
     labels = tuple(label.strip() for label in lines)
     if not 2 <= len(labels) <= 1_000:
         raise TrainingError(f"{len(labels):,} labels were given; a network has 2 to 1,000, one for each output")
-    if wrong := [label for label in labels if not (1 <= len(label) <= 64 and label.isprintable())]:
-        raise TrainingError(f"{wrong[0][:80]!r} is not a label; a label has 1 to 64 printable characters")
+    if wrong := [label for label in labels if not is_label(label)]:
+        raise TrainingError(f"{wrong[0][:80]!r} is not a label; a label has 1 to {LONGEST_LABEL} printable characters")
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise TrainingError(f"the label {twice[0]!r} was given {labels.count(twice[0])} times; labels must be distinct")
     return labels

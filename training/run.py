@@ -20,7 +20,8 @@ import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,9 +107,19 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One record for each finished epoch."""
+        """One record for each finished epoch.
+
+        Raises:
+            TrainingError: the file was damaged.
+        """
         path = self.folder / "history.json"
-        return json.loads(path.read_text()) if path.exists() else []
+        if not path.exists():
+            return []
+        try:
+            records: list[dict[str, float]] = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise TrainingError(f"{path} is damaged: {error}; start a new run with another --out") from None
+        return records
 
     @property
     def finished(self) -> bool:
@@ -168,17 +179,26 @@ class Run:
         """Record an epoch's end. A kill between the two files loses no state: the state carries its epoch."""
         partial = self.folder / "state.partial.npz"
         arrays: dict[str, Any] = {f"v{i:04}": value for i, value in enumerate(variables)}
-        np.savez(partial, epoch=len(history), **arrays)
+        with partial.open("wb") as file:
+            np.savez(file, epoch=len(history), **arrays)
+            _to_disk(file)
         partial.replace(self.folder / "state.npz")
         self._replace("history.json", (json.dumps(history, indent=1) + "\n").encode())
 
     def restore(self) -> tuple[list[NDArray[Any]], int]:
-        """The variables after the last epoch saved, and how many epochs that makes; ([], 0) before the first."""
+        """The variables after the last epoch saved, and how many epochs that makes; ([], 0) before the first.
+
+        Raises:
+            TrainingError: the file was damaged.
+        """
         path = self.folder / "state.npz"
         if not path.exists():
             return [], 0
-        with np.load(path) as state:
-            return [state[key] for key in sorted(state.files) if key != "epoch"], int(state["epoch"])
+        try:
+            with path.open("rb") as file, np.load(file) as state:
+                return [state[key] for key in sorted(state.files) if key != "epoch"], int(state["epoch"])
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise TrainingError(f"{path} is damaged: {error}; start a new run with another --out") from None
 
     def answers(self, view: int) -> NDArray[np.float32] | None:
         """What the teachers said of all images (N, K) in that view, if they were asked before."""
@@ -193,8 +213,16 @@ class Run:
 
     def _replace(self, name: str, content: bytes) -> None:
         partial = self.folder / f"{name}.partial"
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.write(content)
+            _to_disk(file)
         partial.replace(self.folder / name)
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    """Otherwise a machine that stops may leave the new name with an empty file behind it."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def read_source(folder: Path) -> Source:

@@ -1,6 +1,8 @@
 """People's own images: what is a usable set, and the whole way from a folder of photos to an answer of the service."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +82,16 @@ def test_too_few_images_or_classes_are_refused(photos, tmp_path):
     (tmp_path / "few").rmdir()
     with pytest.raises(TrainingError, match="holds 1 folders; a class each, from 2 to 1000"):
         data.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"x" * 65])
+def test_a_folder_whose_name_is_no_label_is_refused_before_images_are_read(photos, tmp_path, capsys, name):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / os.fsdecode(name)).mkdir()
+    (tmp_path / "photos" / "red" / "notes.txt").write_text("no image")
+    assert main(["train", "--recipe", "fast", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert "has no name for a class: up to 64 printable characters" in said and "skipped" not in said
 
 
 def test_one_image_in_two_classes_is_refused(photos, tmp_path):

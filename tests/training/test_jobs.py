@@ -181,6 +181,23 @@ def test_a_run_is_finished_when_all_of_its_network_is_there(data_folder, tmp_pat
     assert main(["evaluate", str(tmp_path / "run"), "--data", str(data_folder)]) == 0
 
 
+@pytest.mark.parametrize("name", ["state.npz", "history.json"])
+def test_a_damaged_record_of_a_run_is_named(data_folder, tmp_path, monkeypatch, capsys, name):
+    def killed(self, architecture):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "finish", killed)
+    assert train(data_folder, tmp_path / "run") == 130
+    monkeypatch.undo()
+    whole = (tmp_path / "run" / name).read_bytes()
+    for cut in (0, len(whole) // 2):
+        (tmp_path / "run" / name).write_bytes(whole[:cut])
+        assert train(data_folder, tmp_path / "run", "--resume") == 1
+        assert f"{name} is damaged" in capsys.readouterr().err
+    (tmp_path / "run" / name).write_bytes(whole)
+    assert train(data_folder, tmp_path / "run", "--resume") == 0
+
+
 def test_resuming_with_other_data_is_refused(data_folder, run, tmp_path, capsys):
     from tests.training.conftest import write_batch
     from training.data import TRAIN_BATCHES
@@ -254,6 +271,13 @@ def test_publishing_a_version_adds_the_next_and_changes_nothing(store, data_fold
     capsys.readouterr()
     assert main(["versions", "--store", str(store)]) == 0
     assert capsys.readouterr().out.count("notebook") == 2
+    altered = json.loads((first / "manifest.json").read_text()) | {"metrics": {"test": {"accuracy": "good"}}}
+    (first / "manifest.json").write_text(json.dumps(altered))
+    (store / "cifar10" / "3").mkdir()
+    assert main(["versions", "--store", str(store)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "nan%" in lines[1] and "notebook" in lines[2] and "manifest.json" in lines[3]
+    (store / "cifar10" / "3").rmdir()
     assert main(["prune", "--store", str(store), "--keep", "1"]) == 0
     assert Store(store).versions("cifar10") == [2]
 
