@@ -70,6 +70,7 @@ def train(
         network = build(run, chosen, images)
         if start and not isinstance(chosen.network, Pretrained):
             network.load_weights(start.folder / WEIGHTS)
+        network = _in_fewer_passes(network)
         learner = _learner(network, chosen, info, len(images))
         taught = Teachers(teachers, info.labels, chosen.distillation) if chosen.distillation else None
         history = _restore(run, learner)
@@ -196,11 +197,20 @@ def computed_precision(chosen: Recipe) -> str:
 
     TensorFlow computes bfloat16 there, too, value by value: a step takes ten to a hundred times as long.
     """
-    return chosen.precision if _accelerated() or has_bfloat16() else "float32"
+    return chosen.precision if _has_accelerator() or has_bfloat16() else "float32"
 
 
-def _accelerated() -> bool:
+def _has_accelerator() -> bool:
     return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
+
+
+def _in_fewer_passes(network: keras.Model) -> keras.Model:
+    """The same network as the backend trains it fastest: TensorFlow by layers of ours, JAX by its compiler."""
+    if keras.backend.backend() != "tensorflow":
+        return network
+    from training import tensorflow_layers
+
+    return tensorflow_layers.accelerate(network)
 
 
 def recipe_of(info: RunInfo) -> Recipe:
@@ -366,7 +376,7 @@ def _views(
 
     They are made while earlier epochs are learned from: one ahead, and more where cores can be spared.
     """
-    how, accelerated = chosen.augmentation, _accelerated()
+    how, accelerated = chosen.augmentation, _has_accelerator()
     given = keras.ops.convert_to_tensor(pixels) if accelerated else pixels
 
     def view(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.uint8]]:

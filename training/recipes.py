@@ -158,7 +158,7 @@ RECIPES: dict[str, Recipe] = {
         description="ours: a quarter of an hour on two CPU cores, with Muon; seconds on a GPU",
         network=Airbench(widths=(64, 256, 256), activation="silu", batch_norm_momentum=0.6),
         optimizer=Muon(learning_rate=1.5, momentum=0.85, l2=1.33e-3, bias_multiplier=64),
-        epochs=8,
+        epochs=12,
         batch_size=1024,
         output="logits",
         augmentation=Translate(pixels=2),

@@ -1,0 +1,116 @@
+"""Keras's layers in fewer passes over memory, for training by TensorFlow on a CPU.
+
+Each computes what the stock layer does, within rounding, and has the same weights and configuration. Only networks
+that are being trained hold them; what is written and served is made of stock layers. What each gains is in
+docs/training.md.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+# Up to this side oneDNN's weight gradients in bfloat16 leave AMX mostly idle: they take a row of an image at a time.
+NARROW_SIDE = 8
+
+
+def accelerate(model: keras.Model) -> keras.Model:
+    """The same network, weights included, with the layers of this module where they stand in for stock ones."""
+
+    def copy(layer: layers.Layer) -> layers.Layer:
+        config = layer.get_config()
+        match layer:
+            case layers.BatchNormalization():
+                return FusedBatchNormalization.from_config(config)
+            case layers.Conv2D():
+                return NarrowConv2D.from_config(config)
+            case layers.Activation() if layer.activation is keras.activations.silu:
+                return layers.Activation.from_config(config | {"activation": silu})
+        return type(layer).from_config(config)
+
+    copied = keras.models.clone_model(model, clone_function=copy)
+    copied.set_weights(model.get_weights())
+    return copied
+
+
+class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
+    """Batch normalisation of (N, H, W, C) by TensorFlow's fused kernel, which reads its input once.
+
+    Keras composes it of operations on float32, each of which goes over memory once, and so for the gradient.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """As the stock layer; anything but training on masked-free images with channels last is left to it."""
+        fits = len(inputs.shape) == 4 and self.axis in (-1, 3) and mask is None and not self.renorm
+        if not (training and self.trainable and fits):
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
+            offset=tf.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
+            mean=tf.zeros(0),
+            variance=tf.zeros(0),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        count = tf.cast(tf.size(inputs) // channels, "float32")
+        biased = variance * (count - 1) / count  # the kernel divides by one less, Keras does not
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, biased)):
+            moving.assign(moving * self.momentum + now * (1 - self.momentum))
+        return outputs
+
+
+class NarrowConv2D(layers.Conv2D):  # type: ignore[misc]
+    """A convolution that, where it is 3×3 and its images are narrow, gets its weight gradient from whole matrices."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Keras's hook for the convolution itself."""
+        ordinary = (self.kernel_size, self.strides, self.dilation_rate, self.groups) == ((3, 3), (1, 1), (1, 1), 1)
+        same = self.padding == "same" and self.data_format == "channels_last"
+        narrow = all(side is not None and side <= NARROW_SIDE for side in inputs.shape[1:3])
+        if ordinary and same and narrow and inputs.dtype == tf.bfloat16:
+            return convolve(inputs, tf.convert_to_tensor(kernel))
+        return super().convolution_op(inputs, kernel)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def convolve(images: Any, kernel: Any) -> Any:
+    """Images (N, H, W, I) convolved with a kernel (3, 3, I, O), stride 1, same padding: (N, H, W, O)."""
+
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        to_images = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(images), 1, "SAME")
+        return to_images, weight_gradient(images, upstream)
+
+    return tf.nn.conv2d(images, kernel, 1, "SAME"), gradient
+
+
+def weight_gradient(images: Any, upstream: Any) -> Any:
+    """The gradient (3, 3, I, O) of `convolve` for its kernel, from images (N, H, W, I) and `upstream` (N, H, W, O).
+
+    With a column of zeros after each row, a row after each image and an image of them at both ends, all pixels in one
+    long list, the neighbour of every pixel in one direction is the same list begun elsewhere: no copy is made of it.
+    """
+    _, height, width, channels = images.shape
+    row = width + 1
+    after = [[0, 0], [0, 1], [0, 1], [0, 0]]
+    pixels = tf.reshape(tf.pad(images, [[1, 1], *after[1:]]), (-1, channels))
+    wanted = tf.reshape(tf.pad(upstream, after), (-1, upstream.shape[-1]))
+    first, count = (height + 1) * row, tf.shape(wanted)[0]
+    starts = [first + (y - 1) * row + x - 1 for y in range(3) for x in range(3)]
+    products = [tf.matmul(pixels[start : start + count], wanted, transpose_a=True) for start in starts]
+    return tf.reshape(tf.stack(products), (3, 3, channels, upstream.shape[-1]))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def silu(values: Any) -> Any:
+    """SiLU with a gradient of one pass: TensorFlow's sigmoid of bfloat16, which Keras's takes, goes value by value."""
+    return tf.nn.silu(values), lambda upstream: _silu_gradient(values, upstream)
+
+
+@tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _silu_gradient(values: Any, upstream: Any) -> Any:
+    x = tf.cast(values, "float32")
+    gate = tf.sigmoid(x)
+    return tf.cast(tf.cast(upstream, "float32") * gate * (1 + x * (1 - gate)), values.dtype)
