@@ -78,7 +78,6 @@ def test_batch_answers_in_order_and_one_bad_image_spoils_no_other(client):
         alone = ask(client, sent[index]).json()["probabilities"]
         together = results[index]["prediction"]["probabilities"]
         assert np.abs(np.array(list(alone.values())) - list(together.values())).max() < 0.02
-    assert results[0] == results[4]
 
 
 def test_batch_of_one_raw_image_is_accepted(client):
