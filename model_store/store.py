@@ -36,7 +36,6 @@ REQUIRED = (ARCHITECTURE, WEIGHTS, GOLDEN)
 READ = (*REQUIRED, QUANTIZATION, NOVELTY)
 MAX_FILE_BYTES = 500_000_000
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
-NO_NAME = "is not a model name; use lower-case letters, digits, dot, dash and underscore"
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,7 @@ class Store:
         Raises:
             ModelError: there is no such version; the text says which there are.
         """
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise ModelError(f"{name[:80]!r} {NO_NAME}")
+        check_name(name)
         versions = self.versions(name)
         if not versions:
             raise ModelError(f"{self.root} holds no version of {name!r}; publish one with `python -m training publish`")
@@ -132,8 +130,7 @@ class Store:
         Raises:
             ModelError: the name is not one, `write` left out a required file, or wrote one that no manifest can list.
         """
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise ModelError(f"{name[:80]!r} {NO_NAME}")
+        check_name(name)
         home = self.root / name
         home.mkdir(parents=True, exist_ok=True)
         while True:
@@ -169,6 +166,12 @@ class Store:
             self.folder(name, version).rename(hidden)
             shutil.rmtree(hidden)
         return doomed
+
+
+def check_name(name: str) -> None:
+    """Raises ModelError if no model can have that name."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ModelError(f"{name[:80]!r} is not a model name; use lower-case letters, digits, dot, dash and underscore")
 
 
 def _folders(folder: Path) -> list[str]:

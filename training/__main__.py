@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from model_store.classifier import Classifier, Network, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Preprocessing, read_manifest
-from model_store.store import MANIFEST, WEIGHTS, Store, load, read_network, verify
+from model_store.store import MANIFEST, WEIGHTS, Store, check_name, load, read_network, verify
 from training.errors import TrainingError
 from training.export import CONTRACT, FORMATS, export
 from training.recipes import RECIPES, Pretrained, recipe
@@ -53,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _how_to_resume(options: argparse.Namespace) -> str:
-    return "; the same command with --resume goes on from the last epoch that was saved" if "recipe" in options else ""
+    if "recipe" not in options or not Run(options.out).begun:
+        return ""
+    return "; the same command with --resume goes on from the last epoch that was saved"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,12 +114,12 @@ def _add_train(jobs: Jobs) -> None:
     )
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
-    job.add_argument("--seed", type=_seed, default=0)
+    job.add_argument("--seed", type=_seed, help="(default: 0)")
     job.add_argument("--hold-out", action="store_true", help="leave out the 5,000 images on which choices are made")
     job.add_argument(
         "--tensorboard", type=Path, metavar="FOLDER", help="also write each epoch's figures for TensorBoard"
     )
-    job.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    job.add_argument("--resume", action="store_true", help="go on with the run in --out, by the settings it began with")
     job.set_defaults(job=_train)
 
 
@@ -264,13 +267,12 @@ def _train(options: argparse.Namespace) -> None:
     dataset = data.load(options.data)
     teachers = [read_source(folder) for folder in options.teachers]
     if options.resume:
-        if run.info.recipe != options.recipe:
-            raise TrainingError(f"{run.folder} is a run of {run.info.recipe!r}, not of {options.recipe!r}")
+        _require_same_settings(run, options)
     else:
         chosen = recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
-        info = fit.new_info(options.recipe, chosen, dataset, options.seed, options.hold_out, start, teachers)
+        info = fit.new_info(options.recipe, chosen, dataset, options.seed or 0, options.hold_out, start, teachers)
         run.start(info, start if isinstance(chosen.network, Pretrained) else None)
     chosen = fit.recipe_of(run.info)
     if fit.computed_precision(chosen) != chosen.precision:
@@ -279,6 +281,26 @@ def _train(options: argparse.Namespace) -> None:
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     fit.train(run, images, watched, start, teachers, log)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
+
+
+def _require_same_settings(run: Run, options: argparse.Namespace) -> None:
+    """Raises TrainingError where a run is to be resumed by other settings than it began with."""
+    info = run.info
+    if info.recipe != options.recipe:
+        raise TrainingError(f"{run.folder} is a run of {info.recipe!r}, not of {options.recipe!r}")
+    for name in ("epochs", "batch_size", "seed"):
+        given, kept = getattr(options, name), getattr(info, name)
+        if given is not None and given != kept:
+            option = f"--{name.replace('_', '-')}"
+            raise TrainingError(
+                f"{run.folder} began with {option} {kept}, received {given}; a run is resumed as it began: leave out "
+                f"{option}, or start another one with another --out"
+            )
+    if options.hold_out and not info.hold_out:
+        raise TrainingError(
+            f"{run.folder} began without --hold-out and has learned from the images that it leaves out; "
+            "leave it out, or start another run with another --out"
+        )
 
 
 def _average(options: argparse.Namespace) -> None:
@@ -309,7 +331,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from training.robustness import measure_robustness
 
     dataset, network = data.load(options.data), _network(options.what)
-    _require_labels(options.what, network, dataset.labels)
+    data.check_labels(options.what, network.labels, dataset.labels)
     images = dataset.test if options.split == "test" else dataset.held_out
     classifier = Classifier(network, precision=options.precision)
     evaluation = evaluate(classifier, images)
@@ -346,21 +368,16 @@ def _foreign(options: argparse.Namespace) -> None:
     from training.foreign import HEADER, measure_foreign
 
     network, dataset = _network(options.what), data.load(options.data)
-    _require_labels(options.what, network, dataset.labels)
+    data.check_labels(options.what, network.labels, dataset.labels)
     print(HEADER)
     measure_foreign(Classifier(network), dataset.test.pixels, network.preprocessing.resize, options.folders)
-
-
-def _require_labels(what: Path, network: Network, labels: tuple[str, ...]) -> None:
-    if network.labels != labels:
-        raise TrainingError(f"{what} knows {network.labels[:3]}…, the data has {labels[:3]}…; pass its --data")
 
 
 def _network(folder: Path) -> Network:
     """The network of a version or a run, whichever the folder is."""
     from training.publish import read_run
 
-    if (folder / "run.json").exists():
+    if Run(folder).begun:
         return read_run(Run(folder))
     manifest = read_manifest(folder / MANIFEST)
     return read_network(manifest, verify(folder, manifest))
@@ -370,12 +387,14 @@ def _publish(options: argparse.Namespace) -> None:
     from training import data
     from training.publish import publish_run, publish_version
 
-    store = Store(options.store)
-    if (options.what / "run.json").exists():
+    store = _store(options)
+    if Run(options.what).begun:
         twin, dataset = Run(options.twin) if options.twin else None, data.load(options.data or _default_data())
         with _progress_line() as show:
             version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
+        if options.twin:
+            raise TrainingError(f"--twin calibrates a run, and {options.what} is none; leave it out")
         given = data.load(options.data) if options.data else None  # fits only where asked to, so not by $CIFAR10_DATA
         with _progress_line() as show:
             version = publish_version(options.what, store, options.name, given, show)
@@ -387,12 +406,18 @@ def _publish(options: argparse.Namespace) -> None:
         print(f"not calibrated: {remedy}", file=sys.stderr)
 
 
+def _store(options: argparse.Namespace) -> Store:
+    """The store to publish into, once the model's name is known to be one: what is measured first takes minutes."""
+    check_name(options.name)
+    return Store(options.store)
+
+
 def _import(options: argparse.Namespace) -> None:
     from training import data
     from training.importing import publish_import, read_labels, read_saved
 
     labels, preprocessing = read_labels(options.labels), _preprocessing(options)
-    saved, store = read_saved(options.architecture, options.weights), Store(options.store)
+    store, saved = _store(options), read_saved(options.architecture, options.weights)
     dataset = data.load(options.data) if options.data.exists() else None
     with _progress_line() as show:
         version = publish_import(saved, labels, preprocessing, store, options.name, dataset, show)
@@ -462,4 +487,5 @@ def _resize_study(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers and systemd interrupt
     sys.exit(main())

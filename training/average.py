@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training.augment import augment
-from training.data import Dataset, spread
+from training.data import Dataset, check_labels, spread
 from training.errors import TrainingError
-from training.fit import normalise
+from training.fit import normalise, write_weights
 from training.recipes import Affine, Translate
 from training.run import Run, RunInfo, Source, environment
 
@@ -65,7 +65,7 @@ def average(run: Run, sources: Sequence[Source], shares: Sequence[float], datase
         environment=environment(backend, "cpu") | {"precision": "float32"},
     )
     run.folder.mkdir(parents=True, exist_ok=True)
-    network.save_weights(run.partial_weights)
+    write_weights(network, run.partial_weights)
     run.start(info)  # so late, since there is nothing to go on with where this was interrupted
     run.finish(network.to_json(indent=2))
 
@@ -75,8 +75,9 @@ def _check(sources: Sequence[Source], shares: Sequence[float], dataset: Dataset)
         raise TrainingError(
             f"{len(sources)} networks and {len(shares)} shares; give at least two, and a share for each"
         )
-    if not all(0 < share < float("inf") for share in shares):
-        raise TrainingError(f"shares must be above 0, they are {', '.join(f'{share:g}' for share in shares)}")
+    if not all(0 < share < float("inf") for share in (*shares, sum(shares))):
+        given = ", ".join(f"{share:g}" for share in shares)
+        raise TrainingError(f"shares must be above 0 and have a finite sum, they are {given}")
     first = sources[0]
     for source in sources[1:]:
         for what in ("labels", "preprocessing", "output"):
@@ -86,10 +87,7 @@ def _check(sources: Sequence[Source], shares: Sequence[float], dataset: Dataset)
                 )
         if _architecture(source) != _architecture(first):
             raise TrainingError(f"{source.folder} is another network than {first.folder}; only alike ones have a mean")
-    if first.labels != dataset.labels:
-        raise TrainingError(
-            f"{first.folder} knows {first.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
-        )
+    check_labels(first.folder, first.labels, dataset.labels)
 
 
 def _architecture(source: Source) -> Any:

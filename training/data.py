@@ -8,6 +8,7 @@ never saw them, and test images, which are for published figures only. Reads CIF
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,20 @@ LONGEST_LABEL = 64
 def is_label(text: str) -> bool:
     """Whether it can name a class: 1 to 64 printable characters."""
     return 1 <= len(text) <= LONGEST_LABEL and text.isprintable()
+
+
+def check_labels(what: Path, known: tuple[str, ...], labels: tuple[str, ...], remedy: str = "pass its --data") -> None:
+    """Refuse a network that knows other labels than the data has, or the same in another order.
+
+    Raises:
+        TrainingError: it does; the text has the first difference.
+    """
+    for number, (here, there) in enumerate(zip_longest(known, labels, fillvalue="no more"), start=1):
+        if here != there:
+            raise TrainingError(
+                f"{what} knows {len(known)} labels and the data has {len(labels)}; "
+                f"label {number} is {here!r} in the network, {there!r} in the data; {remedy}"
+            )
 
 
 @dataclass(frozen=True)

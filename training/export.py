@@ -133,7 +133,11 @@ def writer_and_reader(name: str) -> tuple[Write, Open]:
 def write_openvino(network: Network, path: Path) -> None:
     """Write OpenVINO IR in float32, `path` and the .bin beside it."""
     parts = (network.architecture, network.weights, network.preprocessing, network.output, network.temperature)
-    ov.save_model(build_float_network(*parts), path, compress_to_fp16=False)
+    model = build_float_network(*parts)
+    try:
+        ov.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(f"{error}; see to its permissions and to free space") from None
 
 
 def open_openvino(path: Path) -> Infer:

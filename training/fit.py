@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -25,7 +26,7 @@ from model_store.manifest import Preprocessing
 from model_store.store import WEIGHTS
 from training import networks, optimizer, recipes
 from training.augment import augment, epoch_generator, translate_on_device
-from training.data import Dataset, Images
+from training.data import Dataset, Images, check_labels
 from training.errors import TrainingError
 from training.progress import Progress
 from training.recipes import Pretrained, Recipe, RMSprop, Translate, recipe
@@ -38,6 +39,7 @@ EVALUATION_BATCH = 1_000
 STEPS_PER_EXECUTION = {"tensorflow": 1, "jax": 16, "torch": 1}
 # To write the state takes as long as half an epoch of an accelerator.
 CHECKPOINT_SECONDS = 10.0
+HDF5_OVERHEAD = 2**20  # the files here have 0.1 MB of it
 MOST_AHEAD = 4  # views of 50,000 images, 300 MB each
 
 
@@ -78,8 +80,23 @@ def train(
     with dtype_policy("float32"):
         served = build(run, chosen, images)
         served.set_weights(network.get_weights())
-    served.save_weights(run.partial_weights)
+    write_weights(served, run.partial_weights)
     run.finish(served.to_json(indent=2))
+
+
+def write_weights(network: keras.Model, path: Path) -> None:
+    """Write all weights as Keras's HDF5.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    size = sum(weights.nbytes for weights in network.get_weights()) + HDF5_OVERHEAD
+    try:
+        path.write_bytes(bytes(size))  # since HDF5, on a full disk, takes the whole process down
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    network.save_weights(path)
 
 
 def new_info(
@@ -108,10 +125,8 @@ def new_info(
         raise TrainingError(f"recipe {name!r} goes on from {source}; pass it as --from")
     if start and not pretrained and not _has_network(start, chosen):
         raise TrainingError(f"{start.folder} was made by {start.recipe!r}, whose network is not that of {name!r}")
-    if start and not pretrained and start.labels != dataset.labels:
-        raise TrainingError(
-            f"{start.folder} knows {start.labels[:3]}…, the data has {dataset.labels[:3]}…; pass one that knows these"
-        )
+    if start and not pretrained:
+        check_labels(start.folder, start.labels, dataset.labels, "pass one that knows the data's")
     if hold_out:
         _check_unseen([*teachers, *([start] if start else [])], dataset)
     same, images = start if pretrained else None, len(_given(hold_out, chosen, dataset)[0])

@@ -54,6 +54,8 @@ def measure_foreign(
         )
     expected = classifier.predict(known)
     assert expected.score is not None
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise TrainingError(f"{missing[0]} is not a folder; pass folders of image files, one of each kind")
     rows = []
     for kind, pixels in _kinds(folders, resize):
         said = classifier.predict(pixels)

@@ -59,7 +59,10 @@ def write_saved_model(network: Network, path: Path) -> None:
     archive.track(model)
     signature = [tf.TensorSpec((None, *INPUT_SHAPE), tf.float32, name="images")]
     archive.add_endpoint("serve", lambda images: {"probabilities": model(images, training=False)}, signature)
-    archive.write_out(path, verbose=False)
+    try:
+        archive.write_out(path, verbose=False)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
 
 
 def open_saved_model(path: Path) -> Infer:

@@ -36,7 +36,7 @@ from model_store.store import (
 )
 from model_store.weights import read_weights
 from training.calibration import Calibration, fit_temperature
-from training.data import Dataset, Images
+from training.data import Dataset, Images, check_labels
 from training.errors import TrainingError
 from training.evaluate import evaluate, predict
 from training.novelty import standardised, with_gaussian
@@ -109,10 +109,7 @@ def publish_run(
     """
     network, info, history = read_run(run), run.info, run.history
     twin = twin or (run if info.hold_out else None)
-    if info.labels != dataset.labels:
-        raise TrainingError(
-            f"{run.folder} knows {info.labels[:3]}…, the data has {dataset.labels[:3]}…; pass its --data"
-        )
+    check_labels(run.folder, info.labels, dataset.labels)
     if twin and info.data_sha256 != dataset.sha256:
         raise TrainingError(
             f"{run.folder} was trained on other data than this, whose held-out images it may have seen; pass its --data"

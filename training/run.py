@@ -89,6 +89,11 @@ class Run:
         return self.folder / "start"
 
     @property
+    def begun(self) -> bool:
+        """Whether the folder holds a run, finished or not."""
+        return (self.folder / "run.json").exists()
+
+    @property
     def info(self) -> RunInfo:
         """What is being trained.
 
@@ -142,7 +147,7 @@ class Run:
 
     def require_free(self) -> None:
         """Raises TrainingError if a run is there already, or a version or network that would be lost."""
-        if (self.folder / "run.json").exists():
+        if self.begun:
             raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
         for name in (MANIFEST, ARCHITECTURE, WEIGHTS):
             if (self.folder / name).exists():
@@ -232,7 +237,7 @@ def read_source(folder: Path) -> Source:
         TrainingError: it is neither a finished run nor a version.
         ModelError: a file of the version is missing or altered.
     """
-    if (folder / "run.json").exists():
+    if Run(folder).begun:
         info = Run(folder).require_finished().info
         return Source(
             folder,

@@ -13,6 +13,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from model_store.store import ARCHITECTURE, WEIGHTS
+from training.data import check_labels
 from training.errors import TrainingError
 from training.networks import in_present_policy
 from training.recipes import Distillation
@@ -52,8 +53,7 @@ def check_teachers(sources: Sequence[Source], labels: tuple[str, ...]) -> None:
         TrainingError: see `Teachers`.
     """
     for source in sources:
-        if source.labels != labels:
-            raise TrainingError(f"{source.folder} knows the labels {source.labels}, the student is to know {labels}")
+        check_labels(source.folder, source.labels, labels, "pass teachers that know the data's")
         if source.output != "logits":
             raise TrainingError(f"{source.folder} ends in softmax; only a network that ends in logits can teach")
 

@@ -1,5 +1,7 @@
 """A small made-up data set in CIFAR-10's binary format: ten flat colours with noise, so that a network can learn it."""
 
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,22 @@ def data_folder(tmp_path_factory) -> Path:
     for seed, name in enumerate((*TRAIN_BATCHES, TEST_BATCH)):
         write_batch(folder / name, seed)
     return folder.parent
+
+
+@pytest.fixture
+def full_disk():
+    """Inside `with full_disk():` no file grows beyond a kilobyte; not around a test, since pytest has files, too."""
+
+    @contextmanager
+    def limited():
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,16 @@ def test_an_interrupted_one_leaves_no_run(dataset, tmp_path, monkeypatch):
     Run(tmp_path / "mean").require_free()
 
 
+def test_a_full_disk_is_an_error_and_leaves_no_weights(dataset, data_folder, tmp_path, full_disk, capsys):
+    for name in "ab":
+        finished(tmp_path / name, dataset, 1.0, width=400)
+    command = ["average", str(tmp_path / "a"), str(tmp_path / "b"), "--data", str(data_folder)]
+    with full_disk():
+        assert main([*command, "--out", str(tmp_path / "mean")]) == 1
+    assert "File too large; see to its permissions and to free space" in capsys.readouterr().err
+    assert list((tmp_path / "mean").iterdir()) == []
+
+
 def test_it_has_seen_what_any_of_them_has_seen(dataset, tmp_path):
     sources = [finished(tmp_path / name, dataset, 1.0, hold_out=out) for name, out in (("a", True), ("b", False))]
     average(Run(tmp_path / "mean"), sources, [1, 1], dataset)
@@ -126,7 +136,8 @@ def test_a_mean_is_evaluated_and_published_as_any_run(dataset, data_folder, tmp_
     ("changes", "shares", "said"),
     [
         ({}, [1], "2 networks and 1 shares"),
-        ({}, [1, 0], "shares must be above 0, they are 1, 0"),
+        ({}, [1, 0], "shares must be above 0 and have a finite sum, they are 1, 0"),
+        ({}, [1e308, 1e308], "and have a finite sum, they are 1e+308, 1e+308"),
         ({}, [1, float("nan")], "shares must be above 0"),
         ({"width": 5}, [1, 1], "is another network than"),
         ({"output": "probabilities"}, [1, 1], "has other output than"),
@@ -143,11 +154,11 @@ def test_what_has_no_mean_is_refused(dataset, data_folder, tmp_path, capsys, cha
 
 
 def test_one_network_or_other_data_make_none(dataset, data_folder, tmp_path, capsys):
-    labels = tuple("abcdefghij")
+    labels = (*dataset.labels[:-1], "lorry")
     for name in "ab":
         finished(tmp_path / name, dataset, 1.0, labels=labels)
     arguments = ["--out", str(tmp_path / "mean"), "--data", str(data_folder)]
     assert main(["average", str(tmp_path / "a"), *arguments]) == 1
     assert "1 networks and 1 shares; give at least two" in capsys.readouterr().err
     assert main(["average", str(tmp_path / "a"), str(tmp_path / "b"), *arguments]) == 1
-    assert "knows ('a', 'b', 'c')" in capsys.readouterr().err
+    assert "label 10 is 'lorry' in the network, 'truck' in the data; pass its --data" in capsys.readouterr().err

@@ -218,6 +218,13 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_job(small, tmp_path)
         export(small, "openvino", tmp_path / "file" / "net.xml")
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_disk_is_an_error_of_the_job_and_leaves_nothing(name, small, tmp_path, full_disk):
+    with full_disk(), pytest.raises(TrainingError, match="cannot be written"):
+        export(small, name, tmp_path / OUT[name])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_package_is_named_with_its_remedy(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "training.onnx_export")

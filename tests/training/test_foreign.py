@@ -41,5 +41,8 @@ def test_a_folder_without_images_and_a_version_without_verdicts_are_refused(tmp_
     known = random_images(2)
     with pytest.raises(TrainingError, match="holds no image"):
         measure_foreign(Classifier(tiny_model().network(verdicts=NOBODY)), known, Resize(), [tmp_path], lambda _: None)
+    missing = [tmp_path, tmp_path / "missing"]
+    with pytest.raises(TrainingError, match="missing is not a folder; pass folders of image files"):
+        measure_foreign(Classifier(tiny_model().network(verdicts=NOBODY)), known, Resize(), missing, lambda _: None)
     with pytest.raises(TrainingError, match="has no verdicts; publish its run anew"):
         measure_foreign(Classifier(tiny_model().network()), known, Resize(), [], lambda _: None)

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,6 +20,7 @@ from training.recipes import RECIPES, Distillation
 from training.run import Run, read_source
 from training.teachers import Teachers
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("short_reports")
 
 
@@ -79,6 +82,43 @@ def test_interrupted_training_resumes_exactly(data_folder, tmp_path, monkeypatch
         np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_a_stopped_container_leaves_a_run_to_resume(data_folder, tmp_path):
+    command = [sys.executable, "-m", "training", "train", "--recipe", "notebook", "--epochs", "100000"]
+    command += ["--data", str(data_folder), "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None and "epoch 1/100000" in job.stdout.readline()
+        job.terminate()
+        _, said = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "interrupted; the same command with --resume goes on" in said and "Traceback" not in said
+    assert Run(tmp_path / "run").history
+
+
+def test_what_has_not_begun_is_not_resumed(data_folder, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "new_info", interrupted)
+    assert train(data_folder, tmp_path / "run") == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--epochs", "3"], "began with --epochs 2, received 3; a run is resumed as it began"),
+        (["--batch-size", "32"], "began with --batch-size 64, received 32"),
+        (["--seed", "1"], "began with --seed 0, received 1"),
+        (["--hold-out"], "began without --hold-out"),
+    ],
+)
+def test_a_run_is_resumed_by_its_own_settings_only(data_folder, run, capsys, options, said):
+    command = ["train", "--recipe", "notebook", "--data", str(data_folder), "--out", str(run), "--resume"]
+    assert main([*command, *options]) == 1
+    assert said in capsys.readouterr().err
+    assert main([*command, "--epochs", "2", "--seed", "0"]) == 0
+
+
 def test_quick_epochs_are_not_saved_one_by_one(data_folder, tmp_path, monkeypatch):
     saved, checkpoint = [], Run.checkpoint
 
@@ -112,10 +152,10 @@ def test_notebook_augmented_starts_from_a_notebook_run(data_folder, tmp_path, ru
     assert train(data_folder, tmp_path / "b", "--from", str(run), recipe="notebook-augmented", epochs=1) == 0
     assert Run(tmp_path / "b").info.images == 200
     again = ["--resume", "--from"]
-    assert train(data_folder, tmp_path / "b", "--resume", recipe="notebook-augmented") == 1
+    assert train(data_folder, tmp_path / "b", "--resume", recipe="notebook-augmented", epochs=1) == 1
     assert "began from a network of 'notebook'; pass the same --from" in capsys.readouterr().err
-    assert train(data_folder, tmp_path / "b", *again, str(tmp_path / "b"), recipe="notebook-augmented") == 1
-    assert train(data_folder, tmp_path / "b", *again, str(run), recipe="notebook-augmented") == 0
+    assert train(data_folder, tmp_path / "b", *again, str(tmp_path / "b"), recipe="notebook-augmented", epochs=1) == 1
+    assert train(data_folder, tmp_path / "b", *again, str(run), recipe="notebook-augmented", epochs=1) == 0
 
 
 @pytest.mark.usefixtures("narrow_fast")
@@ -288,6 +328,16 @@ def test_a_version_that_is_not_served_as_keras_has_it_is_not_published(run, data
     assert main(["publish", str(run), "--store", str(tmp_path), "--data", str(data_folder)]) == 1
     assert "differ from Keras's by" in capsys.readouterr().err
     assert Store(tmp_path).versions("cifar10") == []
+
+
+def test_what_publish_cannot_use_is_refused_before_anything_is_measured(run, store, data_folder, tmp_path, capsys):
+    given = ["--store", str(tmp_path), "--data", str(data_folder)]
+    assert main(["publish", str(run), "--name", "My Model", *given]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: 'My Model' is not a model name") and "measuring" not in said
+    assert main(["publish", str(store / "cifar10" / "2"), "--twin", str(run), *given]) == 1
+    assert "--twin calibrates a run, and" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_run_is_not_published(run, data_folder, tmp_path, capsys):
