@@ -8,6 +8,7 @@ import platform
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -144,6 +145,14 @@ def has_bfloat16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def has_amx() -> bool:
+    """Whether the processor has instructions for products of matrices of 8-bit integers, where Linux tells."""
+    try:
+        return "amx_int8" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
 def _openvino(network: Network, precision: Precision, threads: int | None) -> Infer:
     model = build_network(
         network.architecture,
@@ -153,6 +162,7 @@ def _openvino(network: Network, precision: Precision, threads: int | None) -> In
         network.temperature,
         network.ranges if precision == "int8" else None,
         network.gaussian.layer if network.gaussian else None,
+        has_amx(),
     )
     halved = precision != "float32" and has_bfloat16()  # in int8 this is for what is not rounded
     options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if halved else "f32"}

@@ -230,6 +230,21 @@ def test_int8_holds_the_largest_sums_there_can_be():
     assert_same(compiled(brightest)["logits"], expected, tolerance=0.02)
 
 
+def test_rounding_apart_from_the_convolution_changes_no_answer():
+    model = airbench(
+        Airbench((8, 16, 16), "silu", 0.6, convolutions=3), 10, random_images(20, seed=1) / np.float32(255)
+    )
+    network = as_network(randomised(model), "logits")
+    ranges = dict.fromkeys(quantizable(network.architecture), (-8.0, 8.0 * 127 / 128))
+    parts = (network.architecture, network.weights, network.preprocessing, "logits", 1.0, ranges)
+    graphs = [build_network(*parts, apart=apart) for apart in (False, True)]
+    pools = [sum(node.get_type_name() == "MaxPool" for node in graph.get_ops()) for graph in graphs]
+    assert pools[1] == pools[0] + 3  # the second of each block's three convolutions: after the others there is more
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    inside, apart = (ov.compile_model(graph, "CPU", exact)(IMAGES)["logits"] for graph in graphs)
+    np.testing.assert_array_equal(inside, apart)
+
+
 def test_layers_keep_their_names_in_the_graph():
     model, _ = residual()
     network = as_network(randomised(model), "logits")
