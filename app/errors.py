@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.logs import request_id
@@ -20,6 +20,7 @@ from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 logger = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 1
 PROBLEM = "application/problem+json"
+CLIENT_LEFT = 499  # nginx's, of a request that nobody waits for any more
 
 # code -> (status, what it means); docs/api.md lists them, too.
 CODES: dict[str, tuple[int, str]] = {
@@ -95,6 +96,8 @@ def problem_of(error: Exception) -> Problem:
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """The one exception handler."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=CLIENT_LEFT)  # for the log and the metrics
     problem = problem_of(error)
     request.app.state.metrics.refusal(problem.code)
     if problem.code == "internal":

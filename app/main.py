@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.errors import Problem, answer_error
 from app.metrics import Metrics
@@ -21,7 +22,7 @@ from app.workers import Workers
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
-HANDLED = (Problem, ImageError, RequestValidationError, HTTPException, Exception)
+HANDLED = (Problem, ImageError, RequestValidationError, HTTPException, ClientDisconnect, Exception)
 
 
 def create_app(

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 
 from app import heat, schemas
 from app.card import EVALUATION, card
@@ -262,7 +261,9 @@ async def _in_time(
 ) -> Answer:
     """What `work` makes of a request's encoded images. One deadline for all: a timer costs as much as a parser.
 
-    Work for a client that has left is not gone on with.
+    Raises:
+        ClientDisconnect: the client has left, and the work was not gone on with.
+        Problem: the time was over, or what `work` raises.
     """
     seconds, body = pipeline.settings.timeout_seconds, None
     stages, began = request.scope["stages"], time.perf_counter()
@@ -273,10 +274,6 @@ async def _in_time(
                 files = files_in(request.headers.get("content-type", ""), body, field, limit)
                 stages["receive"] = time.perf_counter() - began
                 return await work(files, stages)
-    except ClientDisconnect:  # nobody reads this but the log
-        if body is None:
-            raise Problem("malformed_request", "the client left before its body was complete") from None
-        raise Problem("timeout", "the client left before the answer was ready") from None
     except TimeoutError:
         if body is None:
             detail = f"the body did not arrive within {seconds:g} s; send a smaller image"

@@ -4,10 +4,11 @@ Made once at start-up and passed down. Every setting is `CIFAR10_` and the field
 docs/configuration.md.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.classifier import EngineName, PrecisionChoice
@@ -48,8 +49,19 @@ class Settings(BaseSettings):
     root_path: str = Field(
         "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path prefix that a reverse proxy strips, such as /cifar10"
     )
-    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-* headers are believed")
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="addresses and networks, with commas, whose X-Forwarded-* headers are believed; or *",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        """Raises ValueError: uvicorn would take anything for a name, and then believe nobody."""
+        for proxy in [] if value.strip() in ("", "*") else value.split(","):
+            ip_network(proxy.strip())
+        return value
 
     def share_of(self, processes: int) -> "Settings":
         """What one of so many processes holds to, so that limits of the service hold for all of them."""

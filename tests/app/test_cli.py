@@ -34,12 +34,22 @@ def test_check_fails_on_a_store_without_a_model(capsys, monkeypatch, tmp_path):
         ("ROOT_PATH", "cifar10"),
         ("ROOT_PATH", "/cifar10/"),
         ("ROOT_PATH", "/größe"),
+        ("TRUSTED_PROXIES", "nginx"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.1/16"),
+        ("TRUSTED_PROXIES", "127.0.0.1,"),
     ],
 )
 def test_a_wrong_setting_is_named(capsys, monkeypatch, name, value):
     monkeypatch.setenv(f"CIFAR10_{name}", value)
     assert main(["check"]) == 2
     assert f"CIFAR10_{name} is '{value}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["*", "", "10.0.0.0/8, ::1,192.168.1.1"])
+def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
+    monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", value)
+    assert main(["check"]) == 0
+    assert f"CIFAR10_TRUSTED_PROXIES={value}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["../models/cifar10", "n" * 5_000])

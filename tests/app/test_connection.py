@@ -1,6 +1,7 @@
 """What is written to a transport that only remembers, and what a client of the service receives."""
 
 import asyncio
+import re
 import socket
 import time
 
@@ -119,8 +120,8 @@ def asked_for(path: str, body: bytes) -> bytes:
 def test_nothing_is_computed_for_clients_that_have_left(tmp_path):
     with serving(tmp_path, workers="1") as server:
         clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
-        for client in clients:
-            client.sendall(asked_for("/explain", png()))
+        for client, path in zip(clients, ["/explain"] + ["/explain", "/explain?format=json"] * 10, strict=False):
+            client.sendall(asked_for(path, png()))
         assert clients[0].recv(65_536).startswith(b"HTTP/1.1 200 OK")  # one at a time is explained
         for client in clients:
             client.close()
@@ -128,9 +129,13 @@ def test_nothing_is_computed_for_clients_that_have_left(tmp_path):
         while len(lines := [line for line in server.lines() if line.get("route") == "/explain"]) < len(clients):
             assert time.monotonic() < deadline, lines
             time.sleep(0.05)
-        assert [line["status"] for line in lines].count(504) >= 10
+        assert [line["status"] for line in lines].count(499) >= 10
         assert not [line for line in server.lines() if line["level"] in ("error", "warning")]
         assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
+        counted = httpx2.get(server.url("/metrics")).text
+        assert 'cifar10_request_seconds_count{route="/explain",status="499"}' in counted
+        assert 'route="/explain",status="5' not in counted
+        assert set(re.findall(r"cifar10_refusals_total\{code=\"(\w+)", counted)) <= {"not_ready"}  # while it started
 
 
 def exchanged(server, *parts: bytes) -> bytes:
