@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,16 @@ def main(argv: list[str] | None = None) -> int:
             name = f"CIFAR10_{item['loc'][0]}".upper()
             print(f"error: {name} is {item['input']!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
         return 2
+    if options.command is not _work:
+        _warn_of_misspelt([f"CIFAR10_{name.upper()}" for name in Settings.model_fields])
     return int(options.command(options, settings))
+
+
+def _warn_of_misspelt(known: list[str]) -> None:
+    """Name what is nearly a setting. Others with the prefix may be Kubernetes's, which describes services so."""
+    for name in sorted(set(os.environ) - set(known)):
+        if name.startswith("CIFAR10_") and (meant := get_close_matches(name, known, 1, cutoff=0.85)):
+            print(f"warning: {name} is no setting; did you mean {meant[0]}?", file=sys.stderr)
 
 
 @contextmanager

@@ -58,7 +58,8 @@ def build_network(
     Returns:
         A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free, to the `logits`
         (N, K) that they were made of, if it ends in such, and to the `means` (N, C) of the averaged layer's channels,
-        rounded where it is. The node that gives a layer's output bears the layer's name.
+        rounded where it is. The node that gives a layer's output bears the layer's name; a layer that changes nothing,
+        such as Dropout, has none.
     """
     images = ops.parameter([-1, *arch.INPUT_SHAPE], np.uint8, name="images")
     floats = ops.convert(images, np.float32)
@@ -91,12 +92,15 @@ def _outputs(
     std = np.asarray(preprocessing.std, np.float32)
     scale, shift = 1 / (255 * std), -np.asarray(preprocessing.mean, np.float32) / std
     normalised = ops.add(ops.multiply(pixels, scale), shift)
-    values = {architecture.nodes[0].layer.name: ops.transpose(normalised, [0, 3, 1, 2])}
+    first = ops.transpose(normalised, [0, 3, 1, 2])
+    first.set_friendly_name(architecture.nodes[0].layer.name)
+    values = {architecture.nodes[0].layer.name: first}
     for node in architecture.nodes[1:]:
         inputs = [values[name] for name in node.inputs]
         shape = architecture.input_shape(node)
         value = _layer(node.layer, inputs, weights.get(node.layer.name, {}), shape)
-        value.set_friendly_name(node.layer.name)
+        if all(value is not each for each in inputs):
+            value.set_friendly_name(node.layer.name)
         if node.layer.name in ranges:
             value = _rounded(_kept_apart(value) if apart else value, *ranges[node.layer.name])
         values[node.layer.name] = value

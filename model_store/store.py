@@ -152,12 +152,15 @@ class Store:
         """Remove all but the newest `keep` versions and the active one; returns those removed.
 
         Raises:
-            ModelError: `keep` is less than one, or ACTIVE cannot be understood.
+            ModelError: there is no such model, `keep` is less than one, or ACTIVE cannot be understood.
         """
+        check_name(name)
         if keep < 1:
             raise ModelError(
                 f"prune must keep at least 1 version, not {keep}; delete the model's folder to remove it all"
             )
+        if name not in self.names():
+            raise ModelError(f"{self.root} holds no model {name!r}; it holds {', '.join(self.names()) or 'nothing'}")
         active = self._active(name)
         doomed = [version for version in self.versions(name)[:-keep] if version != active]
         for version in doomed:

@@ -115,7 +115,11 @@ def _add_train(jobs: Jobs) -> None:
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
     job.add_argument("--seed", type=_seed, help="(default: 0)")
-    job.add_argument("--hold-out", action="store_true", help="leave out the 5,000 images on which choices are made")
+    job.add_argument(
+        "--hold-out",
+        action="store_true",
+        help="leave out the images on which choices are made: the last 5,000, of own data a tenth",
+    )
     job.add_argument(
         "--tensorboard", type=Path, metavar="FOLDER", help="also write each epoch's figures for TensorBoard"
     )
@@ -266,6 +270,7 @@ def _train(options: argparse.Namespace) -> None:
     run, start = Run(options.out), read_source(options.start) if options.start else None
     dataset = data.load(options.data)
     teachers = [read_source(folder) for folder in options.teachers]
+    log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if options.resume:
         _require_same_settings(run, options)
     else:
@@ -278,9 +283,8 @@ def _train(options: argparse.Namespace) -> None:
     if fit.computed_precision(chosen) != chosen.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
     images, watched = fit.split(run, dataset)
-    log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     fit.train(run, images, watched, start, teachers, log)
-    print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
+    print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
 
 
 def _require_same_settings(run: Run, options: argparse.Namespace) -> None:
@@ -309,7 +313,7 @@ def _average(options: argparse.Namespace) -> None:
 
     sources = [read_source(folder) for folder in options.sources]
     average(Run(options.out), sources, options.shares or [1.0] * len(sources), data.load(options.data))
-    print(f"{options.out} is finished; next: python -m training evaluate {options.out}")
+    print(f"{options.out} is finished; next: python -m training evaluate {options.out} --data {options.data}")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -332,6 +336,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     dataset, network = data.load(options.data), _network(options.what)
     data.check_labels(options.what, network.labels, dataset.labels)
+    if options.split == "held-out" and read_source(options.what).saw_held_out(dataset.sha256):
+        raise TrainingError(f"{options.what} has learned from the held-out images; evaluate its twin on them")
+    if options.out and (inside := _version_around(options.out)):
+        raise TrainingError(f"{options.out} is in the version {inside}, in which nothing changes; choose another --out")
     images = dataset.test if options.split == "test" else dataset.held_out
     classifier = Classifier(network, precision=options.precision)
     evaluation = evaluate(classifier, images)
@@ -341,6 +349,11 @@ def _evaluate(options: argparse.Namespace) -> None:
             robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)
         write_report(options.out, evaluation, read_history(options.what), robustness)
         print(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and pictures")
+
+
+def _version_around(folder: Path) -> Path | None:
+    absolute = folder.resolve()
+    return next((each for each in (absolute, *absolute.parents) if (each / MANIFEST).exists()), None)
 
 
 @contextmanager
@@ -447,11 +460,15 @@ def _versions(options: argparse.Namespace) -> None:
     store = Store(options.store)
     print(f"{'model':<20}{'version':>8}{'accuracy':>10}{'ECE':>8}{'weights':>12}  {'recipe':<20}created")
     for name in store.names():
-        serving = store.choose(name) if store.versions(name) else None
+        try:
+            serving = store.choose(name)
+        except ModelError as error:  # nothing is served of it, and the others are still to be seen
+            serving = None
+            print(f"{name:<20}  {error}")
         for version in store.versions(name):
             mark = "*" if version == serving else " "
             print(f"{name:<20}{version:>7}{mark}{_version_line(store.folder(name, version))}")
-    print("* is served")
+    print("* is what its model's name stands for")
 
 
 def _version_line(folder: Path) -> str:
@@ -463,15 +480,15 @@ def _version_line(folder: Path) -> str:
     measured = manifest.metrics.get("test")
     test = measured if isinstance(measured, dict) else {}
     figures = (test.get(key) for key in ("accuracy", "expected_calibration_error"))
-    accuracy, calibration = (figure if isinstance(figure, float) else float("nan") for figure in figures)
+    accuracy, calibration = (f"{figure:.2%}" if isinstance(figure, float) else "-" for figure in figures)
     weights, by = manifest.files.get(WEIGHTS), str(manifest.training.get("recipe", "?"))
     size = weights.size if weights else 0
-    return f"{accuracy:>10.2%}{calibration:>8.2%}{size:>12,}  {by:<20}{manifest.created}"
+    return f"{accuracy:>10}{calibration:>8}{size:>12,}  {by:<20}{manifest.created}"
 
 
 def _prune(options: argparse.Namespace) -> None:
     removed = Store(options.store).prune(options.name, options.keep)
-    print(f"removed: {', '.join(map(str, removed)) or 'nothing'}")
+    print(f"removed: {', '.join(f'{options.name}/{version}' for version in removed) or 'nothing'}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -482,8 +499,7 @@ def _export(options: argparse.Namespace) -> None:
 def _resize_study(options: argparse.Namespace) -> None:
     from training.resize_study import study
 
-    rows = study(Run(options.what).require_finished(), options.data, options.images)
-    print(json.dumps(rows[-1]) if rows else "nothing was measured")
+    print(json.dumps(study(Run(options.what).require_finished(), options.data, options.images)[-1]))
 
 
 if __name__ == "__main__":

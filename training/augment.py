@@ -72,7 +72,8 @@ def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
 
 
 def _mirrored(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
-    first: NDArray[np.bool_] = np.random.default_rng(seed).random(count) < 0.5
+    # NumPy takes (seed, 0) for seed itself: without a third number this would be the first epoch's generator again.
+    first: NDArray[np.bool_] = np.random.default_rng((seed, 0, 1)).random(count) < 0.5
     return first ^ bool(epoch % 2)
 
 

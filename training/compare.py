@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from training.run import Run, RunInfo, clock
+from training.run import AGREEMENT, Run, RunInfo, clock
 
 History = list[dict[str, float]]
 ROWS: dict[str, Callable[[RunInfo, History], str]] = {
@@ -16,6 +16,7 @@ ROWS: dict[str, Callable[[RunInfo, History], str]] = {
     "epochs": lambda info, history: f"{len(history)} of {info.epochs}",
     "loss": lambda info, history: _last(history, "loss", "{:.4f}"),
     "accuracy": lambda info, history: _last(history, "accuracy", "{:.2%}"),
+    "agreement with teachers": lambda info, history: _last(history, AGREEMENT, "{:.2%}"),
     "watched loss": lambda info, history: _last(history, "watched_loss", "{:.4f}"),
     "watched accuracy": lambda info, history: _last(history, "watched_accuracy", "{:.2%}"),
     "best watched": lambda info, history: _best(history),

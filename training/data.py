@@ -25,6 +25,10 @@ RECORD = 1 + 3 * 32 * 32
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 LONGEST_LABEL = 64
+MISSING = (
+    "does not exist; run `python -m training fetch` and pass the folder it prints as --data, "
+    "or a folder with one folder of images for each class"
+)
 
 
 def is_label(text: str) -> bool:
@@ -128,10 +132,13 @@ def load(folder: Path) -> Dataset:
     """CIFAR-10 as `fetch` made it, or a folder with one folder of images for each class.
 
     Raises:
-        TrainingError: a folder of classes is too small. Damage to CIFAR-10 is found when a part is read.
+        TrainingError: there is no such folder, or a folder of classes is too small. Damage to CIFAR-10 is found when a
+            part is read.
     """
     from training.folders import is_class_folder, load_classes
 
+    if not folder.exists():
+        raise TrainingError(f"{folder} {MISSING}")
     return load_classes(folder) if is_class_folder(folder) else Cifar10(_resolve(folder))
 
 
@@ -155,11 +162,8 @@ def _load(batches: Path, names: tuple[str, ...]) -> Images:
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        raise TrainingError(
-            f"{path} does not exist; run `python -m training fetch` and pass the folder it prints as --data, "
-            "or a folder with one folder of images for each class"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise TrainingError(f"{path} {MISSING}") from None
 
 
 def _records(path: Path) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ exactly as if it had not stopped.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import time
@@ -21,16 +22,17 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from model_store.architecture import BatchNormalization, Conv2D, Dense, parse_architecture
 from model_store.classifier import has_bfloat16
 from model_store.manifest import Preprocessing
-from model_store.store import WEIGHTS
+from model_store.store import ARCHITECTURE, WEIGHTS
 from training import networks, optimizer, recipes
 from training.augment import augment, epoch_generator, translate_on_device
 from training.data import Dataset, Images, check_labels
 from training.errors import TrainingError
 from training.progress import Progress
 from training.recipes import Pretrained, Recipe, RMSprop, Translate, recipe
-from training.run import Run, RunInfo, Source, environment
+from training.run import AGREEMENT, Run, RunInfo, Source, environment
 from training.teachers import Teachers, check_teachers
 
 WHITENING_SAMPLE = 5_000
@@ -66,8 +68,7 @@ def train(
     info, chosen = run.info, recipe_of(run.info)
     if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
         raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
-    if info.start_sha256 and (start is None or start.weights_sha256() != info.start_sha256):
-        raise TrainingError(f"{run.folder} began from a network of {info.started_from!r}; pass the same --from")
+    _check_start(run, start)
     with dtype_policy(computed_precision(chosen)):
         network = build(run, chosen, images)
         if start and not isinstance(chosen.network, Pretrained):
@@ -82,6 +83,17 @@ def train(
         served.set_weights(network.get_weights())
     write_weights(served, run.partial_weights)
     run.finish(served.to_json(indent=2))
+
+
+def _check_start(run: Run, start: Source | None) -> None:
+    """Raises TrainingError if a run began from another network than `start`, or needs it and there is none."""
+    info = run.info
+    if start and not info.started_from:
+        raise TrainingError(f"{run.folder} began from nothing; leave out --from")
+    kept = run.start_folder / WEIGHTS
+    begun = hashlib.sha256(kept.read_bytes()).hexdigest() if kept.exists() else info.start_sha256
+    if (start and start.weights_sha256() != begun) or (info.start_sha256 and not start):
+        raise TrainingError(f"{run.folder} began from a network of {info.started_from!r}; pass the same --from")
 
 
 def write_weights(network: keras.Model, path: Path) -> None:
@@ -127,6 +139,8 @@ def new_info(
         raise TrainingError(f"{start.folder} was made by {start.recipe!r}, whose network is not that of {name!r}")
     if start and not pretrained:
         check_labels(start.folder, start.labels, dataset.labels, "pass one that knows the data's")
+    if start and pretrained:
+        _check_head(start)
     if hold_out:
         _check_unseen([*teachers, *([start] if start else [])], dataset)
     same, images = start if pretrained else None, len(_given(hold_out, chosen, dataset)[0])
@@ -150,13 +164,21 @@ def new_info(
     )
 
 
-def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
-    """Refuse, for a run with --hold-out, what was itself trained without and may hand on what it saw.
+def _check_head(start: Source) -> None:
+    """Raises TrainingError unless the last layer with weights is a Dense one, which can be made anew."""
+    parsed = parse_architecture((start.folder / ARCHITECTURE).read_bytes())
+    last = [node.layer for node in parsed.nodes if isinstance(node.layer, Conv2D | Dense | BatchNormalization)][-1:]
+    if not last or not isinstance(last[0], Dense):
+        found = f"{last[0].name!r} ({type(last[0]).__name__})" if last else "none"
+        raise TrainingError(
+            f"{start.folder} cannot be fine-tuned: its last layer with weights must be a Dense one, it is {found}"
+        )
 
-    Only data that is the same to the last byte is recognised.
-    """
+
+def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
+    """Refuse, for a run with --hold-out, what was itself trained without and may hand on what it saw."""
     for source in sources:
-        if source.data_sha256 == dataset.sha256 and not source.hold_out:
+        if source.saw_held_out(dataset.sha256):
             raise TrainingError(
                 f"{source.folder} was not trained with --hold-out and may have seen the images that this run "
                 "leaves out; pass one that was"
@@ -287,7 +309,7 @@ def _learner(network: keras.Model, chosen: Recipe, info: RunInfo, count: int) ->
         loss=keras.losses.CategoricalCrossentropy(
             from_logits=info.output == "logits", label_smoothing=chosen.label_smoothing
         ),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.CategoricalAccuracy(AGREEMENT if chosen.distillation else "accuracy")],
         steps_per_execution=STEPS_PER_EXECUTION[backend],
         jit_compile=backend != "tensorflow",  # TensorFlow's XLA is slower than none on a CPU
     )

@@ -159,8 +159,9 @@ def _split(found: list[_Example]) -> tuple[list[_Example], list[_Example], list[
 
 
 def _images(classes: list[list[_Example]]) -> Images:
-    pixels = np.stack([example.pixels for found in classes for example in found])
-    return Images(pixels, np.repeat(np.arange(len(classes), dtype=np.int32), [len(found) for found in classes]))
+    """All of them by their hash, so that any stretch of them has every class in it."""
+    mixed = sorted((example.sha256, label, example.pixels) for label, found in enumerate(classes) for example in found)
+    return Images(np.stack([pixels for *_, pixels in mixed]), np.array([label for _, label, _ in mixed], np.int32))
 
 
 def _sha256(labels: tuple[str, ...], examples: list[list[_Example]]) -> str:

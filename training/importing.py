@@ -23,7 +23,7 @@ from model_store.weights import Weights
 from training.data import LONGEST_LABEL, Dataset, is_label
 from training.errors import TrainingError
 from training.keras_files import read_keras_json, read_keras_weights
-from training.publish import COMPARED, Candidate, publish_candidate, read_files
+from training.publish import COMPARED, Candidate, check_same_labels, publish_candidate, read_files
 from training.robustness import Show, quiet
 
 MAX_LABELS_BYTES = 1_000_000
@@ -64,6 +64,7 @@ def publish_import(
             "name one for each output, in the order of the outputs"
         )
     output = output_of(saved.architecture)
+    check_same_labels(store, name, labels)
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
         write_files(saved, folder)

@@ -149,13 +149,3 @@ def whitening(sample: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     values, vectors = np.linalg.eigh(np.cov(patches.T))
     kernel = (vectors / np.sqrt(values + 5e-4)).reshape(2, 2, 3, 12)
     return [np.concatenate([kernel, -kernel], -1).astype("float32"), np.zeros(24, "float32")]
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """Multiply-adds of one image's forward pass, convolutions and dense layers, as the literature counts them."""
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D | layers.Dense):
-            positions = layer.output.shape[1:-1]
-            total += int(np.prod(positions)) * int(np.prod(layer.kernel.shape))
-    return total

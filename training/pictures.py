@@ -23,6 +23,7 @@ from training.corruptions import CORRUPTIONS
 from training.evaluate import Evaluation, Mistake
 from training.human import SOURCE, human_accuracy
 from training.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
+from training.run import AGREEMENT
 
 NAMES = (
     "curves.png",
@@ -116,8 +117,11 @@ def _reliability(evaluation: Evaluation) -> Figure:
 def _curves(history: list[dict[str, float]]) -> Figure:
     epochs = [record["epoch"] for record in history]
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
+    taught = AGREEMENT in history[0]
     for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [record[key] for record in history], color=NETWORK, marker=".", label="training images")
+        called = AGREEMENT if taught and key == "accuracy" else key
+        label = "training images" + (", as its teachers call them" if called == AGREEMENT else "")
+        axes.plot(epochs, [record[called] for record in history], color=NETWORK, marker=".", label=label)
         if f"watched_{key}" in history[0]:
             watched = [record[f"watched_{key}"] for record in history]
             axes.plot(epochs, watched, color=WATCHED, marker=".", label="watched images")

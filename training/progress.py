@@ -2,11 +2,12 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from training.run import clock
+from training.run import AGREEMENT, clock
 
 
 class Progress(keras.callbacks.Callback):  # type: ignore[misc]
@@ -33,13 +34,12 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         if not self._live or now - self._shown < 0.5:
             return
         self._shown = now
-        done = min((batch + 1) * self.params["batch_size"], self.images) if "batch_size" in self.params else 0
-        done = done or round((batch + 1) / self.params["steps"] * self.images)
+        done = round((batch + 1) / self.params["steps"] * self.images)
         rate = done / (now - self._began)
         left = (self.images - done + (self.epochs - self.epoch - 1) * self.images) / rate
         text = f"epoch {self.epoch + 1}/{self.epochs}  {done:,}/{self.images:,} images  {rate:,.0f} images/s"
         if logs:
-            text += f"  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}"
+            text += _figures(logs)
         print(f"\r{text}  {clock(left)} left ", end="", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -48,9 +48,14 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
 
     def finish(self, record: dict[str, float]) -> None:
         """Print the epoch's final line."""
-        text = f"epoch {self.epoch + 1}/{self.epochs}  loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}"
+        text = f"epoch {self.epoch + 1}/{self.epochs}{_figures(record)}"
         if "watched_accuracy" in record:
             text += f"  watched accuracy {record['watched_accuracy']:.4f}"
         left = clock(self.seconds * (self.epochs - self.epoch - 1))
         rate = self.images / self.seconds
         print(f"{chr(13) if self._live else ''}{text}  {rate:,.0f} images/s  {left} left" + " " * 20, flush=True)
+
+
+def _figures(record: Mapping[str, float]) -> str:
+    called = AGREEMENT if AGREEMENT in record else "accuracy"
+    return f"  loss {record['loss']:.4f}  {called} {record[called]:.4f}"

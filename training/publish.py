@@ -109,12 +109,15 @@ def publish_run(
     """
     network, info, history = read_run(run), run.info, run.history
     twin = twin or (run if info.hold_out else None)
+    check_same_labels(store, name, info.labels)
     check_labels(run.folder, info.labels, dataset.labels)
     if twin and info.data_sha256 != dataset.sha256:
         raise TrainingError(
             f"{run.folder} was trained on other data than this, whose held-out images it may have seen; pass its --data"
         )
-    calibration = calibrate(twin, info, dataset.held_out) if twin and info.output == "logits" else None
+    if twin:
+        check_twin(twin, info)
+    calibration = calibrate(twin, dataset.held_out) if twin and info.output == "logits" else None
     metrics: dict[str, Any] = {}
     if calibration:
         uncalibrated = evaluate(Classifier(network), dataset.test).summary()
@@ -128,6 +131,23 @@ def publish_run(
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
     candidate = Candidate(run.folder, network, training, history, metrics, reference)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+
+
+def check_same_labels(store: Store, name: str, labels: tuple[str, ...]) -> None:
+    """Refuse other labels than a model's served version has: whoever asks that model expects these.
+
+    Raises:
+        TrainingError: they are others.
+    """
+    if not store.versions(name):
+        return
+    served = store.folder(name, store.choose(name))
+    known = read_manifest(served / MANIFEST).labels
+    if known != labels:
+        raise TrainingError(
+            f"{served} knows {len(known)} labels, {known[0]!r} first, and the new version would know {len(labels)}, "
+            f"{labels[0]!r} first; pass --name with a name of its own for it"
+        )
 
 
 def _fitted(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, Reference | None, dict[str, Any]]:
@@ -234,11 +254,11 @@ def publish_candidate(
     return store.publish(name, write)
 
 
-def calibrate(twin: Run, info: RunInfo, held_out: Images) -> Calibration | None:
-    """The temperature of a twin on the held-out images, which it has not seen; None where no temperature fits best.
+def check_twin(twin: Run, info: RunInfo) -> None:
+    """Refuse as a run's twin what saw the held-out images, or is of another recipe or of other data.
 
     Raises:
-        TrainingError: the twin saw them, or is of another recipe or of other data.
+        TrainingError: it is such a one.
     """
     if not twin.info.hold_out or twin.info.recipe_values != info.recipe_values:
         raise TrainingError(
@@ -247,6 +267,10 @@ def calibrate(twin: Run, info: RunInfo, held_out: Images) -> Calibration | None:
         )
     if (twin.info.labels, twin.info.data_sha256) != (info.labels, info.data_sha256):
         raise TrainingError(f"{twin.folder} was trained on other data than the run; pass a twin of the same --data")
+
+
+def calibrate(twin: Run, held_out: Images) -> Calibration | None:
+    """The temperature of a twin on the held-out images, which it has not seen; None where no temperature fits best."""
     return fit_temperature(predict(Classifier(read_run(twin)), held_out.pixels), held_out.labels)
 
 
@@ -267,6 +291,7 @@ def publish_version(folder: Path, store: Store, name: str, dataset: Dataset | No
         network, golden = read_network(manifest, files), read_golden(files[GOLDEN])
     except ModelError as error:
         raise TrainingError(f"{folder} cannot be published: {error}") from None
+    check_same_labels(store, name, manifest.labels)
     training = manifest.training | {"published_from": f"{manifest.name}/{manifest.version}"}
     if dataset:
         _require_unseen(folder, manifest, dataset)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model_store.classifier import Classifier, Network, PrecisionChoice
 from model_store.network import build_network
-from model_store.quantization import Ranges, quantizable, representable
+from model_store.quantization import quantizable, representable
 from training.data import Images, spread
 from training.evaluate import predict
 
@@ -48,20 +48,26 @@ def quantized(network: Network, pixels: NDArray[np.uint8]) -> Network:
     names = quantizable(network.architecture)
     model = build_network(network.architecture, network.weights, network.preprocessing, network.output)
     nodes = {node.get_friendly_name(): node for node in model.get_ops()}
+    inputs = {node.layer.name: node.inputs for node in network.architecture.nodes}
+
+    def source(name: str) -> str:
+        return name if name in nodes else source(inputs[name][0])  # a layer that changes nothing has no node
+
+    measured = list(dict.fromkeys(map(source, names)))
     first = len(model.outputs)
-    model.add_outputs([nodes[name].output(0) for name in names])
+    model.add_outputs([nodes[name].output(0) for name in measured])
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     lows: list[list[float]] = []
     highs: list[list[float]] = []
     sample = spread(pixels, IMAGES)
     for start in range(0, len(sample), BATCH):
         outputs = compiled(np.ascontiguousarray(sample[start : start + BATCH]))
-        values = [outputs[first + index] for index in range(len(names))]
+        values = [outputs[first + index] for index in range(len(measured))]
         lows.append([float(value.min()) for value in values])
         highs.append([float(np.percentile(value, PERCENTILE)) for value in values])
     low, high = np.minimum(np.min(lows, 0), 0), np.maximum(np.mean(highs, 0), 1e-6)
-    ranges: Ranges = {name: representable(low[index], high[index]) for index, name in enumerate(names)}
-    return replace(network, ranges=ranges)
+    ranges = {name: representable(low[index], high[index]) for index, name in enumerate(measured)}
+    return replace(network, ranges={name: ranges[source(name)] for name in names})
 
 
 def measure(network: Network, held_out: Images) -> Quantization:

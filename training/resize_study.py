@@ -18,15 +18,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from model_store.architecture import parse_architecture
-from model_store.classifier import Classifier, Network
+from model_store.classifier import Classifier
 from model_store.images import SIDE, decode
 from model_store.manifest import Resize
-from model_store.store import ARCHITECTURE, WEIGHTS
-from model_store.weights import read_weights
-from training.data import Images, load
+from training.data import Images, check_labels, load
 from training.errors import TrainingError
 from training.photos import detailed, drawn_out, enlarged, filling, saved, surrounded
+from training.publish import read_run
 from training.run import Run
 
 SEED = 0
@@ -81,11 +79,12 @@ def study(run: Run, folder: Path, images: int | None = None, say: Callable[[str]
         `behind_error`, and `decode_ms` (CPU milliseconds an image).
 
     Raises:
-        TrainingError: the run is not finished, has seen the held-out images, or the data is missing.
-        ModelError: its network cannot be served.
+        TrainingError: the run is not finished, has seen the held-out images or cannot be served, or the data is missing
+            or of other labels.
     """
-    classifier = _classifier(run)
-    sample = _sample(load(folder).held_out, images)
+    classifier, dataset = _classifier(run), load(folder)
+    check_labels(run.folder, classifier.labels, dataset.labels)
+    sample = _sample(dataset.held_out, images)
     policy, rows = START, list[Row]()
     say(f"{min(len(sample), IMAGES)} held-out images a source, {classifier.precision}, network {run.folder}")
     for choice in choices():
@@ -138,9 +137,7 @@ def _classifier(run: Run) -> Classifier:
             f"{run.folder} was trained on the held-out images, so no choice can be made on them; "
             f"train a twin with `python -m training train --recipe {info.recipe} --hold-out` and study that"
         )
-    architecture = parse_architecture((run.folder / ARCHITECTURE).read_bytes())
-    weights = read_weights((run.folder / WEIGHTS).read_bytes(), architecture)
-    return Classifier(Network(architecture, weights, info.labels, info.preprocessing, info.output))
+    return Classifier(read_run(run))
 
 
 def _sample(held_out: Images, images: int | None) -> Images:

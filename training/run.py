@@ -31,6 +31,8 @@ from model_store.manifest import Frozen, Preprocessing, read_manifest
 from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, verify
 from training.errors import TrainingError
 
+AGREEMENT = "agreement"  # in a taught network's history, for its accuracy: how often it calls what its teachers call
+
 
 class RunInfo(Frozen):
     """The contents of `run.json`. `recipe_values` holds every hyper-parameter as it was used.
@@ -71,6 +73,13 @@ class Source:
     output: Literal["logits", "probabilities"]
     data_sha256: str | None
     hold_out: bool | None
+
+    def saw_held_out(self, data_sha256: str) -> bool:
+        """Whether it learned from the images that --hold-out leaves out of this data, as far as is known.
+
+        Only data that is the same to the last byte is recognised.
+        """
+        return self.data_sha256 == data_sha256 and not self.hold_out
 
     def weights_sha256(self) -> str:
         """Which weights these are."""
@@ -181,14 +190,14 @@ class Run:
         self.partial_weights.replace(self.folder / WEIGHTS)
 
     def checkpoint(self, variables: list[NDArray[Any]], history: list[dict[str, float]]) -> None:
-        """Record an epoch's end. A kill between the two files loses no state: the state carries its epoch."""
+        """Record an epoch's end. A kill between the two files loses no state: it says how many of the records count."""
+        self._replace("history.json", (json.dumps(history, indent=1) + "\n").encode())
         partial = self.folder / "state.partial.npz"
         arrays: dict[str, Any] = {f"v{i:04}": value for i, value in enumerate(variables)}
         with partial.open("wb") as file:
             np.savez(file, epoch=len(history), **arrays)
             _to_disk(file)
         partial.replace(self.folder / "state.npz")
-        self._replace("history.json", (json.dumps(history, indent=1) + "\n").encode())
 
     def restore(self) -> tuple[list[NDArray[Any]], int]:
         """The variables after the last epoch saved, and how many epochs that makes; ([], 0) before the first.
@@ -206,14 +215,19 @@ class Run:
             raise TrainingError(f"{path} is damaged: {error}; start a new run with another --out") from None
 
     def answers(self, view: int) -> NDArray[np.float32] | None:
-        """What the teachers said of all images (N, K) in that view, if they were asked before."""
-        path = self.folder / f"answers-{view}.npy"
-        return np.load(path) if path.exists() else None
+        """What the teachers said of all images (N, K) in that view, if they were asked before and it can be read."""
+        try:
+            kept: NDArray[np.float32] = np.load(self.folder / f"answers-{view}.npy")
+        except (FileNotFoundError, EOFError, ValueError):
+            return None
+        return kept
 
     def keep_answers(self, view: int, answers: NDArray[np.float32]) -> None:
         """Remember them, also for when the run is resumed."""
         partial = self.folder / "answers.partial.npy"
-        np.save(partial, answers)
+        with partial.open("wb") as file:
+            np.save(file, answers)
+            _to_disk(file)
         partial.replace(self.folder / f"answers-{view}.npy")
 
     def _replace(self, name: str, content: bytes) -> None:

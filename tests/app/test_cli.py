@@ -45,6 +45,13 @@ def test_a_wrong_setting_is_named(capsys, monkeypatch, name, value):
     assert f"CIFAR10_{name} is '{value}'" in capsys.readouterr().err
 
 
+def test_a_misspelt_setting_is_warned_of(capsys, monkeypatch):
+    for name in ("MODELNAME", "DATA", "PORT", "SERVICE_HOST", "PORT_8000_TCP_ADDR"):
+        monkeypatch.setenv(f"CIFAR10_{name}", "mine")
+    assert main(["check"]) == 0
+    assert capsys.readouterr().err == "warning: CIFAR10_MODELNAME is no setting; did you mean CIFAR10_MODEL_NAME?\n"
+
+
 @pytest.mark.parametrize("value", ["*", "", "10.0.0.0/8, ::1,192.168.1.1"])
 def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
     monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", value)

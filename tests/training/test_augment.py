@@ -33,6 +33,17 @@ def test_two_epochs_show_each_image_both_ways_once():
     assert all(mirrored) and 0 < sum(as_is) < 64
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_which_way_an_image_is_shown_says_nothing_of_its_shift(epoch):
+    images = np.zeros((2_000, 32, 32, 3), np.uint8)
+    images[:, :, 20] = 200  # a line, 11 of 31 to the right of it
+    shown = augment(images, Translate(pixels=4), seed=3, epoch=epoch)
+    line = shown[:, 16, :, 0].argmax(1)
+    mirrored = line < 16
+    shifts = np.where(mirrored, line - 11, line - 20)
+    assert set(shifts[mirrored]) == set(shifts[~mirrored]) == set(range(-4, 5))
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(0, 1_000))
 def test_translation_is_a_window_of_the_reflected_image(reach, seed):

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 from PIL import Image
 
 from training import data
@@ -48,6 +50,8 @@ def test_the_split_is_by_content_and_covers_every_class(photos, tmp_path):
     assert (len(dataset.fitting), len(dataset.held_out), len(dataset.test)) == (96, 12, 12)
     for part in (dataset.fitting, dataset.held_out, dataset.test):
         assert len(set(np.bincount(part.labels))) == 1 and part.pixels.shape[1:] == (32, 32, 3)
+    ends = dataset.fitting[:20], dataset.fitting[-20:]  # of which whitening sees one, and validation the other
+    assert all(len(set(end.labels)) == 3 for end in ends)
     renamed = tmp_path / "renamed"
     for path in photos.glob("*/*"):
         (renamed / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -120,6 +124,32 @@ def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
     answer = json.loads(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
     assert answer["label"] == "green" and set(answer["probabilities"]) == set(COLOURS)
     assert answer["model"] == {"name": "colours", "version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (
+            [layers.Conv2D(3, 1, name="last"), layers.GlobalAveragePooling2D()],
+            "must be a Dense one, it is 'last' (Conv2D)",
+        ),
+        (
+            [layers.Flatten(), layers.Dense(3), layers.BatchNormalization(name="last")],
+            "it is 'last' (BatchNormalization)",
+        ),
+    ],
+    ids=["no dense", "something after it"],
+)
+def test_a_network_without_a_last_dense_layer_is_not_fine_tuned(photos, tmp_path, capsys, head, said):
+    model = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(4, 3, strides=4), *head])
+    model.save_weights(tmp_path / "start.weights.h5")
+    (tmp_path / "start.json").write_text(model.to_json())
+    given = ["--architecture", str(tmp_path / "start.json"), "--weights", str(tmp_path / "start.weights.h5")]
+    names = ["--labels", "a", "b", "c", "--store", str(tmp_path), "--name", "start", "--data", str(photos)]
+    assert main(["import", *given, *names]) == 0
+    command = ["train", "--recipe", "fine-tune", "--data", str(photos), "--from", str(tmp_path / "start" / "1")]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_data_of_other_labels_is_not_measured_with(data_folder, photos, capsys):

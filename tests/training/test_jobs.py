@@ -82,6 +82,25 @@ def test_interrupted_training_resumes_exactly(data_folder, tmp_path, monkeypatch
         np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_a_kill_between_the_two_files_of_a_checkpoint_loses_no_state(data_folder, tmp_path, monkeypatch):
+    assert train(data_folder, tmp_path / "straight", epochs=3) == 0
+    write = np.savez
+
+    def killed(file, **arrays):
+        if arrays["epoch"] == 3:
+            raise KeyboardInterrupt
+        write(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", killed)
+    assert train(data_folder, tmp_path / "broken", epochs=3) == 130
+    monkeypatch.undo()
+    assert len(Run(tmp_path / "broken").history) == 3 and Run(tmp_path / "broken").restore()[1] == 1
+    assert train(data_folder, tmp_path / "broken", "--resume", epochs=3) == 0
+    straight, resumed = weights(tmp_path / "straight"), weights(tmp_path / "broken")
+    for name, value in straight.items():
+        np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 def test_a_stopped_container_leaves_a_run_to_resume(data_folder, tmp_path):
     command = [sys.executable, "-m", "training", "train", "--recipe", "notebook", "--epochs", "100000"]
     command += ["--data", str(data_folder), "--out", str(tmp_path / "run")]
@@ -116,6 +135,8 @@ def test_a_run_is_resumed_by_its_own_settings_only(data_folder, run, capsys, opt
     command = ["train", "--recipe", "notebook", "--data", str(data_folder), "--out", str(run), "--resume"]
     assert main([*command, *options]) == 1
     assert said in capsys.readouterr().err
+    assert main([*command, "--from", str(run)]) == 1
+    assert "began from nothing; leave out --from" in capsys.readouterr().err
     assert main([*command, "--epochs", "2", "--seed", "0"]) == 0
 
 
@@ -316,7 +337,7 @@ def test_publishing_a_version_adds_the_next_and_changes_nothing(store, data_fold
     (store / "cifar10" / "3").mkdir()
     assert main(["versions", "--store", str(store)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "nan%" in lines[1] and "notebook" in lines[2] and "manifest.json" in lines[3]
+    assert "  -  " in lines[1] and "notebook" in lines[2] and "manifest.json" in lines[3]
     (store / "cifar10" / "3").rmdir()
     assert main(["prune", "--store", str(store), "--keep", "1"]) == 0
     assert Store(store).versions("cifar10") == [2]
@@ -337,7 +358,46 @@ def test_what_publish_cannot_use_is_refused_before_anything_is_measured(run, sto
     assert said.startswith("error: 'My Model' is not a model name") and "measuring" not in said
     assert main(["publish", str(store / "cifar10" / "2"), "--twin", str(run), *given]) == 1
     assert "--twin calibrates a run, and" in capsys.readouterr().err
+    assert main(["publish", str(run), "--twin", str(run), *given]) == 1
+    assert "is a run of 'notebook' without --hold-out" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_prune_does_not_find_is_named_and_a_bad_active_hides_no_other(store, tmp_path, capsys):
+    assert main(["prune", "--store", str(store), "--keep", "1", "--name", "cifar"]) == 1
+    assert "holds no model 'cifar'; it holds cifar10" in capsys.readouterr().err
+    assert main(["prune", "--store", str(store), "--keep", "1", "--name", "cifar10/in"]) == 1
+    assert "is not a model name" in capsys.readouterr().err
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copytree(store / "cifar10", tmp_path / "store" / "another")
+    (tmp_path / "store" / "another" / "ACTIVE").write_text("newest")
+    assert main(["versions", "--store", str(tmp_path / "store")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "must hold a version number" in lines[1] and [line.split()[0] for line in lines[2:4]] == [
+        "another",
+        "cifar10",
+    ]
+
+
+def test_what_saw_the_held_out_images_is_not_evaluated_on_them(run, data_folder, capsys):
+    assert main(["evaluate", str(run), "--data", str(data_folder), "--split", "held-out"]) == 1
+    assert f"{run} has learned from the held-out images" in capsys.readouterr().err
+
+
+def test_a_model_keeps_its_labels(store, run, data_folder, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    info = Run(run).info.model_copy(update={"labels": tuple("abcdefghij")})
+    (tmp_path / "run" / "run.json").write_text(info.model_dump_json())
+    assert main(["publish", str(tmp_path / "run"), "--store", str(store), "--data", str(data_folder)]) == 1
+    assert "knows 10 labels, 'airplane' first, and the new version would know 10, 'a' first" in capsys.readouterr().err
+
+
+def test_a_report_is_not_written_into_a_version(store, data_folder, capsys):
+    version = store / "cifar10" / "2"
+    for out in (version, version / "report", version / "report" / "new"):
+        assert main(["evaluate", str(version), "--data", str(data_folder), "--out", str(out)]) == 1
+        assert "in which nothing changes; choose another --out" in capsys.readouterr().err
+    load(version)
 
 
 def test_a_damaged_run_is_not_published(run, data_folder, tmp_path, capsys):
@@ -384,7 +444,7 @@ def teacher(data_folder, tmp_path_factory, narrow):
     return folder
 
 
-def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeypatch, teacher):
+def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeypatch, capsys, teacher):
     """With the teacher's own probabilities as targets, the loss of a copy of the teacher is their entropy."""
     copy = dataclasses.replace(RECIPES["small"], network=RECIPES["teacher"].network)
     monkeypatch.setitem(RECIPES, "small", copy)
@@ -399,6 +459,12 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert warm.shape == (200, 10) and (warm.max(1) < cold.max(1)).all()
     entropy = -(warm * np.log(warm)).sum(1).mean()
     assert Run(tmp_path / "s").history[-1]["loss"] == pytest.approx(entropy, rel=0.15)
+    assert "agreement" in Run(tmp_path / "s").history[-1] and "accuracy" not in Run(tmp_path / "s").history[-1]
+    assert main(["compare", str(tmp_path / "s"), str(teacher)]) == 0
+    rows = {line[:24].strip(): line[24:].split() for line in capsys.readouterr().out.splitlines()}
+    assert rows["accuracy"][0] == rows["agreement with teachers"][1] == "-"
+    assert main(["evaluate", str(tmp_path / "s"), "--data", str(data_folder), "--out", str(tmp_path / "report")]) == 0
+    assert (tmp_path / "report" / "curves.png").stat().st_size > 5_000
 
 
 def test_teachers_are_asked_for_and_refused_where_they_do_not_belong(data_folder, tmp_path, capsys, teacher, run):
@@ -480,6 +546,8 @@ def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path,
     kept = Run(tmp_path / "s").answers(1)
     assert kept is not None
     np.testing.assert_allclose(kept, anew, atol=1e-6)
+    (tmp_path / "s" / "answers-1.npy").write_bytes(b"")  # of a machine that stopped
+    assert Run(tmp_path / "s").answers(1) is None
 
 
 def test_a_version_teaches_as_the_run_it_was_made_from(data_folder, tmp_path, teacher):

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from keras import layers
@@ -30,6 +31,20 @@ def test_ranges_hold_what_training_images_give(network):
     assert low == 0 and high > 0.1
     brighter = Network(network.architecture, network.weights, network.labels, replace_scale(2), network.output)
     assert quantized(brighter, random_images(40)).ranges["first"][1] > high
+
+
+def test_what_a_convolution_reads_through_a_layer_that_changes_nothing_is_measured():
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(8, 3, padding="same", name="a")(inputs)
+    both = layers.Conv2D(8, 3, padding="same")(x), layers.Conv2D(8, 3, padding="same")(layers.Dropout(0.5, name="d")(x))
+    last = layers.GlobalAveragePooling2D()(layers.Add()(both))
+    architecture, weights = saved(randomised(keras.Model(inputs, layers.Dense(3)(last))))
+    parsed = parse_architecture(architecture)
+    network = Network(parsed, read_weights(weights, parsed), ("a", "b", "c"), PREPROCESSING, "logits")
+    rounded = quantized(network, random_images(40))
+    assert rounded.ranges["a"] == rounded.ranges["d"]
+    exact, served = (Classifier(rounded, precision=each).predict(random_images(9)) for each in ("float32", "int8"))
+    np.testing.assert_allclose(served.probabilities, exact.probabilities, atol=0.1)
 
 
 def replace_scale(factor: float) -> Preprocessing:

@@ -148,3 +148,8 @@ def test_table_has_a_line_for_every_source(studied) -> None:
 def test_study_refuses_a_run_that_saw_the_held_out_images(data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"held-out.*--hold-out"):
         study(twin(tmp_path / "run", hold_out=False), data)
+    other = twin(tmp_path / "other")
+    info = other.info.model_copy(update={"labels": (*LABELS[1:], LABELS[0])})
+    (other.folder / "run.json").write_text(info.model_dump_json())
+    with pytest.raises(TrainingError, match="label 1 is 'automobile' in the network, 'airplane' in the data"):
+        study(other, data)
