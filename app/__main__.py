@@ -22,10 +22,16 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(sys, name) is None:  # closed by who started this
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 open for as long as the process
     options = _parser().parse_args(argv)
-    with _importing():
-        from pydantic import ValidationError
+    try:
+        with _importing():
+            from pydantic import ValidationError
 
-        from app.settings import Settings
+            from app.settings import Settings
+    except ModuleNotFoundError as error:
+        print(
+            f"error: {sys.executable} has no {error.name}; `make run` installs it for .venv/bin/python", file=sys.stderr
+        )
+        return 1
     try:
         settings = Settings()
     except ValidationError as error:

@@ -72,6 +72,12 @@ def test_a_store_that_cannot_be_read_is_refused(capsys, monkeypatch):
     assert "cannot be read: File name too long" in capsys.readouterr().err
 
 
+def test_a_python_without_the_packages_is_told_of(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "app.settings", None)
+    assert main(["check"]) == 1
+    assert "has no app.settings; `make run` installs it for .venv/bin/python" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
 def test_a_port_is_one_that_there_is(capsys, port):
     with pytest.raises(SystemExit):
