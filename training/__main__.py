@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from model_store.classifier import Classifier, Network, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Preprocessing, read_manifest
-from model_store.store import MANIFEST, WEIGHTS, Store, check_name, load, read_network, verify
+from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, Store, check_name, load, read_network, verify
 from training.errors import TrainingError
 from training.export import CONTRACT, FORMATS, export
 from training.recipes import RECIPES, Pretrained, recipe
@@ -27,6 +27,7 @@ from training.run import Run, read_source
 
 STORE = Path("model_store/models")
 OWN = "training", "model_store"
+VERSION_HAS = ARCHITECTURE, MANIFEST  # together; others write a manifest.json, too
 INSTALL = "`make jobs` installs all that jobs need into .venv, `make jobs GPU=1` with JAX and CUDA"
 
 
@@ -353,7 +354,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _version_around(folder: Path) -> Path | None:
     absolute = folder.resolve()
-    return next((each for each in (absolute, *absolute.parents) if (each / MANIFEST).exists()), None)
+    has_both = (each for each in (absolute, *absolute.parents) if all((each / name).exists() for name in VERSION_HAS))
+    return next(has_both, None)
 
 
 @contextmanager

@@ -50,6 +50,11 @@ def store(data_folder, run, tmp_path_factory):
     return root
 
 
+def newest(store):
+    """The folder of the last version that a test has published."""
+    return Store(store).folder("cifar10", Store(store).versions("cifar10")[-1])
+
+
 @pytest.fixture
 def narrow_fast():
     network = dataclasses.replace(RECIPES["fast"].network, widths=(16, 32, 32))
@@ -270,6 +275,7 @@ def test_resuming_with_other_data_is_refused(data_folder, run, tmp_path, capsys)
 
 
 def test_evaluate_writes_table_json_and_plots(data_folder, run, tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text("{}")  # of anything
     assert main(["evaluate", str(run), "--data", str(data_folder), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr()
     for words in (
@@ -356,7 +362,7 @@ def test_what_publish_cannot_use_is_refused_before_anything_is_measured(run, sto
     assert main(["publish", str(run), "--name", "My Model", *given]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: 'My Model' is not a model name") and "measuring" not in said
-    assert main(["publish", str(store / "cifar10" / "2"), "--twin", str(run), *given]) == 1
+    assert main(["publish", str(newest(store)), "--twin", str(run), *given]) == 1
     assert "--twin calibrates a run, and" in capsys.readouterr().err
     assert main(["publish", str(run), "--twin", str(run), *given]) == 1
     assert "is a run of 'notebook' without --hold-out" in capsys.readouterr().err
@@ -393,7 +399,7 @@ def test_a_model_keeps_its_labels(store, run, data_folder, tmp_path, capsys):
 
 
 def test_a_report_is_not_written_into_a_version(store, data_folder, capsys):
-    version = store / "cifar10" / "2"
+    version = newest(store)
     for out in (version, version / "report", version / "report" / "new"):
         assert main(["evaluate", str(version), "--data", str(data_folder), "--out", str(out)]) == 1
         assert "in which nothing changes; choose another --out" in capsys.readouterr().err
