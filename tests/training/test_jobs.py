@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model_store.classifier import Classifier
 from model_store.manifest import read_manifest
 from model_store.store import Store, load, read_network, verify
 from training import costs, data, fit, publish
 from training.__main__ import main
+from training.evaluate import evaluate
 from training.recipes import RECIPES, Distillation
+from training.report import write_report
 from training.run import Run, read_source
 from training.teachers import Teachers
 
@@ -469,7 +472,8 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert main(["compare", str(tmp_path / "s"), str(teacher)]) == 0
     rows = {line[:24].strip(): line[24:].split() for line in capsys.readouterr().out.splitlines()}
     assert rows["accuracy"][0] == rows["agreement with teachers"][1] == "-"
-    assert main(["evaluate", str(tmp_path / "s"), "--data", str(data_folder), "--out", str(tmp_path / "report")]) == 0
+    evaluation = evaluate(Classifier(publish.read_run(Run(tmp_path / "s"))), data.load(data_folder).test)
+    write_report(tmp_path / "report", evaluation, Run(tmp_path / "s").history)
     assert (tmp_path / "report" / "curves.png").stat().st_size > 5_000
 
 
