@@ -36,8 +36,14 @@ def is_label(text: str) -> bool:
     return 1 <= len(text) <= LONGEST_LABEL and text.isprintable()
 
 
-def check_labels(what: Path, known: tuple[str, ...], labels: tuple[str, ...], remedy: str = "pass its --data") -> None:
-    """Refuse a network that knows other labels than the data has, or the same in another order.
+def check_labels(
+    what: Path,
+    known: tuple[str, ...],
+    labels: tuple[str, ...],
+    remedy: str = "pass its --data",
+    whose: str = "the data has",
+) -> None:
+    """Refuse a network that knows other labels than the data, or whose they are, or the same in another order.
 
     Raises:
         TrainingError: it does; the text has the first difference.
@@ -45,8 +51,8 @@ def check_labels(what: Path, known: tuple[str, ...], labels: tuple[str, ...], re
     for number, (here, there) in enumerate(zip_longest(known, labels, fillvalue="no more"), start=1):
         if here != there:
             raise TrainingError(
-                f"{what} knows {len(known)} labels and the data has {len(labels)}; "
-                f"label {number} is {here!r} in the network, {there!r} in the data; {remedy}"
+                f"{what} knows {len(known)} labels, {whose} {len(labels)}, and label {number} is {here!r} there and "
+                f"{there!r} here; {remedy}"
             )
 
 

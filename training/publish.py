@@ -134,20 +134,17 @@ def publish_run(
 
 
 def check_same_labels(store: Store, name: str, labels: tuple[str, ...]) -> None:
-    """Refuse other labels than a model's served version has: whoever asks that model expects these.
+    """Refuse other labels than a model's served version has, if any is: whoever asks that model expects these.
 
     Raises:
         TrainingError: they are others.
     """
-    if not store.versions(name):
+    try:
+        served = store.folder(name, store.choose(name))
+        known = read_manifest(served / MANIFEST).labels
+    except ModelError:
         return
-    served = store.folder(name, store.choose(name))
-    known = read_manifest(served / MANIFEST).labels
-    if known != labels:
-        raise TrainingError(
-            f"{served} knows {len(known)} labels, {known[0]!r} first, and the new version would know {len(labels)}, "
-            f"{labels[0]!r} first; pass --name with a name of its own for it"
-        )
+    check_labels(served, known, labels, "give the new one a --name of its own", "the new version would know")
 
 
 def _fitted(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, Reference | None, dict[str, Any]]:

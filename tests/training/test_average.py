@@ -161,4 +161,4 @@ def test_one_network_or_other_data_make_none(dataset, data_folder, tmp_path, cap
     assert main(["average", str(tmp_path / "a"), *arguments]) == 1
     assert "1 networks and 1 shares; give at least two" in capsys.readouterr().err
     assert main(["average", str(tmp_path / "a"), str(tmp_path / "b"), *arguments]) == 1
-    assert "label 10 is 'lorry' in the network, 'truck' in the data; pass its --data" in capsys.readouterr().err
+    assert "label 10 is 'lorry' there and 'truck' here; pass its --data" in capsys.readouterr().err

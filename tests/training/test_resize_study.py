@@ -151,5 +151,5 @@ def test_study_refuses_a_run_that_saw_the_held_out_images(data: Path, tmp_path: 
     other = twin(tmp_path / "other")
     info = other.info.model_copy(update={"labels": (*LABELS[1:], LABELS[0])})
     (other.folder / "run.json").write_text(info.model_dump_json())
-    with pytest.raises(TrainingError, match="label 1 is 'automobile' in the network, 'airplane' in the data"):
+    with pytest.raises(TrainingError, match="label 1 is 'automobile' there and 'airplane' here"):
         study(other, data)
