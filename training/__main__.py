@@ -23,7 +23,7 @@ from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, Store, check_name
 from training.errors import TrainingError
 from training.export import CONTRACT, FORMATS, export
 from training.recipes import RECIPES, Pretrained, recipe
-from training.run import Run, read_source
+from training.run import Run, check_version, read_source
 
 STORE = Path("model_store/models")
 OWN = "training", "model_store"
@@ -394,6 +394,7 @@ def _network(folder: Path) -> Network:
 
     if Run(folder).begun:
         return read_run(Run(folder))
+    check_version(folder)
     manifest = read_manifest(folder / MANIFEST)
     return read_network(manifest, verify(folder, manifest))
 

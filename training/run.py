@@ -263,8 +263,7 @@ def read_source(folder: Path) -> Source:
             info.data_sha256,
             info.hold_out,
         )
-    if not (folder / MANIFEST).exists():
-        raise TrainingError(f"{folder} is neither a run nor a version: it has no run.json and no {MANIFEST}")
+    check_version(folder)
     manifest = read_manifest(folder / MANIFEST)
     verify(folder, manifest)
     trained = manifest.training
@@ -278,6 +277,13 @@ def read_source(folder: Path) -> Source:
         trained.get("data_sha256"),
         trained.get("hold_out"),
     )
+
+
+def check_version(folder: Path) -> None:
+    """Raises TrainingError if a folder that holds no run holds no version either."""
+    if not (folder / MANIFEST).exists():
+        what = "it has no run.json and no manifest.json" if folder.exists() else "it does not exist"
+        raise TrainingError(f"{folder} is neither a run nor a version: {what}")
 
 
 def environment(backend: str, device: str) -> dict[str, str]:

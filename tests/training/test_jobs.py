@@ -388,6 +388,14 @@ def test_what_prune_does_not_find_is_named_and_a_bad_active_hides_no_other(store
     ]
 
 
+@pytest.mark.parametrize("job", [["evaluate"], ["costs"], ["export", "--format", "onnx", "--out", "net.onnx"]])
+def test_what_is_neither_run_nor_version_is_named(data_folder, tmp_path, monkeypatch, capsys, job):
+    monkeypatch.setenv("CIFAR10_DATA", str(data_folder))
+    for folder, said in ((tmp_path / "gone", "it does not exist"), (tmp_path, "it has no run.json")):
+        assert main([*job, str(folder)]) == 1
+        assert f"{folder} is neither a run nor a version: {said}" in capsys.readouterr().err
+
+
 def test_what_saw_the_held_out_images_is_not_evaluated_on_them(run, data_folder, capsys):
     assert main(["evaluate", str(run), "--data", str(data_folder), "--split", "held-out"]) == 1
     assert f"{run} has learned from the held-out images" in capsys.readouterr().err
