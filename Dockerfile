@@ -19,10 +19,11 @@ FROM builder AS training-builder
 COPY requirements/training.txt /requirements/
 RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/training.txt
 
-# The store as it ships: of every model its highest version.
-FROM ${BASE} AS models
-COPY model_store/models /models
-RUN for model in /models/*/; do ls "$model" | grep -x '[0-9]*' | sort -n | head -n -1 | sed "s|^|$model|" | xargs -r rm -r; done
+# The package apart from the store as it ships, which has the highest version of every model.
+FROM ${BASE} AS store
+COPY model_store /model_store
+RUN mv /model_store/models /models && \
+    for model in /models/*/; do ls "$model" | grep -x '[0-9]*' | sort -n | head -n -1 | sed "s|^|$model|" | xargs -r rm -r; done
 
 # What both images have: an environment in which nothing is written beside the code, and a store that a fresh volume
 # mounted at /models begins as a copy of, whichever of the two is started first.
@@ -32,14 +33,14 @@ ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     CIFAR10_STORE=/models
-COPY --from=models --chown=10001:10001 /models /models
+COPY --from=store --chown=10001:10001 /models /models
 VOLUME ["/models"]
 WORKDIR /srv
 
 FROM runtime AS training
 COPY --from=training-builder /venv /venv
 COPY LICENSE ./
-COPY model_store/*.py model_store/
+COPY --from=store /model_store model_store
 COPY training training
 RUN python -m compileall -q model_store training && install -d -o 10001 -g 10001 /data /runs
 ENV CIFAR10_DATA=/data
@@ -51,7 +52,7 @@ CMD ["--help"]
 FROM runtime AS serve
 COPY --from=serve-builder /venv /venv
 COPY LICENSE ./
-COPY model_store/*.py model_store/
+COPY --from=store /model_store model_store
 COPY app app
 RUN python -m compileall -q app model_store
 USER 10001:10001

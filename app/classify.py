@@ -22,8 +22,8 @@ from app.pipeline import load_chosen
 from app.row import Row, rows
 from app.settings import Settings
 from app.workers import available_cores
-from model_store import images
 from model_store.errors import ImageError, ModelError, UnsupportedImage
+from model_store.images.decode import decode, read_header
 from model_store.manifest import Resize
 from model_store.store import Loaded
 
@@ -185,7 +185,7 @@ def _decode(file: File, resize: Resize, most_bytes: int) -> Decoded:
             data = start + stream.read(most_bytes)
             if len(data) > most_bytes:
                 return f"it has more than {most_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
-            return images.decode(data, resize)
+            return decode(data, resize)
     except OSError as error:
         return error.strerror or str(error)
     except ImageError as error:
@@ -194,7 +194,7 @@ def _decode(file: File, resize: Resize, most_bytes: int) -> Decoded:
 
 def _begins_as_image(start: bytes) -> bool:
     try:
-        images.read_header(start)
+        read_header(start)
     except UnsupportedImage:
         return False
     except ImageError:  # it has only just begun

@@ -24,8 +24,8 @@ from app.row import Row, rows
 from app.saliency import random_masks
 from app.settings import Settings
 from app.workers import give_way, shared_directory
-from model_store import images
 from model_store.errors import ImageError, ModelError
+from model_store.images.decode import decode, read_header
 from model_store.store import Loaded, Store, load
 
 logger = logging.getLogger("app")
@@ -201,8 +201,8 @@ class Pipeline:
         resize = self.require_loaded().manifest.preprocessing.resize
         loop = asyncio.get_running_loop()
         if len(data) > SMALL_BYTES:
-            return await loop.run_in_executor(self._decoders, images.decode, data, resize)
-        image = images.read_header(data)
+            return await loop.run_in_executor(self._decoders, decode, data, resize)
+        image = read_header(data)
         small = SMALL_JPEG_PIXELS if image.type == "JPEG" and self._requests < BUSY_REQUESTS else SMALL_PIXELS
         if image.pixels > small:
             return await loop.run_in_executor(self._decoders, image.decode, resize)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.images import SIDE
+from model_store.images.decode import SIDE
 
 Floats = NDArray[np.float32]
 

@@ -18,7 +18,7 @@ from app.pipeline import load_chosen
 from app.settings import Settings
 from benchmarks.bodies import Body
 from benchmarks.machine import cores
-from model_store import images
+from model_store.images.decode import decode
 from model_store.store import Loaded
 
 WARM_UP_SECONDS = 0.5
@@ -55,6 +55,6 @@ def rate(data: bytes, count: int, seconds: float) -> float:
     together = count if count > 1 else Settings().max_batch
     began = time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:
-        loaded.classifier.predict(np.stack([images.decode(data, resize) for _ in range(together)]))
+        loaded.classifier.predict(np.stack([decode(data, resize) for _ in range(together)]))
         calls += 1
     return calls * together / passed

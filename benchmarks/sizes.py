@@ -15,7 +15,7 @@ from benchmarks.server import Server, serving
 from benchmarks.stages import alone
 from benchmarks.tables import number, table
 from benchmarks.wrk import Load, measured
-from model_store.containers import MAX_PIXELS
+from model_store.images.formats import MAX_PIXELS
 
 SIDES = (32, 128, 512, 2048, 4096, math.isqrt(MAX_PIXELS))
 FORMS = ("JPEG", "PNG")

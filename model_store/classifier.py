@@ -15,13 +15,13 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from model_store.architecture import INPUT_SHAPE, Architecture
 from model_store.errors import ModelError
 from model_store.manifest import Precision, Preprocessing, Verdicts
-from model_store.network import build_network
+from model_store.network.architecture import INPUT_SHAPE, Architecture
+from model_store.network.openvino import build_network
+from model_store.network.quantization import Ranges
+from model_store.network.weights import Weights
 from model_store.novelty import Gaussian, energies, novelty
-from model_store.quantization import Ranges
-from model_store.weights import Weights
 
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
@@ -183,7 +183,7 @@ def _openvino(network: Network, precision: Precision, threads: int | None) -> In
 
 def _tensorflow(network: Network) -> Infer:
     try:
-        from model_store.tensorflow_network import build_infer
+        from model_store.network.tensorflow import build_infer
     except ImportError as error:
         raise ModelError(
             f"the tensorflow engine needs TensorFlow and Keras ({error}); "

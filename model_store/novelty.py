@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.architecture import Architecture, Dropout
 from model_store.errors import ModelError
 from model_store.manifest import Verdicts
+from model_store.network.architecture import Architecture, Dropout
 
 Verdict = Literal["confident", "unsure", "none_of_these"]
 Floats = NDArray[np.float32]

@@ -12,7 +12,7 @@ from app.pipeline import load_chosen
 from app.routes import prediction
 from app.row import rows
 from app.settings import Settings
-from model_store import images
+from model_store.images.decode import decode
 from training.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +83,7 @@ def test_the_readmes_answer_is_the_one_the_service_gives(tmp_path):
     """Compared on what does not depend on the processor's precision."""
     printed = json.loads(text("README.md").split("```json")[1].split("```")[0])
     loaded = load_chosen(Settings())
-    image = images.decode((ROOT / "docs/cat.png").read_bytes(), loaded.manifest.preprocessing.resize)
+    image = decode((ROOT / "docs/cat.png").read_bytes(), loaded.manifest.preprocessing.resize)
     given = prediction(loaded.manifest, rows(loaded.classifier, image[None])[0], 3)
     assert (printed["label"], printed["model"]) == (given["label"], given["model"])
     assert list(printed["probabilities"]) == list(given["probabilities"])

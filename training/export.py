@@ -14,9 +14,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from model_store.architecture import INPUT_SHAPE
 from model_store.classifier import Classifier, Network
-from model_store.network import build_float_network
+from model_store.network.architecture import INPUT_SHAPE
+from model_store.network.openvino import build_float_network
 from training.errors import TrainingError
 
 CONTRACT = (

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.errors import ImageError, UnusableImage
-from model_store.images import decode
+from model_store.images.decode import decode
 from model_store.manifest import Resize
 from training.data import LONGEST_LABEL, Images, is_label
 from training.errors import TrainingError

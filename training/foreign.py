@@ -15,7 +15,7 @@ from PIL import Image
 
 from model_store.classifier import Classifier
 from model_store.errors import ImageError
-from model_store.images import SIDE, decode
+from model_store.images.decode import SIDE, decode
 from model_store.manifest import Resize
 from training.errors import TrainingError
 from training.folders import read_bounded

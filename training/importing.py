@@ -15,11 +15,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.architecture import INPUT_SHAPE, MAX_JSON_BYTES, Add, Architecture, Dropout
 from model_store.errors import ModelError
 from model_store.manifest import Preprocessing
+from model_store.network.architecture import INPUT_SHAPE, MAX_JSON_BYTES, Add, Architecture, Dropout
+from model_store.network.weights import Weights
 from model_store.store import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS, Store
-from model_store.weights import Weights
 from training.data import LONGEST_LABEL, Dataset, is_label
 from training.errors import TrainingError
 from training.keras_files import read_keras_json, read_keras_weights

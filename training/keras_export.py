@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from model_store.architecture import INPUT_SHAPE, Architecture, Conv2D, Shape
 from model_store.classifier import Network
-from model_store.network import Arrays
-from model_store.tensorflow_network import build_keras
+from model_store.network.architecture import INPUT_SHAPE, Architecture, Conv2D, Shape
+from model_store.network.openvino import Arrays
+from model_store.network.tensorflow import build_keras
 from training.errors import TrainingError
 from training.export import Infer
 

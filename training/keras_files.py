@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 
-from model_store.architecture import INPUT_SHAPE, LAYERS, Architecture, parse_architecture
 from model_store.errors import ModelError
-from model_store.weights import Weights, checked_array, read_datasets, read_weights
+from model_store.network.architecture import INPUT_SHAPE, LAYERS, Architecture, parse_architecture
+from model_store.network.weights import Weights, checked_array, read_datasets, read_weights
 
 NAME_PATTERN = r"[A-Za-z0-9_.][A-Za-z0-9_.>-]*"  # TensorFlow's for a scope, without its slash, which Keras 3 refuses
 WHOLE_MODEL = "model_weights/"  # where save() puts what save_weights() puts at the top
@@ -44,7 +44,7 @@ def read_keras_weights(data: bytes, architecture: Architecture) -> Weights:
     """The weights of every layer, from the HDF5 file that `save_weights()` or `save()` of Keras 2 or 3 wrote.
 
     Raises:
-        ModelError: as `model_store.weights.read_weights`.
+        ModelError: as `model_store.network.weights.read_weights`.
     """
     return read_datasets(data, lambda datasets: _arrays(datasets, data, architecture))
 

@@ -1,7 +1,7 @@
 """The networks of the recipes, as plain Keras functional models of stock layers.
 
 Each takes normalised float32 images (N, 32, 32, 3). Knows nothing of losses, data files or publishing; what a layer
-may be is decided by `model_store.architecture`, which must be able to serve whatever is built here.
+may be is decided by `model_store.network.architecture`, which must be able to serve whatever is built here.
 """
 
 from collections.abc import Mapping

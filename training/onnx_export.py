@@ -1,8 +1,8 @@
 """Layers and arrays → one ONNX model from pixels to probabilities, without a converter.
 
 Owns the operators that stand for each layer. They are of operator set 14 with every padding spelled out, so that
-runtimes of many years take them. Images are channels first inside, as in `model_store.network`; knows neither Keras
-nor TensorFlow.
+runtimes of many years take them. Images are channels first inside, as in `model_store.network.openvino`; knows neither
+Keras nor TensorFlow.
 """
 
 import math
@@ -17,10 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from model_store import architecture as arch
-from model_store.architecture import INPUT_SHAPE, Layer, Shape
 from model_store.classifier import Network
-from model_store.network import Arrays
+from model_store.network import architecture as arch
+from model_store.network.architecture import INPUT_SHAPE, Layer, Shape
+from model_store.network.openvino import Arrays
 
 Constant: TypeAlias = NDArray[np.floating] | float
 

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from model_store.images import SIDE
+from model_store.images.decode import SIDE
 
 SEED = 0
 

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Network
 from model_store.drift import reference_of
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Precision, Preprocessing, Reference, Resize, read_manifest
+from model_store.network.architecture import parse_architecture
+from model_store.network.quantization import quantizable, write_ranges
+from model_store.network.weights import read_weights
 from model_store.novelty import novelty, write_gaussian
-from model_store.quantization import quantizable, write_ranges
 from model_store.store import (
     ARCHITECTURE,
     GOLDEN,
@@ -34,7 +35,6 @@ from model_store.store import (
     verify,
     write_golden,
 )
-from model_store.weights import read_weights
 from training.calibration import Calibration, fit_temperature
 from training.data import Dataset, Images, check_labels
 from training.errors import TrainingError

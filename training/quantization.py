@@ -1,6 +1,6 @@
 """The ranges that int8 rounds in: measured on training images, adopted only if the held-out images do not mind.
 
-Owns the measuring and the rule; what is rounded is `model_store.quantization`'s.
+Owns the measuring and the rule; what is rounded is `model_store.network.quantization`'s.
 """
 
 from dataclasses import dataclass, replace
@@ -11,8 +11,8 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier, Network, PrecisionChoice
-from model_store.network import build_network
-from model_store.quantization import quantizable, representable
+from model_store.network.openvino import build_network
+from model_store.network.quantization import quantizable, representable
 from training.data import Images, spread
 from training.evaluate import predict
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model_store.classifier import Classifier
-from model_store.images import SIDE, decode
+from model_store.images.decode import SIDE, decode
 from model_store.manifest import Resize
 from training.data import Images, check_labels, load
 from training.errors import TrainingError

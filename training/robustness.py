@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model_store.classifier import Classifier
-from model_store.images import decode
+from model_store.images.decode import decode
 from model_store.manifest import Resize
 from training.corruptions import CORRUPTIONS, Pixels
 from training.data import Images

@@ -5,16 +5,16 @@ from app.uploads import files_in
 from benchmarks import bodies
 from benchmarks.peers.starts import PEERS
 from benchmarks.sizes import SIDES, noisy
-from model_store import images
-from model_store.containers import MAX_PIXELS, check_size
+from model_store.images.decode import decode, read_header
+from model_store.images.formats import MAX_PIXELS, check_size
 from model_store.manifest import Resize
 
 PNG, JPEG = bodies.pictures()
 
 
 def test_the_pictures_are_what_they_are_called():
-    assert (images.read_header(PNG.data).image.size, len(PNG.data) // 1_000) == ((32, 32), 2)
-    assert images.read_header(JPEG.data).image.size == (640, 480)
+    assert (read_header(PNG.data).image.size, len(PNG.data) // 1_000) == ((32, 32), 2)
+    assert read_header(JPEG.data).image.size == (640, 480)
     assert 20_000 < len(JPEG.data) < 30_000
 
 
@@ -46,8 +46,8 @@ def test_sizes_reach_the_limit_and_not_beyond():
 
 
 def test_enlarged_pictures_are_decoded_to_what_they_were():
-    small = images.decode(PNG.data, Resize()).astype(np.float64)
-    large = images.decode(bodies.encoded("large", noisy(512), "PNG").data, Resize()).astype(np.float64)
+    small = decode(PNG.data, Resize()).astype(np.float64)
+    large = decode(bodies.encoded("large", noisy(512), "PNG").data, Resize()).astype(np.float64)
     assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.9
 
 

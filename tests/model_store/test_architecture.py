@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from model_store import architecture
-from model_store.architecture import LAYERS, Architecture, parse_architecture
 from model_store.errors import ModelError
+from model_store.network import architecture
+from model_store.network.architecture import LAYERS, Architecture, parse_architecture
 from tests.model_store.keras_models import chain
 
 

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, features
 
-from model_store import containers, images
+import model_store.images.decode
 from model_store.errors import ImageError, UnsupportedImage, UnusableImage
-from model_store.images import ACCEPTED, SIDE, decode
+from model_store.images import formats
+from model_store.images.decode import ACCEPTED, SIDE, decode
 from model_store.manifest import Resize
 
 POLICY = Resize(filter="bicubic", jpeg_margin=4)
@@ -135,7 +136,7 @@ def test_other_types_are_refused_with_a_remedy(data, hint):
 
 
 def test_type_this_pillow_lacks_is_named(monkeypatch):
-    monkeypatch.setattr(images, "ACCEPTED", ("JPEG", "PNG"))
+    monkeypatch.setattr(model_store.images.decode, "ACCEPTED", ("JPEG", "PNG"))
     with pytest.raises(UnsupportedImage, match="WEBP cannot be read: this server was built without it"):
         decode(FILES["WEBP"], POLICY)
 
@@ -409,30 +410,30 @@ def test_too_many_pixels_are_refused_undecoded(data, size):
 @pytest.mark.parametrize("kind", ACCEPTED)
 @pytest.mark.usefixtures("undecoded")
 def test_pixel_limit_holds_for_every_type(kind, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr(formats, "MAX_PIXELS", 96 * 64 - 1)
     assert "96×64 px" in str(error_of(FILES[kind]))
 
 
 @pytest.mark.parametrize("kind", ACCEPTED)
 def test_pixel_limit_is_inclusive(kind, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_PIXELS", 96 * 64)
+    monkeypatch.setattr(formats, "MAX_PIXELS", 96 * 64)
     assert decode(FILES[kind], POLICY).shape == (SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize("kind", ANIMATED)
 def test_frame_limit(kind, monkeypatch):
     data = encode(photo(), kind, save_all=True, append_images=[photo(seed=1), photo(seed=2)])
-    monkeypatch.setattr(containers, "MAX_FRAMES", 3)
+    monkeypatch.setattr(formats, "MAX_FRAMES", 3)
     decode(data, POLICY)
-    monkeypatch.setattr(containers, "MAX_FRAMES", 2)
+    monkeypatch.setattr(formats, "MAX_FRAMES", 2)
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)
     assert "more than 2 frames" in str(error_of(data))
 
 
 def test_long_animation_is_refused_for_its_frames():
     frame = b"," + struct.pack("<4HB", 0, 0, 1, 1, 0) + b"\2\2D\1\0"
-    animation = b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + frame * (containers.MAX_FRAMES + 1) + b";"
-    assert f"more than {containers.MAX_FRAMES} frames" in str(error_of(animation))
+    animation = b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + frame * (formats.MAX_FRAMES + 1) + b";"
+    assert f"more than {formats.MAX_FRAMES} frames" in str(error_of(animation))
 
 
 @TIFF_ONLY
@@ -459,7 +460,7 @@ PIECES = {
 @pytest.mark.parametrize("data", PIECES.values(), ids=PIECES)
 def test_files_in_too_many_pieces_are_refused(data, monkeypatch):
     decode(data, POLICY)
-    monkeypatch.setattr(containers, "MAX_PIECES", 25)
+    monkeypatch.setattr(formats, "MAX_PIECES", 25)
     assert "more than 25 pieces" in str(error_of(data))
 
 
@@ -467,7 +468,7 @@ def test_progressive_jpeg_is_read_and_one_of_many_scans_refused():
     progressive = encode(photo(), "JPEG", progressive=True)
     assert np.array_equal(decode(progressive, POLICY), decode(encode(photo(), "JPEG"), POLICY))
     last = progressive[progressive.rindex(b"\xff\xda") : -2]
-    assert "scans" in str(error_of(progressive[:-2] + last * containers.MAX_SCANS + progressive[-2:]))
+    assert "scans" in str(error_of(progressive[:-2] + last * formats.MAX_SCANS + progressive[-2:]))
 
 
 def test_metadata_pillow_refuses_is_left_out():
@@ -501,7 +502,7 @@ def test_what_pillow_thinks_of_metadata_is_not_printed():
     odd = tiff([*size, (282, 5, 2, None)], struct.pack("<4I", 1, 1, 1, 1))
     with pytest.warns(UserWarning, match="too many entries"):
         Image.open(io.BytesIO(odd))
-    code = "import sys; from model_store.images import *; decode(sys.stdin.buffer.read(), Resize())"
+    code = "import sys; from model_store.images.decode import *; decode(sys.stdin.buffer.read(), Resize())"
     done = subprocess.run(
         [sys.executable, "-c", code], input=odd, cwd=Path(__file__).parents[2], capture_output=True, check=True
     )
@@ -534,8 +535,8 @@ def tiled(tile_width, tile_length, tiles=1, compression=1, kind=4):
 TIFFS = {
     "giant tile": (tiled(60_000, 60_000), "tiles of 60000 px"),
     "tile of a type only libtiff reads": (tiled(16, 16, kind=17), "tiles"),
-    "many tiles": (tiled(16, 16, tiles=containers.MAX_PIECES + 1), "strips or tiles"),
-    "many tags": (tiff([(tag, 3, 1, 1) for tag in range(1, containers.MAX_TAGS + 2)]), "tags"),
+    "many tiles": (tiled(16, 16, tiles=formats.MAX_PIECES + 1), "strips or tiles"),
+    "many tags": (tiff([(tag, 3, 1, 1) for tag in range(1, formats.MAX_TAGS + 2)]), "tags"),
     "fax": (tiled(16, 16, compression=4), "compressed as group4"),
 }
 

@@ -10,11 +10,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from model_store import network as openvino_network
-from model_store.architecture import LAYERS, parse_architecture
 from model_store.classifier import choose_precision
-from model_store.network import build_network
-from model_store.quantization import quantizable
+from model_store.network import openvino as openvino_network
+from model_store.network.architecture import LAYERS, parse_architecture
+from model_store.network.openvino import build_network
+from model_store.network.quantization import quantizable
 from tests.model_store.keras_models import (
     PREPROCESSING,
     as_network,

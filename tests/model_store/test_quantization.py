@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
-from model_store.architecture import parse_architecture
 from model_store.errors import ModelError
-from model_store.quantization import quantizable, read_ranges, representable, write_ranges
+from model_store.network.architecture import parse_architecture
+from model_store.network.quantization import quantizable, read_ranges, representable, write_ranges
 from tests.model_store.keras_models import chain
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from model_store import weights
-from model_store.architecture import parse_architecture
 from model_store.errors import ModelError
-from model_store.weights import read_weights
+from model_store.network import weights
+from model_store.network.architecture import parse_architecture
+from model_store.network.weights import read_weights
 from tests.model_store.keras_models import chain, randomised, saved
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from model_store.architecture import parse_architecture
 from model_store.classifier import Classifier, Prediction
+from model_store.network.architecture import parse_architecture
 from model_store.novelty import Gaussian
 from tests.model_store.keras_models import as_network, chain, randomised, tiny_model
 from training import networks

@@ -14,11 +14,11 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 from openvino.opset1 import max_pool
 
-from model_store import architecture as arch
-from model_store.architecture import Architecture, Layer, Shape
 from model_store.manifest import Preprocessing
-from model_store.quantization import KERNEL_STEPS, STEPS, Ranges
-from model_store.weights import Weights
+from model_store.network import architecture as arch
+from model_store.network.architecture import Architecture, Layer, Shape
+from model_store.network.quantization import KERNEL_STEPS, STEPS, Ranges
+from model_store.network.weights import Weights
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 Value: TypeAlias = Any  # an OpenVINO node, of whose outputs the first counts; images are (N, C, H, W) here

@@ -29,7 +29,8 @@ from PIL import (
     features,
 )
 
-from model_store.containers import (
+from model_store.errors import ImageError, UnsupportedImage, UnusableImage
+from model_store.images.formats import (
     Container,
     check_frames,
     check_size,
@@ -41,7 +42,6 @@ from model_store.containers import (
     walk_png,
     walk_tiff,
 )
-from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 from model_store.manifest import Resize
 
 SIDE = 32

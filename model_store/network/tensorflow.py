@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from model_store.architecture import INPUT_SHAPE, Add, Dropout
+from model_store.network.architecture import INPUT_SHAPE, Add, Dropout
 
 if TYPE_CHECKING:
     from model_store.classifier import Network
