@@ -16,12 +16,11 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from model_store.errors import ModelError
-from model_store.manifest import Precision, Preprocessing, Verdicts
-from model_store.network.architecture import INPUT_SHAPE, Architecture
+from model_store.manifest import Precision
+from model_store.network.layers import INPUT_SHAPE
+from model_store.network.model import Network
 from model_store.network.openvino import build_network
-from model_store.network.quantization import Ranges
-from model_store.network.weights import Weights
-from model_store.novelty import Gaussian, energies, novelty
+from model_store.novelty import energies, novelty
 
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
@@ -39,29 +38,6 @@ class Prediction:
     means: NDArray[np.float32] | None = None  # (N, C), of an early layer's channels, where a Gaussian has been fitted
     score: NDArray[np.float32] | None = None  # (N,): by both where there are both, else the energy
     novelty: NDArray[np.float32] | None = None  # (N,) from 0 to 1, where verdicts have been fitted
-
-
-@dataclass(frozen=True)
-class Network:
-    """All that determines the numbers: a validated architecture, its weights, and what is done before and after."""
-
-    architecture: Architecture
-    weights: Weights
-    labels: tuple[str, ...]
-    preprocessing: Preprocessing
-    output: Literal["logits", "probabilities"]
-    temperature: float = 1.0
-    ranges: Ranges | None = None  # what int8 needs
-    verdicts: Verdicts | None = None
-    gaussian: Gaussian | None = None  # of an early layer; without it novelty is by the energy alone
-
-    def __post_init__(self) -> None:
-        if len(self.labels) != self.architecture.classes:
-            raise ModelError(
-                f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels"
-            )
-        if self.gaussian and self.output != "logits":
-            raise ModelError("novelty.npz is for a network that ends in logits; this one ends in softmax")
 
 
 class Classifier:

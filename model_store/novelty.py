@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from model_store.errors import ModelError
 from model_store.manifest import Verdicts
-from model_store.network.architecture import Architecture, Dropout
+from model_store.network.architecture import Architecture
+from model_store.network.layers import Dropout
 
 Verdict = Literal["confident", "unsure", "none_of_these"]
 Floats = NDArray[np.float32]

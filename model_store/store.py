@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, EngineName, Network, PrecisionChoice
+from model_store.classifier import Classifier, EngineName, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import FILE_PATTERN, NAME_PATTERN, File, Manifest, read_manifest, write_manifest
-from model_store.network.architecture import INPUT_SHAPE, parse_architecture
+from model_store.network.architecture import parse_architecture
+from model_store.network.layers import INPUT_SHAPE
+from model_store.network.model import Network
 from model_store.network.quantization import read_ranges
 from model_store.network.weights import read_weights
 from model_store.novelty import read_gaussian

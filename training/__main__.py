@@ -16,9 +16,10 @@ from typing import TypeAlias, get_args
 
 from pydantic import ValidationError
 
-from model_store.classifier import Classifier, Network, PrecisionChoice
+from model_store.classifier import Classifier, PrecisionChoice
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Preprocessing, read_manifest
+from model_store.network.model import Network
 from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, Store, check_name, load, read_network, verify
 from training.errors import TrainingError
 from training.export import CONTRACT, FORMATS, export

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model_store.classifier import Classifier, Network, PrecisionChoice
+from model_store.classifier import Classifier, PrecisionChoice
+from model_store.network.model import Network
 from model_store.store import WEIGHTS
 
 ROUNDS = 15

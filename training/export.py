@@ -14,8 +14,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, Network
-from model_store.network.architecture import INPUT_SHAPE
+from model_store.classifier import Classifier
+from model_store.network.layers import INPUT_SHAPE
+from model_store.network.model import Network
 from model_store.network.openvino import build_float_network
 from training.errors import TrainingError
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from model_store.classifier import has_bfloat16
 from model_store.manifest import Preprocessing
-from model_store.network.architecture import BatchNormalization, Conv2D, Dense, parse_architecture
+from model_store.network.architecture import parse_architecture
+from model_store.network.layers import BatchNormalization, Conv2D, Dense
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training import networks, optimizer, recipes
 from training.augment import augment, epoch_generator, translate_on_device

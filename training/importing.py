@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from model_store.errors import ModelError
 from model_store.manifest import Preprocessing
-from model_store.network.architecture import INPUT_SHAPE, MAX_JSON_BYTES, Add, Architecture, Dropout
+from model_store.network.architecture import MAX_JSON_BYTES, Architecture
+from model_store.network.layers import INPUT_SHAPE, Add, Dropout
 from model_store.network.weights import Weights
 from model_store.store import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS, Store
 from training.data import LONGEST_LABEL, Dataset, is_label

@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from model_store.classifier import Network
-from model_store.network.architecture import INPUT_SHAPE, Architecture, Conv2D, Shape
+from model_store.network.architecture import Architecture
+from model_store.network.layers import INPUT_SHAPE, Conv2D, Shape
+from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 from model_store.network.tensorflow import build_keras
 from training.errors import TrainingError

@@ -12,7 +12,8 @@ from typing import Any
 import h5py
 
 from model_store.errors import ModelError
-from model_store.network.architecture import INPUT_SHAPE, LAYERS, Architecture, parse_architecture
+from model_store.network.architecture import Architecture, parse_architecture
+from model_store.network.layers import INPUT_SHAPE, LAYERS
 from model_store.network.weights import Weights, checked_array, read_datasets, read_weights
 
 NAME_PATTERN = r"[A-Za-z0-9_.][A-Za-z0-9_.>-]*"  # TensorFlow's for a scope, without its slash, which Keras 3 refuses

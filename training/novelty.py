@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, Network, Prediction
-from model_store.network.architecture import INPUT_SHAPE, Architecture, Conv2D, Dropout
+from model_store.classifier import Classifier, Prediction
+from model_store.network.architecture import Architecture
+from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
+from model_store.network.model import Network
 from model_store.novelty import Gaussian
 from training.data import spread
 

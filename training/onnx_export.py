@@ -17,9 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from model_store.classifier import Network
-from model_store.network import architecture as arch
-from model_store.network.architecture import INPUT_SHAPE, Layer, Shape
+from model_store.network import layers
+from model_store.network.layers import INPUT_SHAPE, Layer, Shape
+from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 
 Constant: TypeAlias = NDArray[np.floating] | float
@@ -97,74 +97,74 @@ def _layer(layer: Layer, graph: Graph, inputs: list[str], weights: Arrays, shape
 
 
 @_layer.register
-def _(layer: arch.Conv2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.Conv2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     constants = [weights["kernel"].transpose(3, 2, 0, 1), *([weights["bias"]] if layer.use_bias else [])]
     window = _window(layer.kernel_size, layer.strides, layer.padding, shape)
     return _activated(graph, layer.activation, graph.add("Conv", inputs[0], *constants, **window))
 
 
 @_layer.register
-def _(layer: arch.Dense, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.Dense, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     constants = [weights["kernel"], *([weights["bias"]] if layer.use_bias else [])]
     return _activated(graph, layer.activation, graph.add("Gemm", inputs[0], *constants))
 
 
 @_layer.register
-def _(layer: arch.BatchNormalization, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.BatchNormalization, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     absent = {"gamma": np.ones(shape[-1], np.float32), "beta": np.zeros(shape[-1], np.float32)}
     constants = [(absent | weights)[name] for name in ("gamma", "beta", "moving_mean", "moving_variance")]
     return graph.add("BatchNormalization", inputs[0], *constants, epsilon=layer.epsilon)
 
 
 @_layer.register
-def _(layer: arch.Activation, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.Activation, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     return _activated(graph, layer.activation, inputs[0])
 
 
 @_layer.register
-def _(layer: arch.MaxPooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.MaxPooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     return graph.add("MaxPool", inputs[0], **_window(layer.pool_size, layer.strides, layer.padding, shape))
 
 
 @_layer.register
-def _(layer: arch.AveragePooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.AveragePooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     window = _window(layer.pool_size, layer.strides, layer.padding, shape)
     return graph.add("AveragePool", inputs[0], count_include_pad=0, **window)
 
 
 @_layer.register
-def _(layer: arch.GlobalAveragePooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.GlobalAveragePooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     return graph.add("Flatten", graph.add("GlobalAveragePool", inputs[0]), axis=1)
 
 
 @_layer.register
-def _(layer: arch.GlobalMaxPooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.GlobalMaxPooling2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     return graph.add("Flatten", graph.add("GlobalMaxPool", inputs[0]), axis=1)
 
 
 @_layer.register
-def _(layer: arch.Flatten, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.Flatten, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     one_position = math.prod(shape[:-1]) == 1
     channels_last = inputs[0] if one_position else graph.add("Transpose", inputs[0], perm=[0, 2, 3, 1])
     return graph.add("Flatten", channels_last, axis=1)
 
 
 @_layer.register
-def _(layer: arch.Dropout, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.Dropout, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     return inputs[0]
 
 
 @_layer.register
-def _(layer: arch.Rescaling, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.Rescaling, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     return graph.add("Add", graph.add("Mul", inputs[0], layer.scale), layer.offset)
 
 
 @_layer.register
-def _(layer: arch.Add, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
+def _(layer: layers.Add, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     return reduce(partial(graph.add, "Add"), inputs)
 
 
-def _activated(graph: Graph, activation: arch.ActivationName, value: str) -> str:
+def _activated(graph: Graph, activation: layers.ActivationName, value: str) -> str:
     match activation:
         case "linear":
             return value
@@ -179,7 +179,7 @@ def _activated(graph: Graph, activation: arch.ActivationName, value: str) -> str
             return graph.add(activation.capitalize(), value)
 
 
-def _window(size: Sequence[int], strides: Sequence[int], padding: arch.Padding, shape: Shape) -> dict[str, list[int]]:
+def _window(size: Sequence[int], strides: Sequence[int], padding: layers.Padding, shape: Shape) -> dict[str, list[int]]:
     """A sliding window's attributes; what padding adds stands half before and half after, an odd one after."""
     sides = zip(shape[:2], size, strides, strict=True)
     added = [max((math.ceil(side / stride) - 1) * stride + reach - side, 0) for side, reach, stride in sides]

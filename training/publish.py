@@ -13,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, Network
+from model_store.classifier import Classifier
 from model_store.drift import reference_of
 from model_store.errors import ModelError
 from model_store.manifest import Manifest, Precision, Preprocessing, Reference, Resize, read_manifest
 from model_store.network.architecture import parse_architecture
+from model_store.network.model import Network
 from model_store.network.quantization import quantizable, write_ranges
 from model_store.network.weights import read_weights
 from model_store.novelty import novelty, write_gaussian

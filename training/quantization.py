@@ -10,7 +10,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, Network, PrecisionChoice
+from model_store.classifier import Classifier, PrecisionChoice
+from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.quantization import quantizable, representable
 from training.data import Images, spread

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from openvino.opset1 import max_pool
 
 from model_store.manifest import Preprocessing
-from model_store.network import architecture as arch
-from model_store.network.architecture import Architecture, Layer, Shape
+from model_store.network import layers
+from model_store.network.architecture import Architecture
+from model_store.network.layers import Layer, Shape
 from model_store.network.quantization import KERNEL_STEPS, STEPS, Ranges
 from model_store.network.weights import Weights
 
@@ -61,7 +62,7 @@ def build_network(
         rounded where it is. The node that gives a layer's output bears the layer's name; a layer that changes nothing,
         such as Dropout, has none.
     """
-    images = ops.parameter([-1, *arch.INPUT_SHAPE], np.uint8, name="images")
+    images = ops.parameter([-1, *layers.INPUT_SHAPE], np.uint8, name="images")
     floats = ops.convert(images, np.float32)
     parts = (architecture, weights, preprocessing, output, temperature)
     outputs = _outputs(floats, *parts, ranges or {}, averaged, apart)
@@ -72,7 +73,7 @@ def build_float_network(
     architecture: Architecture, weights: Weights, preprocessing: Preprocessing, output: str, temperature: float = 1.0
 ) -> ov.Model:
     """As `build_network`, for other servers: `images` are float32 in 0..1, and `probabilities` all that comes out."""
-    images = ops.parameter([-1, *arch.INPUT_SHAPE], np.float32, name="images")
+    images = ops.parameter([-1, *layers.INPUT_SHAPE], np.float32, name="images")
     pixels = ops.multiply(images, np.float32(255))
     probabilities = _outputs(pixels, architecture, weights, preprocessing, output, temperature, {})[0]
     return ov.Model([probabilities], [images])
@@ -151,7 +152,7 @@ def _layer(layer: Layer, inputs: list[Value], weights: Arrays, shape: Shape) -> 
 
 
 @_layer.register
-def _(layer: arch.Conv2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.Conv2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     kernel = np.ascontiguousarray(weights["kernel"].transpose(3, 2, 0, 1))
     if inputs[0].get_type_name() == "FakeQuantize":
         kernel = _rounded_kernel(kernel)
@@ -162,7 +163,7 @@ def _(layer: arch.Conv2D, inputs: list[Value], weights: Arrays, shape: Shape) ->
 
 
 @_layer.register
-def _(layer: arch.Dense, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.Dense, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     out = ops.matmul(inputs[0], weights["kernel"], False, False)
     if layer.use_bias:
         out = ops.add(out, weights["bias"].reshape(1, -1))
@@ -170,7 +171,7 @@ def _(layer: arch.Dense, inputs: list[Value], weights: Arrays, shape: Shape) -> 
 
 
 @_layer.register
-def _(layer: arch.BatchNormalization, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.BatchNormalization, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     scale = weights.get("gamma", np.float32(1)) / np.sqrt(weights["moving_variance"] + np.float32(layer.epsilon))
     shift = weights.get("beta", np.float32(0)) - weights["moving_mean"] * scale
     per_channel = (1, -1) + (1,) * (len(shape) - 1)
@@ -178,50 +179,50 @@ def _(layer: arch.BatchNormalization, inputs: list[Value], weights: Arrays, shap
 
 
 @_layer.register
-def _(layer: arch.Activation, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.Activation, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     return ACTIVATIONS[layer.activation](inputs[0])
 
 
 @_layer.register
-def _(layer: arch.MaxPooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.MaxPooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     pad = AUTO_PAD[layer.padding]
     # The first operation set's, since later ones give the places of the largest values as a second output.
     return max_pool(inputs[0], layer.strides, [0, 0], [0, 0], layer.pool_size, auto_pad=pad)
 
 
 @_layer.register
-def _(layer: arch.AveragePooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.AveragePooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     pad = AUTO_PAD[layer.padding]
     return ops.avg_pool(inputs[0], layer.strides, [0, 0], [0, 0], layer.pool_size, True, auto_pad=pad)
 
 
 @_layer.register
-def _(layer: arch.GlobalAveragePooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.GlobalAveragePooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     return ops.reduce_mean(inputs[0], [2, 3], False)
 
 
 @_layer.register
-def _(layer: arch.GlobalMaxPooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.GlobalMaxPooling2D, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     return ops.reduce_max(inputs[0], [2, 3], False)
 
 
 @_layer.register
-def _(layer: arch.Flatten, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.Flatten, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     one_position = len(shape) == 1 or shape[0] * shape[1] == 1
     channels_last = inputs[0] if one_position else ops.transpose(inputs[0], [0, 2, 3, 1])
     return ops.reshape(channels_last, [0, *layer.output_shape(shape)], True)
 
 
 @_layer.register
-def _(layer: arch.Dropout, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.Dropout, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     return inputs[0]
 
 
 @_layer.register
-def _(layer: arch.Rescaling, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.Rescaling, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     return ops.add(ops.multiply(inputs[0], np.float32(layer.scale)), np.float32(layer.offset))
 
 
 @_layer.register
-def _(layer: arch.Add, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
+def _(layer: layers.Add, inputs: list[Value], weights: Arrays, shape: Shape) -> Value:
     return reduce(ops.add, inputs)

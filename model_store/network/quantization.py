@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from model_store.errors import ModelError
-from model_store.network.architecture import Architecture, Conv2D
+from model_store.network.architecture import Architecture
+from model_store.network.layers import Conv2D
 
 Ranges = dict[str, tuple[float, float]]  # layer name -> lowest and highest value of its output that can be told apart
 STEPS = 255

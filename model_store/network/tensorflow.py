@@ -6,7 +6,7 @@ module of the store that imports TensorFlow, and only when that engine is chosen
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -15,13 +15,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from model_store.network.architecture import INPUT_SHAPE, Add, Dropout
-
-if TYPE_CHECKING:
-    from model_store.classifier import Network
+from model_store.network.layers import INPUT_SHAPE, Add, Dropout
+from model_store.network.model import Network
 
 
-def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+def build_infer(network: Network) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
     """A function from uint8 (N, 32, 32, 3) to what `network.build_network` gives, in that order, as float32."""
     model = build_keras(network)
     if network.gaussian:
@@ -42,7 +40,7 @@ def build_infer(network: "Network") -> Callable[[NDArray[np.uint8]], list[NDArra
     return infer
 
 
-def build_keras(network: "Network") -> keras.Model:
+def build_keras(network: Network) -> keras.Model:
     """A float32 Keras model of normalised images (N, 32, 32, 3) with the network's layers and weights."""
     first, *rest = network.architecture.nodes
     inputs = keras.Input(INPUT_SHAPE, name=first.layer.name)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.errors import ModelError
-from model_store.network.architecture import Architecture, Shape
+from model_store.network.architecture import Architecture
+from model_store.network.layers import Shape
 
 Weights = dict[str, dict[str, NDArray[np.float32]]]  # layer name -> weight name -> array
 MAX_OBJECTS = 20_000

@@ -8,9 +8,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from model_store.classifier import Classifier, Network
+from model_store.classifier import Classifier
 from model_store.manifest import Preprocessing
-from model_store.network.architecture import INPUT_SHAPE, parse_architecture
+from model_store.network.architecture import parse_architecture
+from model_store.network.layers import INPUT_SHAPE
+from model_store.network.model import Network
 from model_store.network.weights import read_weights
 
 PREPROCESSING = Preprocessing(mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))

@@ -11,7 +11,8 @@ from keras import layers
 
 from model_store.errors import ModelError
 from model_store.network import architecture
-from model_store.network.architecture import LAYERS, Architecture, parse_architecture
+from model_store.network.architecture import Architecture, parse_architecture
+from model_store.network.layers import LAYERS
 from tests.model_store.keras_models import chain
 
 

@@ -12,7 +12,8 @@ from keras import layers
 
 from model_store.classifier import choose_precision
 from model_store.network import openvino as openvino_network
-from model_store.network.architecture import LAYERS, parse_architecture
+from model_store.network.architecture import parse_architecture
+from model_store.network.layers import LAYERS
 from model_store.network.openvino import build_network
 from model_store.network.quantization import quantizable
 from tests.model_store.keras_models import (

@@ -7,9 +7,10 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from model_store.classifier import Classifier, Network
+from model_store.classifier import Classifier
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
+from model_store.network.model import Network
 from model_store.network.weights import read_weights
 from training.data import LABELS, Images
 

@@ -16,7 +16,7 @@ from keras import layers
 
 import training
 from model_store.classifier import Classifier
-from model_store.network.architecture import LAYERS
+from model_store.network.layers import LAYERS
 from tests.model_store.keras_models import as_network, chain, keras_values, random_images, randomised, softmax
 from training import export as exporting
 from training import keras_export, onnx_export

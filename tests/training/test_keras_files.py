@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.classifier import Network
 from model_store.errors import ModelError
 from model_store.manifest import Preprocessing
+from model_store.network.model import Network
 from tests.model_store.keras_models import served, softmax
 from training.keras_files import read_keras_json, read_keras_weights
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from model_store.classifier import Classifier, Network
+from model_store.classifier import Classifier
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
+from model_store.network.model import Network
 from model_store.network.weights import read_weights
 from tests.model_store.keras_models import chain, random_images, randomised, saved
 from training.data import Images

@@ -1,0 +1,294 @@
+"""The layers that can be served: a closed list of stock Keras layers, each with its shapes, weights and cost.
+
+An attribute that is not declared here is refused, because it might change the mathematics; one declared `TrainingOnly`
+has no effect at inference. Knows neither Keras nor an inference engine.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from model_store.errors import ModelError
+from model_store.manifest import Frozen
+
+Shape: TypeAlias = tuple[int, ...]  # of one image's tensor, channels last, without the batch
+INPUT_SHAPE: Shape = (32, 32, 3)
+
+
+def _policy_name(value: Any) -> Any:
+    """`"float32"` and Keras's `{"class_name": "DTypePolicy", "config": {"name": "float32"}}` are the same."""
+    return value["config"].get("name") if isinstance(value, dict) and isinstance(value.get("config"), dict) else value
+
+
+Size = Annotated[int, Field(ge=1, le=65_536)]
+Pair = tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]]
+Coefficient = Annotated[float, Field(ge=-1e30, le=1e30)]  # finite in float32
+Float32 = Annotated[Literal["float32"], BeforeValidator(_policy_name)]
+ActivationName = Literal["linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax"]
+Padding = Literal["same", "valid"]
+TrainingOnly = Any
+ChannelsLast = Literal["channels_last"]
+
+
+class Layer(Frozen):
+    """One layer's configuration. Subclasses are named as Keras names the layer."""
+
+    name: str = Field(min_length=1, max_length=200)
+    trainable: TrainingOnly = True
+    dtype: Float32 = "float32"
+
+    def inference_config(self) -> dict[str, Any]:
+        """The attributes that matter at inference, by Keras's names."""
+        return {
+            key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any
+        }
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape this layer gives for inputs of these shapes. Raises ModelError where it takes no such input."""
+        return _only(self, inputs)
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """Its weights for an input of this shape, in the order Keras stores them."""
+        return {}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """What one image costs, given the input's shape."""
+        return 0
+
+
+class InputLayer(Layer):
+    """Where normalised images come in."""
+
+    batch_shape: tuple[None, Literal[32], Literal[32], Literal[3]]
+    sparse: Literal[False] = False
+    ragged: Literal[False] = False
+    optional: Literal[False] = False
+
+
+class Conv2D(Layer):
+    """Convolution with an optional bias and activation."""
+
+    filters: Size
+    kernel_size: Pair
+    strides: Pair = (1, 1)
+    padding: Padding = "valid"
+    data_format: ChannelsLast = "channels_last"
+    dilation_rate: tuple[Literal[1], Literal[1]] = (1, 1)
+    groups: Literal[1] = 1
+    activation: ActivationName = "linear"
+    use_bias: bool = True
+    kernel_initializer: TrainingOnly = None
+    bias_initializer: TrainingOnly = None
+    kernel_regularizer: TrainingOnly = None
+    bias_regularizer: TrainingOnly = None
+    activity_regularizer: TrainingOnly = None
+    kernel_constraint: TrainingOnly = None
+    bias_constraint: TrainingOnly = None
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(height, width, filters)."""
+        height, width, _ = _image(self, inputs)
+        return (*_window(self, (height, width), self.kernel_size, self.strides, self.padding), self.filters)
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """Kernel (height, width, in, out) and bias (out,)."""
+        kernel = {"kernel": (*self.kernel_size, shape[2], self.filters)}
+        return kernel | ({"bias": (self.filters,)} if self.use_bias else {})
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """One per kernel weight and output position."""
+        return math.prod(self.output_shape(shape)) * math.prod(self.kernel_size) * shape[2]
+
+
+class Dense(Layer):
+    """Fully connected, on vectors only."""
+
+    units: Size
+    activation: ActivationName = "linear"
+    use_bias: bool = True
+    kernel_initializer: TrainingOnly = None
+    bias_initializer: TrainingOnly = None
+    kernel_regularizer: TrainingOnly = None
+    bias_regularizer: TrainingOnly = None
+    activity_regularizer: TrainingOnly = None
+    kernel_constraint: TrainingOnly = None
+    bias_constraint: TrainingOnly = None
+    quantization_config: None = None
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(units,)."""
+        if len(_only(self, inputs)) != 1:
+            raise ModelError(
+                f"layer {self.name!r} (Dense) takes vectors, its input is {inputs[0]}; put a Flatten before it"
+            )
+        return (self.units,)
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """Kernel (in, out) and bias (out,)."""
+        return {"kernel": (shape[0], self.units)} | ({"bias": (self.units,)} if self.use_bias else {})
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """One per kernel weight."""
+        return shape[0] * self.units
+
+
+class BatchNormalization(Layer):
+    """At inference a scale and a shift per channel, from the moving statistics."""
+
+    axis: int = -1
+    epsilon: float = Field(default=1e-3, gt=0, lt=1)
+    center: bool = True
+    scale: bool = True
+    momentum: TrainingOnly = 0.99
+    beta_initializer: TrainingOnly = None
+    gamma_initializer: TrainingOnly = None
+    moving_mean_initializer: TrainingOnly = None
+    moving_variance_initializer: TrainingOnly = None
+    beta_regularizer: TrainingOnly = None
+    gamma_regularizer: TrainingOnly = None
+    beta_constraint: TrainingOnly = None
+    gamma_constraint: TrainingOnly = None
+    synchronized: TrainingOnly = False
+    renorm: Literal[False] = False
+    renorm_clipping: None = None
+    renorm_momentum: TrainingOnly = 0.99
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """As the input."""
+        shape = _only(self, inputs)
+        if self.axis not in (-1, len(shape)):
+            raise ModelError(
+                f"layer {self.name!r} (BatchNormalization) has axis {self.axis}; only the last one, -1, is served"
+            )
+        return shape
+
+    def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """gamma, beta, moving_mean and moving_variance, (channels,) each."""
+        present = {"gamma": self.scale, "beta": self.center, "moving_mean": True, "moving_variance": True}
+        return {name: (shape[-1],) for name, there in present.items() if there}
+
+
+class Activation(Layer):
+    """An element-wise function, or softmax over the last axis."""
+
+    activation: ActivationName
+
+
+class Pooling2D(Layer):
+    """What maximum and average pooling share."""
+
+    pool_size: Pair = (2, 2)
+    strides: Pair = (2, 2)
+    padding: Padding = "valid"
+    data_format: ChannelsLast = "channels_last"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(height, width, channels)."""
+        height, width, channels = _image(self, inputs)
+        return (*_window(self, (height, width), self.pool_size, self.strides, self.padding), channels)
+
+
+class MaxPooling2D(Pooling2D):
+    """The largest value of each window."""
+
+
+class AveragePooling2D(Pooling2D):
+    """The mean of each window; padding does not count."""
+
+
+class GlobalPooling2D(Layer):
+    """What both poolings over the whole image share."""
+
+    data_format: ChannelsLast = "channels_last"
+    keepdims: Literal[False] = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(channels,)."""
+        return _image(self, inputs)[2:]
+
+
+class GlobalAveragePooling2D(GlobalPooling2D):
+    """The mean over all positions."""
+
+
+class GlobalMaxPooling2D(GlobalPooling2D):
+    """The maximum over all positions."""
+
+
+class Flatten(Layer):
+    """An image as one vector, channels varying fastest."""
+
+    data_format: ChannelsLast = "channels_last"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(height × width × channels,)."""
+        return (math.prod(_only(self, inputs)),)
+
+
+class Dropout(Layer):
+    """Does nothing at inference."""
+
+    rate: TrainingOnly = None
+    seed: TrainingOnly = None
+    noise_shape: TrainingOnly = None
+
+
+class Rescaling(Layer):
+    """`x * scale + offset` with two numbers."""
+
+    scale: Coefficient
+    offset: Coefficient = 0.0
+
+
+class Add(Layer):
+    """The sum of several inputs of one shape."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """As each input."""
+        if len(inputs) < 2 or len(set(inputs)) != 1:
+            raise ModelError(f"layer {self.name!r} (Add) takes two or more inputs of one shape, not {list(inputs)}")
+        return inputs[0]
+
+
+LAYERS: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (
+        InputLayer,
+        Conv2D,
+        Dense,
+        BatchNormalization,
+        Activation,
+        MaxPooling2D,
+        AveragePooling2D,
+        GlobalAveragePooling2D,
+        GlobalMaxPooling2D,
+        Flatten,
+        Dropout,
+        Rescaling,
+        Add,
+    )
+}
+
+
+def _only(layer: Layer, inputs: Sequence[Shape]) -> Shape:
+    if len(inputs) != 1:
+        raise ModelError(f"layer {layer.name!r} takes one input, not {len(inputs)}")
+    return inputs[0]
+
+
+def _image(layer: Layer, inputs: Sequence[Shape]) -> Shape:
+    shape = _only(layer, inputs)
+    if len(shape) != 3:
+        raise ModelError(f"layer {layer.name!r} takes images (height, width, channels), its input is {shape}")
+    return shape
+
+
+def _window(layer: Layer, sides: Shape, size: Shape, strides: Shape, padding: Padding) -> Shape:
+    """Output height and width of a sliding window, by TensorFlow's rules."""
+    reach = (0, 0) if padding == "same" else (size[0] - 1, size[1] - 1)
+    out = tuple(-(-(side - less) // stride) for side, less, stride in zip(sides, reach, strides, strict=True))
+    if min(out) < 1:
+        raise ModelError(f"layer {layer.name!r} has a window of {size}, larger than its input of {sides}")
+    return out

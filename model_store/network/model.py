@@ -1,0 +1,34 @@
+"""All that determines the numbers of a version, as one value. Knows neither files nor inference engines."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model_store.errors import ModelError
+from model_store.manifest import Preprocessing, Verdicts
+from model_store.network.architecture import Architecture
+from model_store.network.quantization import Ranges
+from model_store.network.weights import Weights
+from model_store.novelty import Gaussian
+
+
+@dataclass(frozen=True)
+class Network:
+    """A validated architecture with its weights, its preprocessing, and the steps that turn logits into answers."""
+
+    architecture: Architecture
+    weights: Weights
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    output: Literal["logits", "probabilities"]
+    temperature: float = 1.0
+    ranges: Ranges | None = None  # what int8 needs
+    verdicts: Verdicts | None = None
+    gaussian: Gaussian | None = None  # of an early layer; without it novelty is by the energy alone
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.architecture.classes:
+            raise ModelError(
+                f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels"
+            )
+        if self.gaussian and self.output != "logits":
+            raise ModelError("novelty.npz is for a network that ends in logits; this one ends in softmax")
