@@ -1,4 +1,4 @@
-"""How each peer is started and asked, as its own documentation shows."""
+"""Commands and requests of each peer, as its own documentation shows."""
 
 import base64
 import json
@@ -8,18 +8,24 @@ from pathlib import Path
 
 from benchmarks.bodies import FORM, Body, Picture, multipart
 from benchmarks.peers import triton
-from benchmarks.server import free_port
+from benchmarks.server import ROOT, free_port
 
 SERVERS = Path(__file__).with_name("servers")
-JSON = "application/json"
+JSON, OCTETS = "application/json", "application/octet-stream"
 
 
 @dataclass(frozen=True)
 class Peer:
     """One server.
 
-    `command` takes the environment's bin directory, a port and an empty folder, and gives what to run and the
-    environment variables for it. `wrap` makes a request's body of a picture.
+    Args:
+        packages: what to install for it, beside what it shares with others.
+        command: takes the environment's bin directory, a port and an empty folder; returns the command and its
+            environment variables.
+        path: of a request.
+        mime: of a request.
+        wrap: makes a request's body of a picture.
+        runs_ours: whether it runs our decoder and classifier, not Pillow and the exported network.
     """
 
     packages: tuple[str, ...]
@@ -27,6 +33,7 @@ class Peer:
     path: str
     mime: str
     wrap: Callable[[Picture], bytes]
+    runs_ours: bool = False
 
     def body(self, picture: Picture) -> Body:
         """The picture as this server takes it."""
@@ -65,6 +72,34 @@ def _triton(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, s
     return triton.command(bin_, port, folder, SERVERS)
 
 
+def _around_ours(
+    script: str, options: Callable[[int], list[str]], processes: int, threads: int
+) -> Callable[[Path, int, Path], tuple[list[str], dict[str, str]]]:
+    """Start a script around our decoder and classifier, with so many processes and network threads in each."""
+
+    def command(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+        variables = {"PYTHONPATH": str(ROOT), "PROCESSES": str(processes), "THREADS": str(threads)}
+        return [str(bin_ / "python"), str(SERVERS / script), *options(port)], variables
+
+    return command
+
+
+def _bare(processes: int, threads: int) -> Peer:
+    command = _around_ours("bare.py", lambda port: [str(port)], processes, threads)
+    return Peer((), command, "/predict", OCTETS, _raw, runs_ours=True)
+
+
+def _mosec(processes: int, threads: int) -> Peer:
+    command = _around_ours(
+        "mosec_peer.py", lambda port: ["--address", "127.0.0.1", "--port", str(port)], processes, threads
+    )
+    return Peer(("mosec",), command, "/inference", OCTETS, _raw, runs_ours=True)
+
+
+def _raw(picture: Picture) -> bytes:
+    return picture.data
+
+
 def _field(name: str) -> Callable[[Picture], bytes]:
     return lambda picture: multipart([picture], name)
 
@@ -89,4 +124,9 @@ PEERS = {
     "rayserve": Peer(("ray[serve]", "python-multipart"), _rayserve, "/predict", FORM, _field("file")),
     "mlserver": Peer(("mlserver",), _mlserver, INFER, JSON, _tensor("x", BASE64)),
     "naive": Peer(("fastapi", "uvicorn[standard]", "python-multipart"), _naive, "/predict", FORM, _field("file")),
+    # One process with two network threads, and tuned to a machine of two cores: one such thread in each of two.
+    "bare": _bare(1, 2),
+    "bare-tuned": _bare(2, 1),
+    "mosec": _mosec(1, 2),
+    "mosec-tuned": _mosec(2, 1),
 }

@@ -1,8 +1,8 @@
-"""Closed-loop load with `wrk`: so many connections, each of which waits for its answer before it sends again.
+"""Closed-loop load with `wrk`: each of N connections sends its next request when the last one is answered.
 
-wrk's percentiles are corrected for what a closed loop does not ask while it waits ("coordinated omission"): for each
-latency of more than twice the mean it adds those that requests sent meanwhile would have had. A connection that is
-closed without an answer is opened again and not counted; `arrivals` counts those.
+wrk corrects its percentiles for coordinated omission: for each latency above twice the mean it adds those that requests
+sent meanwhile would have had. It reopens a connection that is closed without an answer and does not count it;
+`open_loop` does.
 """
 
 import argparse
@@ -15,17 +15,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import BenchmarkError
 from benchmarks.bodies import Body
-from benchmarks.errors import BenchmarkError
 from benchmarks.processes import cpu_seconds, settle
 
-WARM_UP_SECONDS, LONGEST_SECONDS, LEFT_BEHIND_SECONDS = 1, 30, 2.0
+WARM_UP_SECONDS, MAX_SECONDS, SETTLE_SECONDS = 1, 30, 2.0
 SCRIPT, MARK = Path(__file__).with_name("post.lua"), "measured: "
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one closed loop got."""
+    """Figures of one closed loop."""
 
     body: str
     images: int  # in each request
@@ -36,24 +36,33 @@ class Load:
     p99_ms: float
     refused: int  # answered with a status of 400 or more
     broken: int  # connections, as far as wrk counts them
-    server_ms: float  # processor time of all the server's processes, for each request
-    client_cores: float  # processor time of wrk for each second
+    server_ms: float  # CPU time of all the server's processes, for each request
+    client_cores: float  # CPU time of wrk for each second
 
     @property
     def rate(self) -> float:
-        """Good answers a second."""
+        """Successful answers a second."""
         return (self.requests - self.refused) / self.seconds
+
+    @property
+    def errors(self) -> int:
+        """Refusals and broken connections."""
+        return self.refused + self.broken
+
+    def figures(self) -> dict[str, float]:
+        """The figures that loads are compared by, by column of a table."""
+        return {"requests/s": self.rate, "p50 ms": self.p50_ms, "p99 ms": self.p99_ms, "CPU ms": self.server_ms}
 
 
 def whole_seconds(text: str) -> int:
-    """A duration that wrk takes, for a command line."""
+    """Parse a duration of the command line; wrk takes whole seconds only."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds from 1 on, which is what wrk takes")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds of at least 1, as wrk needs it")
     return int(text)
 
 
 def require_wrk() -> None:
-    """Raises BenchmarkError where wrk is not installed."""
+    """Raises BenchmarkError if wrk is not installed."""
     if not shutil.which("wrk"):
         raise BenchmarkError("wrk, which makes the load, is not installed; on Debian or Ubuntu: apt install wrk")
 
@@ -61,33 +70,30 @@ def require_wrk() -> None:
 def closed_loop(
     pid: int, port: int, body: Body, connections: int, seconds: int, warm_up: int = WARM_UP_SECONDS
 ) -> Load:
-    """Load a server of process `pid` on a local port, after a short warm-up with the same load.
+    """Load the server with process id `pid` on a local port, after a short warm-up with the same load.
 
-    What wrk asks for at its end is computed though nobody waits for it; that must not be part of what follows.
+    The server still computes answers that wrk asked for at its end; those must not count in the next measurement.
     """
     run_wrk(port, body, connections, warm_up)
-    settle(pid, LEFT_BEHIND_SECONDS)
-    return measured(pid, port, body, connections, seconds)
+    settle(pid, SETTLE_SECONDS)
+    return measure_load(pid, port, body, connections, seconds)
 
 
-def measured(pid: int, port: int, body: Body, connections: int, seconds: int) -> Load:
-    """The same without the warm-up. Goes on for longer where no request is answered in so many seconds.
+def measure_load(pid: int, port: int, body: Body, connections: int, seconds: int) -> Load:
+    """Load without warm-up. Doubles the duration while no request is answered.
 
     Raises:
-        BenchmarkError: wrk failed, or no request was answered in LONGEST_SECONDS either.
+        BenchmarkError: wrk failed, or no request was answered in MAX_SECONDS either.
     """
     while True:
-        before, own = cpu_seconds(pid), _children_seconds()
+        server_before, client_before = cpu_seconds(pid), _children_seconds()
         figures = parse(run_wrk(port, body, connections, seconds))
-        used, client = cpu_seconds(pid) - before, _children_seconds() - own
+        server, client = cpu_seconds(pid) - server_before, _children_seconds() - client_before
         if figures["requests"]:
-            return _load(body, connections, figures, used, client)
-        if seconds >= LONGEST_SECONDS:
-            raise BenchmarkError(f"{body.name}: no request was answered in {seconds} s; see what the server does")
-        seconds = min(2 * seconds, LONGEST_SECONDS)
-
-
-def _load(body: Body, connections: int, figures: dict[str, float], used: float, client: float) -> Load:
+            break
+        if seconds >= MAX_SECONDS:
+            raise BenchmarkError(f"{body.name}: no request was answered in {seconds} s; check the server")
+        seconds = min(2 * seconds, MAX_SECONDS)
     return Load(
         body=body.name,
         images=body.count,
@@ -98,13 +104,13 @@ def _load(body: Body, connections: int, figures: dict[str, float], used: float, 
         p99_ms=figures["p99_ms"],
         refused=int(figures["refused"]),
         broken=int(figures["broken"]),
-        server_ms=used * 1_000 / figures["requests"],
+        server_ms=server * 1_000 / figures["requests"],
         client_cores=client / figures["seconds"],
     )
 
 
 def run_wrk(port: int, body: Body, connections: int, seconds: int) -> str:
-    """What wrk prints, with the line that SCRIPT adds.
+    """Run wrk and return its output, which includes the line that SCRIPT adds.
 
     Raises:
         BenchmarkError: wrk failed.
@@ -122,10 +128,10 @@ def run_wrk(port: int, body: Body, connections: int, seconds: int) -> str:
 
 
 def parse(output: str) -> dict[str, float]:
-    """The figures in what wrk printed.
+    """Read the figures in wrk's output.
 
     Raises:
-        BenchmarkError: there are none.
+        BenchmarkError: they are missing.
     """
     line = next((line for line in output.splitlines() if line.startswith(MARK)), None)
     if line is None:
@@ -135,6 +141,6 @@ def parse(output: str) -> dict[str, float]:
 
 
 def _children_seconds() -> float:
-    """Processor seconds of the processes that this one has started and that have ended."""
+    """CPU seconds of child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

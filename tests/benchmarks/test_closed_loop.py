@@ -4,12 +4,11 @@ import shutil
 
 import pytest
 
-from benchmarks import bodies, wrk
-from benchmarks.errors import BenchmarkError
-from benchmarks.wrk import measured, parse, require_wrk, run_wrk, whole_seconds
+from benchmarks import BenchmarkError, bodies
+from benchmarks.closed_loop import measure_load, parse, require_wrk, run_wrk, whole_seconds
 from tests.benchmarks.conftest import BUSY, OK
 
-SAID = """Running 1s test @ http://127.0.0.1:8000/predict
+OUTPUT = """Running 1s test @ http://127.0.0.1:8000/predict
   1 threads and 2 connections
 Requests/sec:   1234.50
 measured: {"requests": 1235, "seconds": 1.000405, "p50_ms": 0.761, "p99_ms": 8.200, "refused": 3, "broken": 0}
@@ -20,7 +19,7 @@ BODY = bodies.raw(bodies.pictures()[0])
 
 def test_figures_are_read_from_what_wrk_prints():
     expected = {"requests": 1_235, "seconds": 1.000405, "p50_ms": 0.761, "p99_ms": 8.2, "refused": 3, "broken": 0}
-    assert parse(SAID) == expected
+    assert parse(OUTPUT) == expected
 
 
 @pytest.mark.parametrize(
@@ -33,8 +32,25 @@ def test_without_figures_it_says_what_there_was(said, text):
         parse(said)
 
 
-def test_says_how_to_install_wrk(monkeypatch):
-    monkeypatch.setattr(wrk.shutil, "which", lambda name: None)
+@pytest.fixture
+def fake_wrk(tmp_path, monkeypatch):
+    """Makes a `wrk` that prints OUTPUT, with no request answered in less than `answers_from` seconds."""
+
+    def make(answers_from: int) -> None:
+        (tmp_path / "answered").write_text(OUTPUT)
+        (tmp_path / "silent").write_text(OUTPUT.replace("1235,", "0,"))
+        script = tmp_path / "wrk"
+        seconds = 'seconds=${3#-d}; seconds=${seconds%s}; echo $seconds >> "$0.log"'
+        choose = f"[ $seconds -ge {answers_from} ] && name=answered || name=silent"
+        script.write_text(f'#!/bin/sh\n{seconds}; {choose}; cat "{tmp_path}/$name"\n')
+        script.chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return make
+
+
+def test_says_how_to_install_wrk(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchmarkError, match="apt install wrk"):
         require_wrk()
 
@@ -42,27 +58,22 @@ def test_says_how_to_install_wrk(monkeypatch):
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "²"])
 def test_wrk_takes_whole_seconds(text):
     assert whole_seconds("12") == 12
-    with pytest.raises(argparse.ArgumentTypeError, match="no whole number of seconds"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of seconds"):
         whole_seconds(text)
 
 
-def test_where_no_request_is_answered_it_measures_for_longer(monkeypatch):
-    tried = []
-
-    def run(port, body, connections, seconds):
-        tried.append(seconds)
-        return SAID if seconds == 8 else SAID.replace("1235,", "0,")
-
-    monkeypatch.setattr(wrk, "run_wrk", run)
-    load = measured(os.getpid(), 1, BODY, connections=2, seconds=2)
-    assert tried == [2, 4, 8]
+def test_an_unanswered_load_is_repeated_for_twice_as_long(tmp_path, fake_wrk):
+    fake_wrk(answers_from=8)
+    load = measure_load(os.getpid(), 1, BODY, connections=2, seconds=2)
+    assert (tmp_path / "wrk.log").read_text().split() == ["2", "4", "8"]
     assert (load.requests, load.refused, load.rate) == (1_235, 3, pytest.approx(1_231.5, abs=0.1))
 
 
-def test_a_server_that_never_answers_is_an_error(monkeypatch):
-    monkeypatch.setattr(wrk, "run_wrk", lambda *given: SAID.replace("1235,", "0,"))
+def test_a_server_that_never_answers_is_an_error(tmp_path, fake_wrk):
+    fake_wrk(answers_from=99)
     with pytest.raises(BenchmarkError, match="PNG 32×32: no request was answered in 30 s"):
-        measured(os.getpid(), 1, BODY, connections=2, seconds=2)
+        measure_load(os.getpid(), 1, BODY, connections=2, seconds=2)
+    assert (tmp_path / "wrk.log").read_text().split() == ["2", "4", "8", "16", "30"]
 
 
 @installed
