@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import BenchmarkError
 from benchmarks.bodies import Body
@@ -54,10 +55,10 @@ class Load:
         return {"requests/s": self.rate, "p50 ms": self.p50_ms, "p99 ms": self.p99_ms, "CPU ms": self.server_ms}
 
 
-def whole_seconds(text: str) -> int:
-    """Parse a duration of the command line; wrk takes whole seconds only."""
+def whole_number(text: str) -> int:
+    """Parse a count, or a duration for wrk, of the command line."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds of at least 1, as wrk needs it")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
@@ -94,19 +95,8 @@ def measure_load(pid: int, port: int, body: Body, connections: int, seconds: int
         if seconds >= MAX_SECONDS:
             raise BenchmarkError(f"{body.name}: no request was answered in {seconds} s; check the server")
         seconds = min(2 * seconds, MAX_SECONDS)
-    return Load(
-        body=body.name,
-        images=body.count,
-        connections=connections,
-        requests=int(figures["requests"]),
-        seconds=figures["seconds"],
-        p50_ms=figures["p50_ms"],
-        p99_ms=figures["p99_ms"],
-        refused=int(figures["refused"]),
-        broken=int(figures["broken"]),
-        server_ms=server * 1_000 / figures["requests"],
-        client_cores=client / figures["seconds"],
-    )
+    per_request = {"server_ms": server * 1_000 / figures["requests"], "client_cores": client / figures["seconds"]}
+    return Load(body.name, body.count, connections, **figures, **per_request)
 
 
 def run_wrk(port: int, body: Body, connections: int, seconds: int) -> str:
@@ -127,8 +117,8 @@ def run_wrk(port: int, body: Body, connections: int, seconds: int) -> str:
     return done.stdout
 
 
-def parse(output: str) -> dict[str, float]:
-    """Read the figures in wrk's output.
+def parse(output: str) -> dict[str, Any]:
+    """Read the fields of Load that SCRIPT adds to wrk's output.
 
     Raises:
         BenchmarkError: they are missing.
@@ -136,7 +126,7 @@ def parse(output: str) -> dict[str, float]:
     line = next((line for line in output.splitlines() if line.startswith(MARK)), None)
     if line is None:
         raise BenchmarkError(f"wrk printed no line with {MARK!r}, but: {output.strip() or 'nothing'}")
-    figures: dict[str, float] = json.loads(line.removeprefix(MARK))
+    figures: dict[str, Any] = json.loads(line.removeprefix(MARK))
     return figures
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from app.pipeline import load_chosen
 from app.settings import Settings
 from benchmarks import BenchmarkError, bodies, machine
-from benchmarks.closed_loop import closed_loop, require_wrk, whole_seconds
+from benchmarks.closed_loop import closed_loop, require_wrk, whole_number
 from benchmarks.machine import on_cores
 from benchmarks.report import save
 from benchmarks.server import serving
@@ -142,7 +142,7 @@ def main() -> int:
         prog="python -m benchmarks.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], metavar="|".join(STUDIES))
-    parser.add_argument("--seconds", type=whole_seconds, default=3, help="of each measurement")
+    parser.add_argument("--seconds", type=whole_number, default=3, help="of each measurement")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     options = parser.parse_args()
     try:

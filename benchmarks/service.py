@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import BenchmarkError, bodies, limit, machine
 from benchmarks.bodies import Body
-from benchmarks.closed_loop import Load, closed_loop, require_wrk, whole_seconds
+from benchmarks.closed_loop import Load, closed_loop, require_wrk, whole_number
 from benchmarks.machine import CpuTimes
 from benchmarks.open_loop import Offered, offer
 from benchmarks.report import Overload, Results, draw_latency, peak, save
@@ -59,12 +59,12 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--seconds",
-        type=whole_seconds,
+        type=whole_number,
         help=f"of each measurement (default: {SECONDS}, or {SECONDS_AGAINST} with --against)",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with another checkout, in turns")
-    parser.add_argument("--rounds", type=int, default=3, help="with --against (default: 3)")
+    parser.add_argument("--rounds", type=whole_number, default=3, help="with --against (default: 3)")
     return parser.parse_args()
 
 

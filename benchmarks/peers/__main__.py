@@ -20,7 +20,7 @@ from pathlib import Path
 
 from app.settings import Settings
 from benchmarks import BenchmarkError, machine
-from benchmarks.closed_loop import require_wrk, whole_seconds
+from benchmarks.closed_loop import require_wrk, whole_number
 from benchmarks.machine import CpuTimes
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import Comparison, Turn, our_turns, peer_turn, ratios_table, servers_table
@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers", type=_peers, default=list(PEERS), metavar="A,B,…", help=f"of {','.join(PEERS)} (default: all)"
     )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=whole_seconds, default=6, help="of each load")
+    parser.add_argument("--rounds", type=whole_number, default=3)
+    parser.add_argument("--seconds", type=whole_number, default=6, help="of each load")
     parser.add_argument("--connections", type=_counts, default=[1, 32], metavar="N,N,…")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     return parser
@@ -77,7 +77,7 @@ def _peers(text: str) -> list[str]:
 
 
 def _counts(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [whole_number(part) for part in text.split(",")]
 
 
 def compare(names: Sequence[str], rounds: int, connections: Sequence[int], seconds: int) -> Comparison:

@@ -12,6 +12,7 @@ from benchmarks.server import ROOT, free_port
 
 SERVERS = Path(__file__).with_name("servers")
 JSON, OCTETS = "application/json", "application/octet-stream"
+Command = tuple[list[str], dict[str, str]]  # and its environment variables
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Peer:
     """
 
     packages: tuple[str, ...]
-    command: Callable[[Path, int, Path], tuple[list[str], dict[str, str]]]
+    command: Callable[[Path, int, Path], Command]
     path: str
     mime: str
     wrap: Callable[[Picture], bytes]
@@ -40,26 +41,26 @@ class Peer:
         return Body(picture.name, self.path, self.mime, self.wrap(picture), picture)
 
 
-def _naive(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _naive(bin_: Path, port: int, folder: Path) -> Command:
     options = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
     return [str(bin_ / "uvicorn"), "fastapi_naive:app", *options], {"PYTHONPATH": str(SERVERS)}
 
 
-def _litserve(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _litserve(bin_: Path, port: int, folder: Path) -> Command:
     return [str(bin_ / "python"), str(SERVERS / "litserve_peer.py"), str(port)], {}
 
 
-def _bentoml(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _bentoml(bin_: Path, port: int, folder: Path) -> Command:
     command = [str(bin_ / "bentoml"), "serve", "bentoml_peer:Cifar", "--port", str(port)]
     return command, {"PYTHONPATH": str(SERVERS), "BENTOML_DO_NOT_TRACK": "1"}
 
 
-def _rayserve(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _rayserve(bin_: Path, port: int, folder: Path) -> Command:
     command = [str(bin_ / "python"), str(SERVERS / "rayserve_peer.py"), str(port)]
     return command, {"PYTHONPATH": str(SERVERS), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-def _mlserver(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _mlserver(bin_: Path, port: int, folder: Path) -> Command:
     ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
     batching = {"max_batch_size": 32, "max_batch_time": 0.002}
     model = {"name": "c", "implementation": "mlserver_peer.Cifar"} | batching
@@ -68,32 +69,31 @@ def _mlserver(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str,
     return [str(bin_ / "mlserver"), "start", str(folder)], {"PYTHONPATH": str(SERVERS)}
 
 
-def _triton(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _triton(bin_: Path, port: int, folder: Path) -> Command:
     return triton.command(bin_, port, folder, SERVERS)
 
 
-def _around_ours(
-    script: str, options: Callable[[int], list[str]], processes: int, threads: int
-) -> Callable[[Path, int, Path], tuple[list[str], dict[str, str]]]:
-    """Start a script around our decoder and classifier, with so many processes and network threads in each."""
-
-    def command(bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
-        variables = {"PYTHONPATH": str(ROOT), "PROCESSES": str(processes), "THREADS": str(threads)}
-        return [str(bin_ / "python"), str(SERVERS / script), *options(port)], variables
-
-    return command
-
-
 def _bare(processes: int, threads: int) -> Peer:
-    command = _around_ours("bare.py", lambda port: [str(port)], processes, threads)
+    """Our decoder and classifier in a bare ASGI application, with so many processes and network threads in each."""
+
+    def command(bin_: Path, port: int, folder: Path) -> Command:
+        return [str(bin_ / "python"), str(SERVERS / "bare.py"), str(port)], _ours(processes, threads)
+
     return Peer((), command, "/predict", OCTETS, _raw, runs_ours=True)
 
 
 def _mosec(processes: int, threads: int) -> Peer:
-    command = _around_ours(
-        "mosec_peer.py", lambda port: ["--address", "127.0.0.1", "--port", str(port)], processes, threads
-    )
+    """The same in mosec."""
+
+    def command(bin_: Path, port: int, folder: Path) -> Command:
+        options = ["--address", "127.0.0.1", "--port", str(port)]
+        return [str(bin_ / "python"), str(SERVERS / "mosec_peer.py"), *options], _ours(processes, threads)
+
     return Peer(("mosec",), command, "/inference", OCTETS, _raw, runs_ours=True)
+
+
+def _ours(processes: int, threads: int) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), "PROCESSES": str(processes), "THREADS": str(threads)}
 
 
 def _raw(picture: Picture) -> bytes:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from benchmarks import BenchmarkError, bodies
-from benchmarks.closed_loop import measure_load, parse, require_wrk, run_wrk, whole_seconds
+from benchmarks.closed_loop import measure_load, parse, require_wrk, run_wrk, whole_number
 from tests.benchmarks.conftest import BUSY, OK
 
 OUTPUT = """Running 1s test @ http://127.0.0.1:8000/predict
@@ -56,10 +56,10 @@ def test_says_how_to_install_wrk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "²"])
-def test_wrk_takes_whole_seconds(text):
-    assert whole_seconds("12") == 12
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of seconds"):
-        whole_seconds(text)
+def test_counts_and_seconds_are_whole_numbers(text):
+    assert whole_number("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1"):
+        whole_number(text)
 
 
 def test_an_unanswered_load_is_repeated_for_twice_as_long(tmp_path, fake_wrk):
