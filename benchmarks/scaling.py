@@ -19,6 +19,7 @@ from statistics import mean, median
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from app.pipeline import load_chosen
@@ -67,8 +68,14 @@ def by_size(seconds: int) -> Iterator[Row]:
                 # At the default level a PNG of MAX_PIXELS takes half a minute to encode.
                 body = bodies.raw(bodies.encode(image, image_format, compress_level=1))
                 load = closed_loop(server.pid, server.port, body, len(machine.cores()), seconds)
-                size: Row = {"request": image_format, "megapixels": side**2 / 1e6, "MB": len(body.data) / 1e6}
-                yield {**size, "n": load.requests, **load.figures()}
+                yield {
+                    "request": image_format,
+                    "pixels": f"{side}×{side}",
+                    "megapixels": side**2 / 1e6,
+                    "MB": len(body.data) / 1e6,
+                    "n": load.requests,
+                    **load.figures(),
+                }
 
 
 def by_batch(seconds: int) -> Iterator[Row]:
@@ -110,12 +117,13 @@ class Study:
     x: str
     left: str
     right: str
-    scale: str = "log"
+    x_scale: str = "log"
+    left_scale: str = "linear"
 
 
 STUDIES = {
-    "cores": Study(by_cores, "cores", "requests/s", "p99 ms", "linear"),
-    "sizes": Study(by_size, "megapixels", "requests/s", "p99 ms"),
+    "cores": Study(by_cores, "cores", "requests/s", "p99 ms", x_scale="linear"),
+    "sizes": Study(by_size, "megapixels", "requests/s", "p99 ms", left_scale="log"),
     "batches": Study(by_batch, "images", "images/s", "p50 ms"),
 }
 
@@ -125,13 +133,17 @@ def draw(study: Study, rows: Sequence[Row]) -> Figure:
     label = next(iter(rows[0]))
     with plt.rc_context(STYLE):
         figure, places = plt.subplots(1, 2, figsize=(8, 3.6))
-        for axes, column in zip(places, (study.left, study.right), strict=True):
+        scales = study.left_scale, "log"
+        for axes, column, scale in zip(places, (study.left, study.right), scales, strict=True):
             for name in dict.fromkeys(row[label] for row in rows):
                 line = [(row[study.x], row[column]) for row in rows if row[label] == name]
                 axes.plot(*zip(*line, strict=True), "o-", label=name)
-            axes.set(xlabel=study.x, ylabel=column, xscale=study.scale, yscale="log")
+            axes.set(xlabel=study.x, ylabel=column, xscale=study.x_scale, yscale=scale)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+                axis.set_minor_formatter(NullFormatter())
+        if study.left_scale == "linear":
+            places[0].set_ylim(bottom=0)
         places[0].legend(frameon=False)
     return figure
 
