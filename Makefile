@@ -38,10 +38,10 @@ check: .venv/.dev  ## format, lint, types, the import contract and all tests
 test: .venv/.dev  ## all tests, or some: make test ARGS="tests/app -k predict"
 	.venv/bin/pytest $(ARGS)
 
-bench: .venv/.training  ## how fast the service is, in about three minutes: make bench ARGS="--seconds 2 --baseline OLD.json"
-	.venv/bin/python -m benchmarks.service $(ARGS)
+bench: .venv/.training  ## how fast the service is, in three minutes, or beside another checkout: make bench AGAINST=../before
+	.venv/bin/python -m benchmarks.service $(if $(AGAINST),--against '$(AGAINST)') $(ARGS)
 
-peers: .venv/.training  ## the service beside Triton and others: make peers ARGS="--peers triton"
+peers: .venv/.training  ## the service beside Triton and others: make peers ARGS="--peers triton,mosec"
 	.venv/bin/python -m benchmarks.peers $(ARGS)
 
 jobs: .venv/.$(HARDWARE)  ## install what `.venv/bin/python -m training` needs

@@ -6,8 +6,8 @@ fixed seed, so that the same image always gets the same map.
 The idea is RISE's (Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
 2018, arXiv:1806.07421): hide random parts of the image and see what that does to the answer. RISE averages thousands
 of masks; there is time for 80 here, so two things differ. Masks come in pairs that complement each other, and the map
-is the smooth one that explains the changes best, by ridge regression, instead of an average. `benchmarks/deletion.py`
-measures what that is worth.
+is the smooth one that explains the changes best, by ridge regression, instead of an average.
+`docs/experiments/explanations.md` compares it with RISE's average and other maps.
 """
 
 from dataclasses import dataclass

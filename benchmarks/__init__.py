@@ -1,1 +1,5 @@
-"""How fast it is: the service against itself, against its peers, and the training against PyTorch's."""
+"""Speed of the service, alone and beside an earlier checkout or other servers, and of training beside PyTorch."""
+
+
+class BenchmarkError(Exception):
+    """A requirement is missing or a measurement failed; the text says what to do."""

@@ -1,7 +1,6 @@
-"""What the cores can do without a service: decode and `Classifier.predict` in a plain loop.
+"""The upper limit that the cores set: decode and `Classifier.predict` in a plain loop, without a service.
 
-One process for each core with one thread each, all at once, as the service's own processes compute. What it answers
-over HTTP is a share of that.
+One process for each core with one thread each, all at once. Throughput over HTTP is given as a share of this.
 """
 
 import multiprocessing
@@ -25,9 +24,9 @@ WARM_UP_SECONDS = 0.5
 
 
 def images_per_second(bodies: Sequence[Body], seconds: float) -> list[float]:
-    """For each body how many of its images all cores together decode and classify in a second.
+    """Images a second that all cores together decode and classify, for each body.
 
-    As many images in one call as the request has, or as the service puts together at most when requests have one each.
+    A call of the network has as many images as the request, or the service's largest batch for requests of one image.
     """
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
@@ -37,8 +36,8 @@ def images_per_second(bodies: Sequence[Body], seconds: float) -> list[float]:
         rates = []
         for body in bodies:
             for duration in (WARM_UP_SECONDS, seconds):
-                running = [pool.submit(rate, body.picture.data, body.count, duration) for pool in pools]
-                total = sum(future.result() for future in running)
+                futures = [pool.submit(rate, body.picture.data, body.count, duration) for pool in pools]
+                total = sum(future.result() for future in futures)
             rates.append(total)
         return rates
 
@@ -52,9 +51,9 @@ def rate(data: bytes, count: int, seconds: float) -> float:
     """Images a second in this process, on one thread."""
     loaded, calls = _loaded(), 0
     resize = loaded.manifest.preprocessing.resize
-    together = count if count > 1 else Settings().max_batch
-    began = time.perf_counter()
-    while (passed := time.perf_counter() - began) < seconds:
-        loaded.classifier.predict(np.stack([decode(data, resize) for _ in range(together)]))
+    size = count if count > 1 else Settings().max_batch
+    start = time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        loaded.classifier.predict(np.stack([decode(data, resize) for _ in range(size)]))
         calls += 1
-    return calls * together / passed
+    return calls * size / passed

@@ -1,4 +1,4 @@
--- For wrk: posts the file $BODY as $MIME, and at the end prints one line that benchmarks/wrk.py reads.
+-- For wrk: posts the file $BODY as $MIME, and at the end prints one line that benchmarks/closed_loop.py reads.
 
 local file = io.open(os.getenv("BODY"), "rb")
 wrk.body = file:read("*a")

@@ -2,74 +2,174 @@
 
     python -m benchmarks.scaling [cores] [sizes] [batches] [--seconds 3] [--out runs/bench]
 
-Without a name all three are studied. Each writes NAME.json and NAME.png. Linux only.
+Runs all three by default. Each writes NAME.json and NAME.png. Linux only.
 """
 
 import argparse
-import dataclasses
+import io
+import math
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import mean, median
 
+import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from PIL import Image
 
-from benchmarks import batches, cores, machine, plots, results, sizes
-from benchmarks.errors import BenchmarkError
-from benchmarks.machine import Machine, Watch
-from benchmarks.wrk import require_wrk, whole_seconds
+from app.pipeline import load_chosen
+from app.settings import Settings
+from benchmarks import BenchmarkError, bodies, machine
+from benchmarks.closed_loop import closed_loop, require_wrk, whole_number
+from benchmarks.machine import on_cores
+from benchmarks.report import save
+from benchmarks.server import serving
+from benchmarks.tables import Row, table, write_json
+from model_store.images.formats import MAX_PIXELS
+from training.pictures import STYLE
+
+CONNECTIONS = (1, 32)
+SIDES = (32, 128, 512, 2048, 4096, math.isqrt(MAX_PIXELS))
+MAX_BODY_BYTES = 128_000_000  # a noisy PNG of MAX_PIXELS has some 55 million; the service's default is 32 million
+LARGEST_BATCH, BATCH_CONNECTIONS = 1_024, 2
+CALL_SECONDS, WARM_UP_CALLS = 1.0, 3
 
 
-class Study(NamedTuple):
-    """How one is made, printed and drawn."""
+def by_cores(seconds: int) -> Iterator[Row]:
+    """Load the service on each power of two of cores. The client has the other cores to itself, if there are any."""
+    everything, count = machine.cores(), 1
+    while count <= len(everything):
+        own = everything[:count]
+        with serving(on=own, workers=count) as server, on_cores(everything[count:] or everything):
+            for picture in bodies.pictures():
+                for connections in CONNECTIONS:
+                    load = closed_loop(server.pid, server.port, bodies.raw(picture), connections, seconds)
+                    yield {
+                        "request": f"{load.body}, {connections} connections",
+                        "cores": count,
+                        **load.figures(),
+                        "client cores": load.client_cores,
+                    }
+        count *= 2
 
-    measure: Callable[[Machine, int], Any]
-    table: Callable[[Any], str]
-    draw: Callable[[Any], Figure]
+
+def by_size(seconds: int) -> Iterator[Row]:
+    """Load the service with square JPEGs and PNGs of growing size, on one connection for each core."""
+    small = Image.open(io.BytesIO(bodies.pictures()[0].data)).convert("RGB")
+    with serving(max_body_bytes=MAX_BODY_BYTES) as server:
+        for side in SIDES:
+            image = bodies.enlarge(small, side, side)
+            for image_format in ("JPEG", "PNG"):
+                # At the default level a PNG of MAX_PIXELS takes half a minute to encode.
+                body = bodies.raw(bodies.encode(image, image_format, compress_level=1))
+                load = closed_loop(server.pid, server.port, body, len(machine.cores()), seconds)
+                yield {
+                    "request": image_format,
+                    "pixels": f"{side}×{side}",
+                    "megapixels": side**2 / 1e6,
+                    "MB": len(body.data) / 1e6,
+                    "n": load.requests,
+                    **load.figures(),
+                }
+
+
+def by_batch(seconds: int) -> Iterator[Row]:
+    """Call `Classifier.predict` in this process, and /predict/batch, with growing numbers of images."""
+    classifier, rng = load_chosen(Settings()).classifier, np.random.default_rng(0)
+    for count in powers_of_two(LARGEST_BATCH):
+        images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        times = list(_call_times(partial(classifier.predict, images)))
+        row: Row = {"call": "Classifier.predict", "images": count, "n": len(times)}
+        yield {**row, "images/s": count / mean(times), "p50 ms": median(times) * 1_000}
+    png, _ = bodies.pictures()
+    with serving() as server:
+        for count in powers_of_two(Settings().max_files):
+            load = closed_loop(server.pid, server.port, bodies.batch(png, count), BATCH_CONNECTIONS, seconds)
+            row = {"call": "/predict/batch", "images": count, "n": load.requests}
+            yield {**row, "images/s": load.rate * count, "p50 ms": load.p50_ms}
+
+
+def powers_of_two(largest: int) -> Iterator[int]:
+    """1, 2, 4 and so on, up to and including `largest`."""
+    return (1 << exponent for exponent in range(largest.bit_length()))
+
+
+def _call_times(call: Callable[[], object]) -> Iterator[float]:
+    """Seconds of each call, for CALL_SECONDS after a warm-up."""
+    for _ in range(WARM_UP_CALLS):
+        call()
+    end = time.perf_counter() + CALL_SECONDS
+    while (start := time.perf_counter()) < end:
+        call()
+        yield time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Study:
+    """A measurement, and the columns of its rows that the picture shows: lines by the first column."""
+
+    measure: Callable[[int], Iterator[Row]]
+    x: str
+    left: str
+    right: str
+    x_scale: str = "log"
+    left_scale: str = "linear"
 
 
 STUDIES = {
-    "cores": Study(cores.study, cores.cores_table, plots.by_cores),
-    "sizes": Study(sizes.study, sizes.sizes_table, plots.by_size),
-    "batches": Study(batches.study, batches.batches_table, plots.by_batch),
+    "cores": Study(by_cores, "cores", "requests/s", "p99 ms", x_scale="linear"),
+    "sizes": Study(by_size, "megapixels", "requests/s", "p99 ms", left_scale="log"),
+    "batches": Study(by_batch, "images", "images/s", "p50 ms"),
 }
+
+
+def draw(study: Study, rows: Sequence[Row]) -> Figure:
+    """Throughput on the left, latency on the right."""
+    label = next(iter(rows[0]))
+    with plt.rc_context(STYLE):
+        figure, places = plt.subplots(1, 2, figsize=(8, 3.6))
+        scales = study.left_scale, "log"
+        for axes, column, scale in zip(places, (study.left, study.right), scales, strict=True):
+            for name in dict.fromkeys(row[label] for row in rows):
+                line = [(row[study.x], row[column]) for row in rows if row[label] == name]
+                axes.plot(*zip(*line, strict=True), "o-", label=name)
+            axes.set(xlabel=study.x, ylabel=column, xscale=study.x_scale, yscale=scale)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+                axis.set_minor_formatter(NullFormatter())
+        if study.left_scale == "linear":
+            places[0].set_ylim(bottom=0)
+        places[0].legend(frameon=False)
+    return figure
 
 
 def main() -> int:
     """Measure, print, draw and write. Returns the exit code."""
-    options = _parser().parse_args()
-    try:
-        require_wrk()
-        here = machine.describe()
-        machine.warn_if_busy(here)
-        for name in options.studies or STUDIES:
-            _run(name, here, options.seconds, options.out)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], metavar="|".join(STUDIES))
-    parser.add_argument("--seconds", type=whole_seconds, default=3, help="of each measurement")
+    parser.add_argument("--seconds", type=whole_number, default=3, help="of each measurement")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
-    return parser
-
-
-def _run(name: str, here: Machine, seconds: int, out: Path) -> None:
-    print(f"measuring {name}", file=sys.stderr, flush=True)
-    chosen = STUDIES[name]
-    watch = Watch()
-    found = chosen.measure(here, seconds)
-    found = dataclasses.replace(found, machine=watch.stamped(here))
-    print(f"\n{found.machine}\n\n{chosen.table(found)}", flush=True)
-    results.write(found, out / f"{name}.json")
-    plots.save(chosen.draw(found), out / f"{name}.png")
-    print(f"written: {out}/{name}.json and {name}.png")
+    options = parser.parse_args()
+    try:
+        require_wrk()
+        print(machine.describe())
+        for name in options.studies or STUDIES:
+            print(f"measuring {name}", file=sys.stderr, flush=True)
+            rows = list(STUDIES[name].measure(options.seconds))
+            print(f"\n{table(rows)}", flush=True)
+            write_json(rows, options.out / f"{name}.json")
+            save(draw(STUDIES[name], rows), options.out / f"{name}.png")
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,33 +1,42 @@
-"""A virtual environment for each peer, made once from the package registry that pip is set to, and kept."""
+"""A virtual environment for each peer, made once from the package registry that pip is set to."""
 
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.errors import BenchmarkError
+from benchmarks import BenchmarkError
+from benchmarks.peers.starts import Peer
+from benchmarks.server import ROOT
 
 HOME = Path.home() / ".cache" / "peer-bench"
-SHARED = ("openvino", "pillow", "numpy")
+SHARED = ("openvino", "pillow", "numpy")  # for a peer that has its own decoding
+OURS = ("--require-hashes", "--requirement", str(ROOT / "requirements" / "serve.txt"))  # for one that runs our decoder
 
 
-def environment(name: str, packages: Sequence[str]) -> Path:
-    """The peer's bin directory, after installing it where that has not been done.
+def environment(peer: Peer, home: Path = HOME, python: str = sys.executable) -> Path:
+    """The bin directory of the peer's environment, which is installed at its first use.
+
+    A peer that needs only what our service needs runs in this environment.
 
     Raises:
-        BenchmarkError: it cannot be installed; with the end of what was said.
+        BenchmarkError: the installation failed; with the end of its output.
     """
-    home = HOME / name
-    done = home / "ok"
+    if not peer.packages:
+        return Path(python).parent
+    folder = home / peer.packages[0].partition("[")[0]
+    done = folder / "ok"
     if not done.exists():
-        print(f"installing {name} into {home}; this takes minutes, once", file=sys.stderr, flush=True)
-        _run(name, [sys.executable, "-m", "venv", "--clear", str(home)])
-        _run(name, [str(home / "bin/pip"), "install", "--quiet", *SHARED, *packages])
+        print(f"installing {peer.packages[0]} into {folder}; this takes minutes, once", file=sys.stderr, flush=True)
+        install = [str(folder / "bin" / "pip"), "install", "--quiet"]
+        _run([python, "-m", "venv", "--clear", str(folder)])
+        _run([*install, *(OURS if peer.runs_ours else SHARED)])
+        _run([*install, *peer.packages])
         done.touch()
-    return home / "bin"
+    return folder / "bin"
 
 
-def _run(name: str, command: Sequence[str]) -> None:
+def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise BenchmarkError(f"{name} cannot be installed; the end of what {command[0]} wrote:\n{done.stderr[-1_500:]}")
+        raise BenchmarkError(f"the command failed: {' '.join(command)}\n{done.stderr[-1_500:]}")

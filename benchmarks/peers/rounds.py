@@ -1,23 +1,23 @@
-"""Loads our service and the peers in turns, and compares what one round gave."""
+"""Our service and the peers, loaded in turns, and the ratios within each round."""
 
 import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks import bodies
 from benchmarks.bodies import Body
+from benchmarks.closed_loop import Load, closed_loop
 from benchmarks.machine import Machine
 from benchmarks.peers.environments import environment
 from benchmarks.peers.starts import PEERS, SERVERS
 from benchmarks.processes import resident_megabytes, running, wait_for
 from benchmarks.server import free_port, serving
-from benchmarks.tables import number, table
-from benchmarks.wrk import Load, closed_loop
+from benchmarks.tables import Row, ratio, table
+from benchmarks.turns import median_ratio
 
 WARM_UP_SECONDS = 2
 RAW, FORM = "ours, raw body", "ours, form"
@@ -33,18 +33,15 @@ class Turn:
     megabytes: float  # of all its processes, after the loads
     loads: list[Load]
 
-    def load(self, body: str, connections: int) -> Load:
-        """The one with that body and so many connections."""
-        return next(load for load in self.loads if (load.body, load.connections) == (body, connections))
-
 
 @dataclass(frozen=True)
 class Comparison:
     """All rounds."""
 
     machine: Machine
+    others_cores: float  # used by other processes during the run
     model: str
-    precision: str  # ours; the peers compute the exported float32 network as OpenVINO chooses
+    precision: str  # of ours
     seconds: int
     turns: list[Turn]
 
@@ -54,32 +51,28 @@ def our_turns(index: int, connections: Sequence[int], seconds: int) -> tuple[str
     with serving() as server:
         turns = []
         for name, wrap in ((RAW, bodies.raw), (FORM, bodies.form)):
-            wrapped = [_named(wrap(picture)) for picture in bodies.pictures()]
+            # Named after the picture, by which servers are compared.
+            wrapped = [replace(wrap(picture), name=picture.name) for picture in bodies.pictures()]
             loads = list(_loads(server.pid, server.port, wrapped, connections, seconds))
             turns.append(Turn(index, name, server.ready_seconds, sum(server.megabytes()), loads))
         return server.model, server.precision, turns
 
 
-def _named(body: Body) -> Body:
-    """With its picture's name, by which servers are compared."""
-    return Body(body.picture.name, body.path, body.mime, body.data, body.picture)
-
-
-def peer_turn(index: int, name: str, network: Path, connections: Sequence[int], seconds: int) -> Turn:
-    """One peer's turn with the network at that path, in OpenVINO's format.
+def peer_turn(index: int, name: str, variables: Mapping[str, str], connections: Sequence[int], seconds: int) -> Turn:
+    """One peer's turn; `variables` of its environment name the model.
 
     Raises:
         BenchmarkError: it cannot be installed, does not start, or does not answer.
     """
     peer, port = PEERS[name], free_port()
     wanted = [peer.body(picture) for picture in bodies.pictures()]
-    bin_ = environment(name, peer.packages)
+    bin_ = environment(peer)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, tempfile.TemporaryDirectory() as logs:
-        command, variables = peer.command(bin_, port, Path(folder))
-        log, began = Path(logs, "log"), time.perf_counter()
-        with running(command, log, variables | {"MODEL_XML": str(network)}, SERVERS) as process:
+        command, own = peer.command(bin_, port, Path(folder))
+        log, start = Path(logs, "log"), time.perf_counter()
+        with running(command, log, {**variables, **own}, SERVERS) as process:
             wait_for(process, log, lambda: _answers(port, wanted[0]))
-            ready = time.perf_counter() - began
+            ready = time.perf_counter() - start
             loads = list(_loads(process.pid, port, wanted, connections, seconds))
             return Turn(index, name, ready, sum(resident_megabytes(process.pid)), loads)
 
@@ -89,7 +82,7 @@ def _answers(port: int, body: Body) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=10) as reply:
             reply.read()
-    except OSError:  # which urllib's own errors are
+    except OSError:  # the base of urllib's own errors
         return False
     return True
 
@@ -100,56 +93,33 @@ def _loads(pid: int, port: int, wanted: Sequence[Body], connections: Sequence[in
             yield closed_loop(pid, port, body, count, seconds, WARM_UP_SECONDS)
 
 
-def command(found: Comparison) -> str:
-    """The command line that measures this again."""
-    names = ",".join(dict.fromkeys(turn.server for turn in found.turns if turn.server in PEERS))
-    count = max(turn.round for turn in found.turns)
-    return f"python -m benchmarks.peers --peers {names} --rounds {count} --seconds {found.seconds}"
-
-
-def servers_table(found: Comparison) -> str:
+def servers_table(turns: Sequence[Turn]) -> str:
     """Medians of each server's figures."""
-    head = ["server", "image", "connections", "requests/s", "p50 ms", "p99 ms", "CPU ms", "errors", "ready s", "MB"]
-    return table(head, list(_servers(found.turns)))
-
-
-def _servers(turns: Sequence[Turn]) -> Iterator[list[str]]:
+    rows: list[Row] = []
     for name in dict.fromkeys(turn.server for turn in turns):
         own = [turn for turn in turns if turn.server == name]
-        for load in own[0].loads:
-            loads = [turn.load(load.body, load.connections) for turn in own]
-            middle = [median(values) for values in zip(*map(_figures, loads), strict=True)]
-            errors = str(sum(each.refused + each.broken for each in loads))
-            start = [median(turn.ready_seconds for turn in own), median(turn.megabytes for turn in own)]
-            yield [name, load.body, str(load.connections), *map(number, middle), errors, *map(number, start)]
+        for loads in zip(*(turn.loads for turn in own), strict=True):
+            row: Row = {"server": name, "image": loads[0].body, "connections": loads[0].connections}
+            row |= {figure: median(load.figures()[figure] for load in loads) for figure in loads[0].figures()}
+            row |= {"errors": sum(load.errors for load in loads), "ready s": median(turn.ready_seconds for turn in own)}
+            rows.append(row | {"MB": median(turn.megabytes for turn in own)})
+    return table(rows)
 
 
-def _figures(load: Load) -> tuple[float, float, float, float]:
-    return load.rate, load.p50_ms, load.p99_ms, load.server_ms
-
-
-def ratios_table(found: Comparison) -> str:
+def ratios_table(turns: Sequence[Turn]) -> str:
     """Medians over the rounds of our figures divided by the peer's of the same round."""
-    figures = ["requests/s", "p50", "p99", "CPU a request"]
-    head = ["ours / peer", "image", "connections", *(f"{name}, {kind}" for name in figures for kind in ("raw", "form"))]
-    return table(head, list(_ratios(found.turns)))
-
-
-def _ratios(turns: Sequence[Turn]) -> Iterator[list[str]]:
+    rows: list[Row] = []
     for name in dict.fromkeys(turn.server for turn in turns if turn.server in PEERS):
         theirs = {turn.round: turn for turn in turns if turn.server == name}
-        for load in next(iter(theirs.values())).loads:
-            place = load.body, load.connections
-            columns = [_middle(turns, kind, theirs, *place) for kind in (RAW, FORM)]
-            cells = [f"{value:.2f}" for pair in zip(*columns, strict=True) for value in pair]
-            yield [name, load.body, str(load.connections), *cells]
-
-
-def _middle(turns: Sequence[Turn], kind: str, theirs: dict[int, Turn], body: str, connections: int) -> list[float]:
-    pairs = [
-        (_figures(turn.load(body, connections)), _figures(theirs[turn.round].load(body, connections)))
-        for turn in turns
-        if turn.server == kind and turn.round in theirs
-    ]
-    each = [[our / their for our, their in zip(*pair, strict=True)] for pair in pairs]
-    return [median(values) for values in zip(*each, strict=True)]
+        for index, load in enumerate(next(iter(theirs.values())).loads):
+            row: Row = {"ours / peer": name, "image": load.body, "connections": load.connections}
+            for figure in load.figures():
+                for kind, label in ((RAW, "raw"), (FORM, "form")):
+                    pairs = [
+                        (ours.loads[index].figures()[figure], theirs[ours.round].loads[index].figures()[figure])
+                        for ours in turns
+                        if ours.server == kind and ours.round in theirs
+                    ]
+                    row[f"{figure.removesuffix(' ms')}, {label}"] = ratio(median_ratio(pairs))
+            rows.append(row)
+    return table(rows) if rows else "no peer answered"

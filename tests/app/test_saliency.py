@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from app.pipeline import load_chosen
 from app.saliency import MASKS, hide, random_masks, saliency
 from app.settings import Settings
-from benchmarks.deletion import RANDOM, SERVED, SOBEL, study
+from tests.app.deletion import RANDOM, SERVED, SOBEL, mean_areas
 from training import data
 
 masks = random_masks()
@@ -81,8 +81,7 @@ def test_deleting_by_the_map_loses_the_class_sooner_than_by_chance_or_edges():
     """On 64 held-out images that no choice was made on."""
     classifier = load_chosen(Settings()).classifier
     images = data.load(Path(os.environ["CIFAR10_DATA"])).held_out.pixels[1000:1064]
-    areas = study(lambda copies: classifier.predict(copies).probabilities, images, with_occlusion=False)
-    mean = {name: {kind: np.mean([area[kind] for area in found]) for kind in found[0]} for name, found in areas.items()}
+    mean = mean_areas(lambda copies: classifier.predict(copies).probabilities, images)
     for kind in ("pixels", "regions"):
         assert mean[SERVED][kind] < mean[RANDOM][kind] - 0.15, kind
         assert mean[SERVED][kind] < mean[SOBEL][kind] - 0.05, kind

@@ -3,14 +3,12 @@ import dataclasses
 
 import pytest
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.peers import environments
+from benchmarks import BenchmarkError
 from benchmarks.peers.__main__ import _counts, _peers
 from benchmarks.peers.environments import environment
-from benchmarks.peers.rounds import FORM, RAW, Comparison, Turn, ratios_table, servers_table
+from benchmarks.peers.rounds import FORM, RAW, Turn, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS, SERVERS
-from tests.benchmarks.made import LOAD, MACHINE
-from tests.benchmarks.test_tables import cells
+from tests.benchmarks.samples import LOAD, cells
 
 
 def turn(index: int, server: str, requests: int) -> Turn:
@@ -24,23 +22,25 @@ TURNS = [
     for index, *rates in ROUNDS
     for server, requests in zip((RAW, FORM, "triton"), rates, strict=True)
 ]
-FOUND = Comparison(MACHINE, "cifar10 3", "int8", 6, TURNS)
 
 
 def test_ratios_are_medians_of_the_rounds_ratios():
-    (row,) = cells(ratios_table(FOUND))
+    (row,) = cells(ratios_table(TURNS))
     assert (row["requests/s, raw"], row["requests/s, form"]) == ("3.00", "2.00")  # of 3, 1, 4 and of 2, 0.5, 2
     assert row["p99, raw"] == "1.00"
 
 
 def test_a_round_that_a_peer_missed_is_left_out():
-    without = [each for each in TURNS if (each.round, each.server) != (2, "triton")]
-    (row,) = cells(ratios_table(dataclasses.replace(FOUND, turns=without)))
+    (row,) = cells(ratios_table([each for each in TURNS if (each.round, each.server) != (2, "triton")]))
     assert row["requests/s, raw"] == "3.50"
 
 
+def test_without_any_peer_there_is_no_table_of_ratios():
+    assert ratios_table([each for each in TURNS if each.server != "triton"]) == "no peer answered"
+
+
 def test_servers_are_shown_with_their_medians():
-    rates = {row["server"]: row["requests/s"] for row in cells(servers_table(FOUND))}
+    rates = {row["server"]: row["requests/s"] for row in cells(servers_table(TURNS))}
     assert rates == {RAW: "150", FORM: "100", "triton": "100"}  # in two seconds
 
 
@@ -52,22 +52,33 @@ def test_every_peer_has_its_server(tmp_path, name):
     assert "8000" in named or "8000" in (tmp_path / "settings.json").read_text()
 
 
+@pytest.mark.parametrize("name", ["bare", "mosec"])
+def test_a_tuned_peer_is_the_same_with_more_processes_and_fewer_threads(tmp_path, name):
+    (command, plain), (same, tuned) = (
+        PEERS[each].command(tmp_path, 8000, tmp_path) for each in (name, f"{name}-tuned")
+    )
+    assert command == same
+    assert [(each["PROCESSES"], each["THREADS"]) for each in (plain, tuned)] == [("1", "2"), ("2", "1")]
+
+
 def test_an_unknown_peer_is_named_with_the_known():
-    with pytest.raises(argparse.ArgumentTypeError, match="'trition' is no peer; choose from triton, litserve"):
+    with pytest.raises(argparse.ArgumentTypeError, match="'trition' is not a peer; choose from triton, litserve"):
         _peers("trition")
     assert _peers("triton,naive") == ["triton", "naive"]
     assert _counts("1,32") == [1, 32]
 
 
-def test_an_environment_that_is_there_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(environments, "HOME", tmp_path)
-    (tmp_path / "triton").mkdir()
-    (tmp_path / "triton/ok").touch()
-    assert environment("triton", ["no such package"]) == tmp_path / "triton/bin"
+def test_an_environment_that_is_complete_is_not_installed_again(tmp_path):
+    (tmp_path / "mosec").mkdir()
+    (tmp_path / "mosec/ok").touch()
+    assert environment(PEERS["mosec"], tmp_path, python="false") == tmp_path / "mosec/bin"
+    assert environment(PEERS["mosec-tuned"], tmp_path, python="false") == tmp_path / "mosec/bin"
 
 
-def test_what_cannot_be_installed_is_an_error_with_its_last_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(environments.sys, "executable", "false")
-    monkeypatch.setattr(environments, "HOME", tmp_path)
-    with pytest.raises(BenchmarkError, match="naive cannot be installed; the end of what false wrote"):
-        environment("naive", [])
+def test_a_peer_without_packages_runs_in_this_environment(tmp_path):
+    assert environment(PEERS["bare"], tmp_path / "absent", python="/some/bin/python").as_posix() == "/some/bin"
+
+
+def test_a_failed_installation_is_an_error_with_its_command(tmp_path):
+    with pytest.raises(BenchmarkError, match="the command failed: false -m venv"):
+        environment(PEERS["naive"], tmp_path, python="false")

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from benchmarks.errors import BenchmarkError
+from benchmarks import BenchmarkError
 from benchmarks.processes import cpu_seconds, family, relations, resident_megabytes, running, wait_for
 
 # A process with a child in a session of its own, as the service's workers are, which says so and waits.

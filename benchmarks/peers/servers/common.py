@@ -1,6 +1,6 @@
-"""What every peer server shares: the same network, the same decode, the same answer.
+"""The network, the decoding and the answer that peer servers share.
 
-The servers here run in environments of their own, with nothing of ours but this folder on their path.
+They run in environments of their own, with nothing of ours but this folder on their path; `ours.py` is for the others.
 """
 
 import io

@@ -1,0 +1,23 @@
+"""Our decoder and classifier, for the peers that show what a server costs without them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.images.decode import decode as decode_image
+from model_store.store import Loaded
+from model_store.store import load as load_version
+
+PROCESSES, THREADS = (int(os.environ.get(name, "1")) for name in ("PROCESSES", "THREADS"))
+
+
+def load() -> Loaded:
+    """The version at $MODEL_FOLDER, compiled for $THREADS threads."""
+    return load_version(Path(os.environ["MODEL_FOLDER"]), "openvino", os.environ["PRECISION"], THREADS)
+
+
+def decode(data: bytes, loaded: Loaded) -> NDArray[np.uint8]:
+    """An encoded image as the network takes it, (32, 32, 3)."""
+    return decode_image(data, loaded.manifest.preprocessing.resize)

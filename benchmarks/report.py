@@ -1,0 +1,156 @@
+"""Results of the full benchmark, as tables and as the picture of latency by offered rate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.closed_loop import Load
+from benchmarks.machine import Machine
+from benchmarks.open_loop import Offered
+from benchmarks.tables import Row, percent, table
+from training.pictures import DPI, GREY, MISTAKE, NETWORK, PEOPLE, STYLE
+
+
+@dataclass(frozen=True)
+class Overload:
+    """Requests at a multiple of the peak rate, and the memory of all processes before and after."""
+
+    factor: float
+    peak: float
+    offered: Offered
+    megabytes_before: float
+    megabytes_after: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run."""
+
+    command: str
+    machine: Machine
+    others_cores: float  # used by other processes during the run
+    model: str
+    precision: str
+    ready_seconds: float
+    all_ready_seconds: float
+    megabytes: list[float]  # of each process, after the loads
+    limits: dict[str, float]  # images a second that the cores can do, by body
+    closed: list[Load]
+    opened: list[Offered]
+    overload: list[Overload]
+
+    def __str__(self) -> str:
+        memory = ", ".join(f"{value:.0f}" for value in self.megabytes)
+        head = (
+            f"{self.machine} and {self.others_cores:.1f} during it\n{self.model} in {self.precision}: ready after "
+            f"{self.ready_seconds:.2f} s, in all processes after {self.all_ready_seconds:.2f} s; {memory} MB resident "
+            "after the loads"
+        )
+        limits: list[Row] = [
+            {"request": body, "images/s": rate, "core ms an image": self.machine.cores * 1_000 / rate}
+            for body, rate in self.limits.items()
+        ]
+        tables = limits, closed_rows(self), opened_rows(self.opened), overload_rows(self.overload)
+        return "\n\n".join([head, *map(table, tables)])
+
+
+def closed_rows(results: Results) -> list[Row]:
+    """One row for each body and number of connections."""
+    return [
+        {
+            "request": load.body,
+            "connections": load.connections,
+            **load.figures(),
+            "images/s": load.rate * load.images,
+            "of the cores": percent(load.rate * load.images, results.limits.get(load.body, 0)),
+            "errors": load.errors,
+            "client cores": load.client_cores,
+        }
+        for load in results.closed
+    ]
+
+
+def opened_rows(opened: Sequence[Offered]) -> list[Row]:
+    """One row for each body and offered rate."""
+    return [
+        {
+            "request": offered.body,
+            **_outcomes(offered),
+            "late p50 ms": offered.late_p50_ms,
+            "late p99 ms": offered.late_p99_ms,
+            "client cores": offered.client_cores,
+        }
+        for offered in opened
+    ]
+
+
+def overload_rows(overload: Sequence[Overload]) -> list[Row]:
+    """One row for each multiple of the peak rate."""
+    return [
+        {
+            each.offered.body: f"{each.factor:g} × the peak",
+            **_outcomes(each.offered),
+            "of the peak": percent(each.offered.goodput, each.peak),
+            "refusal p50 ms": each.offered.refused_p50_ms,
+            "refusal p99 ms": each.offered.refused_p99_ms,
+            "probe p99 ms": each.offered.probe_p99_ms,
+            "MB before": round(each.megabytes_before),
+            "MB after": round(each.megabytes_after),
+            "client cores": each.offered.client_cores,
+        }
+        for each in overload
+    ]
+
+
+def _outcomes(offered: Offered) -> Row:
+    return {
+        "offered/s": offered.rate,
+        "good/s": offered.goodput,
+        "p50 ms": offered.p50_ms,
+        "p99 ms": offered.p99_ms,
+        "refused": percent(offered.refused, offered.requests),
+        "lost": offered.lost,
+        "probes failed": f"{offered.probes_failed} of {offered.probes}",
+    }
+
+
+def peak(loads: Sequence[Load], body: str) -> float:
+    """The highest rate of good answers at any number of connections."""
+    return max(load.rate for load in loads if load.body == body)
+
+
+def draw_latency(results: Results) -> Figure:
+    """Median and 99th percentile at each offered rate, up to overload; one plot for each body."""
+    bodies = list(dict.fromkeys(offered.body for offered in results.opened))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(bodies), figsize=(8, 3.6), squeeze=False, sharey=True)
+        for place, body in zip(axes[0], bodies, strict=True):
+            _draw_latency(place, [offered for offered in results.opened if offered.body == body])
+            place.axvline(peak(results.closed, body), color=GREY, linestyle="--", zorder=1, label="best closed loop")
+            place.set(title=body, xlabel="requests/s offered")
+        axes[0][0].set_ylabel("ms from when it was due")
+        axes[0][0].legend()
+    return figure
+
+
+def _draw_latency(axes: Axes, opened: Sequence[Offered]) -> None:
+    answered = [(each.rate, each.p50_ms, each.p99_ms) for each in opened if each.p50_ms and each.p99_ms]
+    refused = [(each.rate, each.p99_ms) for each in opened if each.refused and each.p99_ms]
+    axes.plot([rate for rate, _, _ in answered], [p99 for _, _, p99 in answered], "s-", color=PEOPLE, label="p99")
+    axes.plot([rate for rate, _, _ in answered], [p50 for _, p50, _ in answered], "o-", color=NETWORK, label="p50")
+    axes.plot(
+        [rate for rate, _ in refused], [p99 for _, p99 in refused], "x", color=MISTAKE, ms=11, label="some refused"
+    )
+    axes.set(yscale="log", xlim=(0, None))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG and close the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    plt.close(figure)

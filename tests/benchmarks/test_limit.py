@@ -1,0 +1,6 @@
+from benchmarks import bodies
+from benchmarks.limit import rate
+
+
+def test_images_are_counted():
+    assert rate(bodies.pictures()[0].data, count=2, seconds=0.01) > 0
