@@ -100,7 +100,7 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
-    from app.workers import shared_metrics
+    from app.process.supervisor import shared_metrics
 
     with shared_metrics():
         from app.server import serve
@@ -116,7 +116,7 @@ def _work(options: argparse.Namespace, settings: "Settings") -> int:
 
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:
     with _importing():
-        from app.classify import classify
+        from app.offline.classify import classify
     try:
         return classify(options.images, settings, options.format, options.top_k)
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.workers import give_way
+from app.process.supervisor import give_way
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = TypeVar("Row")  # what the network says of one image

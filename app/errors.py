@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from app.logs import request_id
+from app.monitoring.logs import request_id
 from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 
 logger = logging.getLogger("app")

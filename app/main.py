@@ -12,13 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.errors import Problem, answer_error
-from app.metrics import Metrics
-from app.middleware import RequestContext
+from app.fast_path import Shortcut
+from app.monitoring.metrics import Metrics
+from app.monitoring.middleware import RequestContext
 from app.pipeline import Pipeline
+from app.process.supervisor import Workers
 from app.routes import router
 from app.settings import Settings
-from app.shortcut import Shortcut
-from app.workers import Workers
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"

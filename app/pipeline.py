@@ -14,16 +14,16 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from app.backlog import Backlog
+from app.admission import Backlog
 from app.batcher import Answer, Batcher, QueueFullError
-from app.drift import Drift
 from app.errors import Problem
-from app.explanation import CHUNK, Explainer, Explanation
-from app.metrics import Metrics
-from app.row import Row, rows
-from app.saliency import random_masks
+from app.explain.explainer import CHUNK, Explainer, Explanation
+from app.explain.saliency import random_masks
+from app.monitoring.drift import Drift
+from app.monitoring.metrics import Metrics
+from app.prediction import Row, rows
+from app.process.supervisor import give_way, shared_directory
 from app.settings import Settings
-from app.workers import give_way, shared_directory
 from model_store.errors import ImageError, ModelError
 from model_store.images.decode import decode, read_header
 from model_store.store import Loaded, Store, load

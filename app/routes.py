@@ -14,18 +14,19 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from app import heat, schemas
-from app.card import EVALUATION, card
-from app.connection import while_connected
+from app import schemas
+from app.card.captions import FOLDER
+from app.card.results import Served
+from app.card.sections import EVALUATION, card
+from app.card.values import read_document
 from app.errors import CODES, PROBLEM, Problem, problem_of
-from app.explanation import Explanation
-from app.figures import read_document
-from app.metrics import Metrics
+from app.explain import heatmap
+from app.explain.explainer import Explanation
+from app.explain.saliency import METHOD
+from app.monitoring.metrics import Metrics
 from app.pipeline import Pipeline, Stages
-from app.plots import FOLDER
-from app.results import Served
-from app.row import Row
-from app.saliency import METHOD
+from app.prediction import Row
+from app.process.connection import while_connected
 from app.uploads import files_in, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
@@ -310,7 +311,7 @@ def _index(manifest: Manifest, label: str) -> int:
 
 
 def _picture(manifest: Manifest, explanation: Explanation) -> Response:
-    return Response(heat.overlay_png(explanation.seen, explanation.saliency), media_type="image/png")
+    return Response(heatmap.overlay_png(explanation.seen, explanation.saliency), media_type="image/png")
 
 
 def _explanation(manifest: Manifest, explanation: Explanation) -> Response:
@@ -319,8 +320,8 @@ def _explanation(manifest: Manifest, explanation: Explanation) -> Response:
             "label": manifest.labels[explanation.index],
             "confidence": explanation.confidence,
             "saliency": [[round(value, 3) for value in row] for row in explanation.saliency.tolist()],
-            "seen": _data_address(heat.pixels_png(explanation.seen)),
-            "overlay": _data_address(heat.heat_png(explanation.saliency)),
+            "seen": _data_address(heatmap.pixels_png(explanation.seen)),
+            "overlay": _data_address(heatmap.heat_png(explanation.saliency)),
             "method": METHOD,
             "model": _model(manifest),
         }

@@ -12,12 +12,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.connection import Connection
-from app.logs import configure_logging
 from app.main import create_app
-from app.metrics import forget_process
+from app.monitoring.logs import configure_logging
+from app.monitoring.metrics import forget_process
+from app.process.connection import Connection
+from app.process.supervisor import Workers, available_cores
 from app.settings import Settings
-from app.workers import Workers, available_cores
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); the threshold that glibc begins with

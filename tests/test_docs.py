@@ -9,8 +9,8 @@ import pytest
 from app.errors import CODES
 from app.main import create_app
 from app.pipeline import load_chosen
+from app.prediction import rows
 from app.routes import prediction
-from app.row import rows
 from app.settings import Settings
 from model_store.images.decode import decode
 from training.recipes import RECIPES

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from app.saliency import Floats, hide, random_masks, saliency
+from app.explain.saliency import Floats, hide, random_masks, saliency
 
 Pixels = NDArray[np.uint8]
 Predict = Callable[[Pixels], Floats]  # (N, 32, 32, 3) → probabilities (N, K)

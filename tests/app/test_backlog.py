@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from app.backlog import MOST, NO_BACKLOG, Backlog
+from app.admission import MOST, NO_BACKLOG, Backlog
 
 
 class Clock:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.card import CIFAR10, CIFAR10_SHA256, card
-from app.plots import PLOTS
-from app.results import Served
+from app.card.captions import PLOTS
+from app.card.results import Served
+from app.card.sections import CIFAR10, CIFAR10_SHA256, card
 from app.settings import SHIPPED_STORE
 from model_store.manifest import Manifest, read_manifest
 

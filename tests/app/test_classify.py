@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from app.classify import BATCH
+from app.offline.classify import BATCH
 from tests.app.conftest import png
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from app.connection import Connection, Joined, while_connected
+from app.process.connection import Connection, Joined, while_connected
 from tests.app.conftest import PATIENCE_SECONDS, png
 from tests.app.test_server import serving
 
@@ -181,7 +181,7 @@ def test_a_head_without_end_is_refused(tmp_path):
 
 
 def test_a_client_that_sends_no_head_is_given_up(monkeypatch):
-    monkeypatch.setattr("app.connection.MOST_HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("app.process.connection.MOST_HEAD_SECONDS", 0.2)
 
     async def scenario(*parts: bytes) -> bytes:
         config = Config(app=nothing, http=Connection, ws="none", lifespan="off")

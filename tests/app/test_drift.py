@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.drift import Drift
+from app.monitoring.drift import Drift
 from app.pipeline import load_chosen
-from app.row import rows
+from app.prediction import rows
 from app.settings import Settings
 from model_store.drift import FEATURES, FEWEST_IMAGES
 from model_store.manifest import FEATURE_BINS
@@ -116,7 +116,7 @@ def watching(watched_store, directory=None):
 
 def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(watched_store, monkeypatch):
     counted = []
-    monkeypatch.setattr("app.recent.Recent.add", lambda self, places: counted.append(len(places)))
+    monkeypatch.setattr("app.monitoring.drift_window.Recent.add", lambda self, places: counted.append(len(places)))
 
     async def scenario():
         drift, answered = watching(watched_store)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from app.batcher import Batcher, QueueFullError
-from app.explanation import CHUNK, Explainer
-from app.row import Row
-from app.saliency import MASKS, random_masks
+from app.explain.explainer import CHUNK, Explainer
+from app.explain.saliency import MASKS, random_masks
+from app.prediction import Row
 
 masks = random_masks()
 CHUNKS = MASKS // CHUNK

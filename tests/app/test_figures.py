@@ -1,6 +1,6 @@
 import pytest
 
-from app.figures import duration, items, number, numbers, read_document, words
+from app.card.values import duration, items, number, numbers, read_document, words
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"NaN", b"[" * 100_000, b"\xff"], ids=repr)

@@ -3,7 +3,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from app.heat import OPACITY, SIDE, heat_png, overlay_png, pixels_png
+from app.explain.heatmap import OPACITY, SIDE, heat_png, overlay_png, pixels_png
 
 seen = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 corner = np.zeros((32, 32), np.float32)

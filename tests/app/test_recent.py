@@ -1,6 +1,6 @@
 import numpy as np
 
-from app.recent import SLICE_SECONDS, SLICES, WINDOW_SECONDS, Recent
+from app.monitoring.drift_window import SLICE_SECONDS, SLICES, WINDOW_SECONDS, Recent
 
 
 class Clock:

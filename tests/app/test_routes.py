@@ -15,9 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.backlog import Backlog
+from app.admission import Backlog
 from app.errors import CODES
-from app.middleware import SECURITY_HEADERS
+from app.monitoring.middleware import SECURITY_HEADERS
 from app.settings import SHIPPED_STORE
 from tests.app.conftest import png
 
@@ -274,7 +274,7 @@ def test_readiness_falls_while_draining_and_predictions_go_on(client):
         pipeline.draining = False
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/health", "/nope", "/page/page.js"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/health", "/nope", "/page/js/page.js"])
 def test_every_answer_has_the_security_headers(client, path):
     headers = client.get(path).headers
     assert {name: headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from app.explain.saliency import MASKS, hide, random_masks, saliency
 from app.pipeline import load_chosen
-from app.saliency import MASKS, hide, random_masks, saliency
 from app.settings import Settings
 from tests.app.deletion import RANDOM, SERVED, SOBEL, mean_areas
 from training import data

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from app import workers
+from app.process import supervisor
+from app.process.supervisor import available_cores
 from app.settings import Settings
-from app.workers import available_cores
 
 
 @pytest.mark.parametrize(
@@ -13,8 +13,8 @@ from app.workers import available_cores
 )
 def test_cores_are_those_of_affinity_and_quota(tmp_path, monkeypatch, quota, cores):
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(workers, "CGROUP_V2", tmp_path / "cpu.max")
-    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr(supervisor, "CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(supervisor.sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == cores
 
@@ -23,17 +23,17 @@ def test_cores_are_those_of_affinity_and_quota(tmp_path, monkeypatch, quota, cor
 def test_cores_by_the_first_version_of_control_groups(tmp_path, monkeypatch, quota, cores):
     (tmp_path / "quota").write_text(quota + "\n")
     (tmp_path / "period").write_text("100000\n")
-    monkeypatch.setattr(workers, "CGROUP_V2", tmp_path / "absent")
-    monkeypatch.setattr(workers, "CGROUP_V1", (tmp_path / "quota", tmp_path / "period"))
-    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr(supervisor, "CGROUP_V2", tmp_path / "absent")
+    monkeypatch.setattr(supervisor, "CGROUP_V1", (tmp_path / "quota", tmp_path / "period"))
+    monkeypatch.setattr(supervisor.sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == cores
 
 
 def test_without_control_groups_the_affinity_counts(monkeypatch):
-    monkeypatch.setattr(workers, "CGROUP_V2", Path("/nowhere"))
-    monkeypatch.setattr(workers, "CGROUP_V1", (Path("/nowhere"), Path("/nowhere")))
-    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr(supervisor, "CGROUP_V2", Path("/nowhere"))
+    monkeypatch.setattr(supervisor, "CGROUP_V1", (Path("/nowhere"), Path("/nowhere")))
+    monkeypatch.setattr(supervisor.sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert available_cores() == 2
 

@@ -427,7 +427,7 @@ def test_a_service_that_stops_is_seen_in_the_second_view(open_page):
 def test_quantiles_are_those_between_two_scrapes(page):
     found = page.evaluate(
         """async () => {
-          const { buckets, between, quantile } = await import("./page/scrape.js");
+          const { buckets, between, quantile } = await import("./page/js/scrape.js");
           const text = (a, b, c) => [["0.1", a], ["0.2", b], ["+Inf", c]].map(([le, n]) =>
             `cifar10_request_seconds_bucket{le="${le}",route="/predict",status="200"} ${n}\\n` +
             `cifar10_request_seconds_bucket{le="${le}",route="/metrics",status="200"} 1000`).join("\\n");

@@ -11,8 +11,8 @@ import uvicorn
 from ours import PROCESSES, decode, load
 
 from app.batcher import Batcher
-from app.connection import Connection
-from app.row import rows
+from app.prediction import rows
+from app.process.connection import Connection
 
 Receive, Send = Callable[[], Awaitable[dict[str, Any]]], Callable[[dict[str, Any]], Awaitable[None]]
 

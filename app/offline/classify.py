@@ -17,11 +17,11 @@ from typing import NamedTuple, TextIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.console import Console, FormatName, default_format, file_name, new_format
+from app.offline.output import Console, FormatName, default_format, file_name, new_format
 from app.pipeline import load_chosen
-from app.row import Row, rows
+from app.prediction import Row, rows
+from app.process.supervisor import available_cores
 from app.settings import Settings
-from app.workers import available_cores
 from model_store.errors import ImageError, ModelError, UnsupportedImage
 from model_store.images.decode import decode, read_header
 from model_store.manifest import Resize

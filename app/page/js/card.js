@@ -1,7 +1,7 @@
 // The model card in the page: the service's own document, adopted without a frame.
 import { byId, element } from "./element.js";
 import { card } from "./service.js";
-import { whole } from "./words.js";
+import { whole } from "./format.js";
 
 const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view has a heading of its own
 let isShown = false;

@@ -1,6 +1,6 @@
 // The probabilities as bars. Knows the order that was chosen, and how many labels fit before "show all".
 import { byId, element } from "./element.js";
-import { percent } from "./words.js";
+import { percent } from "./format.js";
 
 const FEW = 10;
 const body = byId("bars");

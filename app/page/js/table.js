@@ -1,7 +1,7 @@
 // The table of many answers: a row for each picture, in the order of any column.
 import { byId, element } from "./element.js";
-import { smallPrint } from "./notice.js";
-import { VERDICTS, percent, whole } from "./words.js";
+import { smallPrint } from "./alert.js";
+import { VERDICTS, percent, whole } from "./format.js";
 
 const body = byId("results");
 const head = document.querySelector(".results thead");

@@ -2,9 +2,9 @@
 import { showBars } from "./bars.js";
 import { byId, element } from "./element.js";
 import { awaitExplanation } from "./explanation.js";
-import { announce } from "./notice.js";
+import { announce } from "./alert.js";
 import { showPrograms } from "./programs.js";
-import { bytes, certainty, milliseconds, sentence, whole } from "./words.js";
+import { bytes, certainty, milliseconds, sentence, whole } from "./format.js";
 
 const STAGES = {
   receive: "receive", decode: "decode", queue: "queue", infer: "network", serialize: "write the answer", rest: "the rest",

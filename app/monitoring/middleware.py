@@ -11,8 +11,8 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logs import Answered, log_requests, request_id
-from app.metrics import Metrics
+from app.monitoring.logs import Answered, log_requests, request_id
+from app.monitoring.metrics import Metrics
 
 ACCEPTED_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batcher import Batcher
-from app.row import Row
-from app.saliency import Floats, Masks, hide, saliency
+from app.explain.saliency import Floats, Masks, hide, saliency
+from app.prediction import Row
 
 CHUNK = 8  # masked copies in the queue at a time: about as long as a prediction of somebody else has to wait
 

@@ -7,10 +7,10 @@ missing, or leaves out. Pure; knows neither HTTP nor files. What was measured st
 from datetime import datetime
 from typing import Any
 
-from app.figures import duration, number, words
-from app.markup import Html, bullets, facts, links, page, paragraph, section
-from app.plots import FOLDER
-from app.results import Served, classes, quality, robustness, verdicts
+from app.card.captions import FOLDER
+from app.card.markup import Html, bullets, facts, links, page, paragraph, section
+from app.card.results import Served, classes, quality, robustness, verdicts
+from app.card.values import duration, number, words
 
 ROOT = "../"  # from /model/card, behind any prefix
 EVALUATION = FOLDER + "evaluation.json"
@@ -37,7 +37,7 @@ def card(served: Served) -> str:
         _credit,
     )
     sections = [part(served) for part in parts]
-    styles = ("page/page.css", "page/card.css")
+    styles = ("page/css/page.css", "page/css/card.css")
     return page(f"Model card: {manifest.name}, version {manifest.version}", ROOT, styles, sections)
 
 

@@ -3,7 +3,7 @@ import { showAnswer } from "./answer.js";
 import { showBatch } from "./batch.js";
 import { byId } from "./element.js";
 import { giveUpExplanation, showExplanation } from "./explanation.js";
-import { announce, complain, withdraw } from "./notice.js";
+import { announce, complain, withdraw } from "./alert.js";
 import { Problem, explain, predict } from "./service.js";
 
 let current = new AbortController();

@@ -1,8 +1,8 @@
 // What went wrong, shown beside what is already on the page, and what is read aloud. Nothing else changes.
 import { byId, element } from "./element.js";
-import { whole } from "./words.js";
+import { whole } from "./format.js";
 
-const notice = byId("notice");
+const box = byId("alert");
 const announcement = byId("announcement");
 
 export function announce(text) {
@@ -10,8 +10,8 @@ export function announce(text) {
 }
 
 export function withdraw() {
-  notice.hidden = true;
-  notice.replaceChildren();
+  box.hidden = true;
+  box.replaceChildren();
 }
 
 export function smallPrint({ status, code, requestId }) {
@@ -26,12 +26,12 @@ export function complain(problem, retry) {
   }
   buttons.append(element("button", { type: "button", className: "button quiet", textContent: "Dismiss", onclick: withdraw }));
   const small = smallPrint(problem);
-  notice.replaceChildren(
+  box.replaceChildren(
     element("p", { className: "headline", textContent: problem.headline }),
     element("p", { textContent: whole(problem.detail) }),
     ...(small ? [element("p", { className: "small", textContent: small })] : []),
     buttons,
   );
-  notice.hidden = false;
-  notice.scrollIntoView({ block: "nearest" });
+  box.hidden = false;
+  box.scrollIntoView({ block: "nearest" });
 }

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.recent import WINDOW_SECONDS, Recent
-from app.row import Row
+from app.monitoring.drift_window import WINDOW_SECONDS, Recent
+from app.prediction import Row
 from model_store.classifier import Prediction
 from model_store.drift import FEWEST_IMAGES, Comparison, Status, by_feature, compare, overall, places, sizes
 from model_store.manifest import Feature, Manifest

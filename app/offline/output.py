@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
+from app.prediction import Row
 from app.routes import prediction, to_json
-from app.row import Row
 from model_store.manifest import Manifest
 
 FormatName = Literal["table", "jsonl", "csv"]

@@ -5,7 +5,7 @@ import { byId } from "./element.js";
 import { watchHealth } from "./health.js";
 import { watch } from "./intake.js";
 import { model } from "./service.js";
-import { knowledge } from "./words.js";
+import { knowledge } from "./format.js";
 
 const TITLES = { classify: "What is in the picture? · CIFAR-10", model: "The model and its service · CIFAR-10" };
 

@@ -1,6 +1,6 @@
 // The service's endpoints. Addresses are relative to the page, so that a proxy's prefix does not matter.
 // Knows no element of the page.
-import { HEADLINES } from "./words.js";
+import { HEADLINES } from "./format.js";
 
 // Something that went wrong, in words for the person in front of the page.
 export class Problem extends Error {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, TypeAlias
 
-from app.figures import items, number, numbers, percent, points, words
-from app.markup import Html, facts, paragraph, section, table
-from app.plots import corruptions, plot, recalls
+from app.card.captions import corruptions, plot, recalls
+from app.card.markup import Html, facts, paragraph, section, table
+from app.card.values import items, number, numbers, percent, points, words
 from model_store.manifest import Manifest
 
 Row: TypeAlias = tuple[str, str]

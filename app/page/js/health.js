@@ -2,7 +2,7 @@
 import { byId, element } from "./element.js";
 import { between, buckets, quantile } from "./scrape.js";
 import { drift, health, metrics } from "./service.js";
-import { milliseconds } from "./words.js";
+import { milliseconds } from "./format.js";
 
 const PERIOD = 2_000; // milliseconds
 const WINDOW = 30_000;

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.saliency import Floats
+from app.explain.saliency import Floats
 
 SIDE = 256  # of the pictures for people, in pixels
 OPACITY = 0.75  # of the hottest pixel: what is under it can still be recognised

@@ -2,7 +2,7 @@
 import { answers, chunks } from "./chunks.js";
 import { csv } from "./csv.js";
 import { byId, element } from "./element.js";
-import { announce } from "./notice.js";
+import { announce } from "./alert.js";
 import { predictAll } from "./service.js";
 import { clearTable, fillRow, listRows, sortTable } from "./table.js";
 

@@ -5,8 +5,8 @@ The words are made of the report's figures, so that whoever cannot see a picture
 
 from collections.abc import Callable
 
-from app.figures import items, number, numbers, percent, words
-from app.markup import Html, figure
+from app.card.markup import Html, figure
+from app.card.values import items, number, numbers, percent, words
 from model_store.manifest import Manifest
 
 FOLDER = "report/"

@@ -1,0 +1,1 @@
+"""What the network looked at: an image, its map of influence, and pictures of it."""

@@ -1,0 +1,1 @@
+"""Classification of files without a server."""

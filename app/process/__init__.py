@@ -1,0 +1,1 @@
+"""The processes of the service: connections, cores, shutdown and supervision."""
