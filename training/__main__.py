@@ -5,7 +5,6 @@ Owns arguments, exit codes and what is printed; every job itself is a function e
 
 import argparse
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -77,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         _add_versions,
         _add_prune,
         _add_export,
-        _add_study,
     ):
         add(jobs)
     return parser
@@ -223,14 +221,6 @@ def _add_export(jobs: Jobs) -> None:
     endings = "; ".join(f"{name}: {chosen}" for name, chosen in FORMATS.items())
     job.add_argument("--out", type=Path, required=True, metavar="PATH", help=f"must not exist yet. {endings}")
     job.set_defaults(job=_export)
-
-
-def _add_study(jobs: Jobs) -> None:
-    job = jobs.add_parser("resize-study", help="measure resize policies on the held-out images")
-    job.add_argument("what", metavar="RUN", type=Path, help="a run trained with --hold-out")
-    _add_data(job)
-    job.add_argument("--images", type=_positive, help="use fewer images")
-    job.set_defaults(job=_resize_study)
 
 
 def _add_data(job: argparse.ArgumentParser, also: str = "") -> None:
@@ -498,12 +488,6 @@ def _prune(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     difference = export(_network(options.what), options.format, options.out)
     print(f"written {options.out}; it agrees with the served network within {difference:.1e}")
-
-
-def _resize_study(options: argparse.Namespace) -> None:
-    from training.resize_study import study
-
-    print(json.dumps(study(Run(options.what).require_finished(), options.data, options.images)[-1]))
 
 
 if __name__ == "__main__":
