@@ -66,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_fetch,
         _add_train,
-        _add_average,
         _add_compare,
         _add_costs,
         _add_evaluate,
@@ -125,15 +124,6 @@ def _add_train(jobs: Jobs) -> None:
     )
     job.add_argument("--resume", action="store_true", help="go on with the run in --out, by the settings it began with")
     job.set_defaults(job=_train)
-
-
-def _add_average(jobs: Jobs) -> None:
-    job = jobs.add_parser("average", help="make one network of several that went on from one another")
-    job.add_argument("sources", nargs="+", type=Path, metavar="RUN|VERSION")
-    job.add_argument("--shares", nargs="+", type=float, metavar="S", help="of each in the mean (default: equal ones)")
-    job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
-    _add_data(job)
-    job.set_defaults(job=_average)
 
 
 def _add_compare(jobs: Jobs) -> None:
@@ -297,15 +287,6 @@ def _require_same_settings(run: Run, options: argparse.Namespace) -> None:
             f"{run.folder} began without --hold-out and has learned from the images that it leaves out; "
             "leave it out, or start another run with another --out"
         )
-
-
-def _average(options: argparse.Namespace) -> None:
-    from training import data
-    from training.average import average
-
-    sources = [read_source(folder) for folder in options.sources]
-    average(Run(options.out), sources, options.shares or [1.0] * len(sources), data.load(options.data))
-    print(f"{options.out} is finished; next: python -m training evaluate {options.out} --data {options.data}")
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -250,6 +251,13 @@ def test_a_run_is_finished_when_all_of_its_network_is_there(data_folder, tmp_pat
     assert main(["evaluate", str(tmp_path / "run"), "--data", str(data_folder)]) == 0
 
 
+def test_weights_are_written_whole_or_not_at_all(tmp_path, full_disk):
+    network = keras.Sequential([keras.Input((100,)), keras.layers.Dense(100)])
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        fit.write_weights(network, tmp_path / "model.weights.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["state.npz", "history.json"])
 def test_a_damaged_record_of_a_run_is_named(data_folder, tmp_path, monkeypatch, capsys, name):
     def killed(self, architecture):
@@ -324,8 +332,6 @@ def test_a_published_run_is_complete_and_loads(store):
 
 
 def test_a_published_version_opens_in_keras_with_two_lines(store):
-    import keras
-
     folder = Store(store).folder("cifar10", 1)
     model = keras.models.model_from_json((folder / "architecture.json").read_text())
     model.load_weights(folder / "model.weights.h5")
