@@ -93,7 +93,7 @@ def _add_fetch(jobs: Jobs) -> None:
 def _add_train(jobs: Jobs) -> None:
     described = "; ".join(f"{name}: {chosen.description}" for name, chosen in RECIPES.items())
     job = jobs.add_parser("train", help="train a recipe into a run directory", description=described)
-    job.add_argument("--recipe", required=True, choices=RECIPES)
+    job.add_argument("--recipe", required=True, type=_recipe_name, choices=RECIPES)
     _add_data(job)
     job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
     job.add_argument(
@@ -109,7 +109,7 @@ def _add_train(jobs: Jobs) -> None:
         nargs="+",
         default=[],
         metavar="RUN|VERSION",
-        help="finished runs or published versions to learn from (patient-taught, best, small)",
+        help="finished runs or published versions to learn from (best, small)",
     )
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
@@ -233,6 +233,14 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _recipe_name(text: str) -> str:
+    try:
+        recipe(text)
+    except TrainingError as error:  # says more than argparse's list of choices
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
@@ -253,15 +261,15 @@ def _train(options: argparse.Namespace) -> None:
     dataset = data.load(options.data)
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
-    if options.resume:
-        _require_same_settings(run, options)
-    else:
+    if not options.resume:
         chosen = recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
         info = fit.new_info(options.recipe, chosen, dataset, options.seed or 0, options.hold_out, start, teachers)
         run.start(info, start if isinstance(chosen.network, Pretrained) else None)
     chosen = fit.recipe_of(run.info)
+    if options.resume:
+        _require_same_settings(run, options)
     if fit.computed_precision(chosen) != chosen.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
     images, watched = fit.split(run, dataset)

@@ -252,10 +252,10 @@ def _in_fewer_passes(network: keras.Model) -> keras.Model:
 
 
 def recipe_of(info: RunInfo) -> Recipe:
-    """The recipe a run was started with, with its own epochs and batch size.
+    """Return the recipe a run was started with, with its own epochs and batch size.
 
     Raises:
-        TrainingError: the recipe's values have changed since.
+        TrainingError: the recipe has been changed or removed since.
     """
     chosen = dataclasses.replace(recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
     if json.dumps(dataclasses.asdict(chosen)) != json.dumps(info.recipe_values):

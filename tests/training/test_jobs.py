@@ -149,6 +149,23 @@ def test_a_run_is_resumed_by_its_own_settings_only(data_folder, run, capsys, opt
     assert main([*command, "--epochs", "2", "--seed", "0"]) == 0
 
 
+def test_a_run_of_a_removed_recipe_is_usable_but_not_resumed(data_folder, run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "run.json").write_text(Run(run).info.model_copy(update={"recipe": "patient"}).model_dump_json())
+    given, remedy = ["--data", str(data_folder)], "is resumed by the code that began it: the commit is in its run.json"
+    assert main(["train", "--recipe", "notebook", "--out", str(copy), "--resume", *given]) == 1
+    said = capsys.readouterr().err
+    assert "there is no recipe 'patient'; choose one of: notebook" in said and remedy in said
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--recipe", "patient", "--out", str(copy), "--resume", *given])
+    assert stopped.value.code == 2 and remedy in capsys.readouterr().err
+    assert main(["evaluate", str(copy), *given]) == 0
+    assert main(["publish", str(copy), "--store", str(tmp_path / "store"), *given]) == 0
+    assert main(["versions", "--store", str(tmp_path / "store")]) == 0
+    assert "patient" in capsys.readouterr().out
+    assert read_source(tmp_path / "store" / "cifar10" / "1").recipe_values == Run(run).info.recipe_values
+
+
 def test_quick_epochs_are_not_saved_one_by_one(data_folder, tmp_path, monkeypatch):
     saved, checkpoint = [], Run.checkpoint
 
