@@ -67,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         _add_fetch,
         _add_train,
         _add_compare,
-        _add_costs,
         _add_evaluate,
         _add_foreign,
         _add_publish,
@@ -130,13 +129,6 @@ def _add_compare(jobs: Jobs) -> None:
     job = jobs.add_parser("compare", help="print runs side by side")
     job.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     job.set_defaults(job=_compare)
-
-
-def _add_costs(jobs: Jobs) -> None:
-    job = jobs.add_parser("costs", help="measure what runs or versions cost to serve, in turns")
-    job.add_argument("what", nargs="+", metavar="VERSION|RUN", type=Path)
-    job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto")
-    job.set_defaults(job=_costs)
 
 
 def _add_evaluate(jobs: Jobs) -> None:
@@ -303,15 +295,9 @@ def _compare(options: argparse.Namespace) -> None:
     print(table([Run(folder) for folder in options.runs]))
 
 
-def _costs(options: argparse.Namespace) -> None:
-    from training.costs import costs, table
-
-    print(table(costs(options.what, [_network(folder) for folder in options.what], options.precision)))
-
-
 def _evaluate(options: argparse.Namespace) -> None:
     from training import data
-    from training.evaluate import evaluate
+    from training.evaluate import evaluate, measure_cost
     from training.report import read_history, write_report
     from training.robustness import measure_robustness
 
@@ -324,7 +310,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     images = dataset.test if options.split == "test" else dataset.held_out
     classifier = Classifier(network, precision=options.precision)
     evaluation = evaluate(classifier, images)
-    print(evaluation.table(), flush=True)  # what follows takes minutes
+    print(evaluation.table())
+    print(measure_cost(classifier, network.architecture, (options.what / WEIGHTS).stat().st_size), flush=True)
     if options.out:
         with _progress_line() as show:
             robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import tensorflow as tf
 from model_store.classifier import Classifier
 from model_store.manifest import read_manifest
 from model_store.store import Store, load, read_network, verify
-from training import costs, data, fit, publish
+from training import data, fit, publish
 from training.__main__ import main
 from training.evaluate import evaluate
 from training.recipes import RECIPES, Distillation
@@ -411,7 +412,7 @@ def test_what_prune_does_not_find_is_named_and_a_bad_active_hides_no_other(store
     ]
 
 
-@pytest.mark.parametrize("job", [["evaluate"], ["costs"], ["export", "--format", "onnx", "--out", "net.onnx"]])
+@pytest.mark.parametrize("job", [["evaluate"], ["export", "--format", "onnx", "--out", "net.onnx"]])
 def test_what_is_neither_run_nor_version_is_named(data_folder, tmp_path, monkeypatch, capsys, job):
     monkeypatch.setenv("CIFAR10_DATA", str(data_folder))
     for folder, said in ((tmp_path / "gone", "it does not exist"), (tmp_path, "it has no run.json")):
@@ -722,13 +723,11 @@ def test_tensorboard_gets_every_epoch(data_folder, tmp_path, narrow):
     assert {(step, tag) for step in (1, 2) for tag in ("loss", "accuracy", "seconds")} <= set(events)
 
 
-def test_costs_are_measured_side_by_side(run, teacher, monkeypatch, capsys):
-    monkeypatch.setattr(costs, "ROUNDS", 2)
-    monkeypatch.setattr(costs, "SECONDS", 0.01)
-    assert main(["costs", str(run), str(teacher), "--precision", "float32"]) == 0
-    _, notebook, other = capsys.readouterr().out.splitlines()
-    name, precision, multiply_adds, parameters, size, alone, rate, relative = notebook.split()
-    assert (name, precision, parameters, relative) == (str(run), "float32", "1.68", "1.00")
-    assert int(size.replace(",", "")) == (run / "model.weights.h5").stat().st_size
-    assert float(multiply_adds) > 10 and float(alone) > 0 and float(rate.replace(",", "")) > 0
-    assert float(other.split()[2]) < float(multiply_adds)
+def test_evaluate_prints_what_a_network_costs(data_folder, run, capsys):
+    assert main(["evaluate", str(run), "--data", str(data_folder), "--precision", "float32"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    size, rates = said.removeprefix("cost: ").split("; on this machine ")
+    megabytes = (run / "model.weights.h5").stat().st_size / 1e6
+    assert size == f"23.9 M multiply-adds, 1.68 M parameters, {megabytes:.1f} MB"
+    alone, together = re.fullmatch(r"([\d.]+) ms for one image, ([\d,]+) images/s in batches of 32", rates).groups()
+    assert float(alone) > 0 and float(together.replace(",", "")) > 0
