@@ -397,9 +397,7 @@ def _fit(
 
 
 def _answers(run: Run, chosen: Recipe, teachers: Teachers, view: NDArray[np.uint8], epoch: int) -> NDArray[np.float32]:
-    """The teachers' answers (N, K) to an epoch's view; those to a view that will come again are kept."""
-    if not chosen.distillation or not chosen.distillation.views:
-        return teachers.targets(view)
+    """Return the teachers' probabilities (N, K) for an epoch's view, which they are asked about once."""
     kept = run.answers(chosen.view(epoch))
     if kept is None:
         kept = teachers.targets(view)

@@ -41,7 +41,7 @@ class Airbench:
     """
 
     widths: tuple[int, ...]
-    activation: Literal["relu", "silu", "gelu"]
+    activation: Literal["silu", "gelu"]
     batch_norm_momentum: float
     convolutions: Literal[2, 3] = 2
     logit_scale: float = 1 / 9
@@ -89,13 +89,13 @@ class Distillation:
     """Learn from the mean of the teachers' probabilities for the same augmented view, instead of from labels.
 
     Teachers and student divide their logits by `temperature` first. `mirrored` teachers answer for a view and for its
-    mirror image, and the mean counts. With `views` the augmented views begin again after so many epochs, and the
-    answers to each are kept; an even number of them shows every image both ways. Sources: see `teachers`.
+    mirror image, and the mean counts. The augmented views begin again after `views` epochs, and the answers to each are
+    kept; an even number of them shows every image both ways. Sources: see `teachers`.
     """
 
     temperature: float
-    mirrored: bool = False
-    views: int | None = None
+    mirrored: bool
+    views: int
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Recipe:
 
     def view(self, epoch: int) -> int:
         """Which augmented view of the images an epoch shows."""
-        return epoch % self.distillation.views if self.distillation and self.distillation.views else epoch
+        return epoch % self.distillation.views if self.distillation else epoch
 
 
 NO_SHIFT, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

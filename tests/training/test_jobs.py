@@ -501,8 +501,10 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert info.teachers == (read_source(teacher).weights_sha256(),)
     pixels = data.load(data_folder).train.pixels
     with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
-        warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0)).targets(pixels)
-        cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0)).targets(pixels)
+        warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0, mirrored=False, views=1)).targets(pixels)
+        cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0, mirrored=False, views=1)).targets(
+            pixels
+        )
     np.testing.assert_allclose(warm.sum(1), 1, atol=1e-5)
     assert warm.shape == (200, 10) and (warm.max(1) < cold.max(1)).all()
     entropy = -(warm * np.log(warm)).sum(1).mean()
@@ -575,8 +577,8 @@ def few_held_out(monkeypatch):
 def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data_folder, teacher):
     source, pixels = read_source(teacher), data.load(data_folder).train.pixels
     with fit.dtype_policy("float32"):
-        one_way = Teachers([source], source.labels, Distillation(1.0)).targets
-        both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True)).targets
+        one_way = Teachers([source], source.labels, Distillation(1.0, mirrored=False, views=1)).targets
+        both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True, views=1)).targets
     here, there = both_ways(pixels), both_ways(pixels[:, :, ::-1])
     np.testing.assert_allclose(here, there, atol=1e-6)
     np.testing.assert_allclose(here, (one_way(pixels) + one_way(pixels[:, :, ::-1])) / 2, atol=1e-6)
@@ -584,14 +586,19 @@ def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data
 
 
 def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path, monkeypatch, teacher):
-    chosen = dataclasses.replace(RECIPES["small"], distillation=Distillation(2.0, views=2))
+    chosen = dataclasses.replace(RECIPES["small"], distillation=Distillation(2.0, mirrored=False, views=2))
     monkeypatch.setitem(RECIPES, "small", chosen)
     asked, targets = [], Teachers.targets
     monkeypatch.setattr(Teachers, "targets", lambda self, pixels: asked.append(pixels) or targets(self, pixels))
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small", epochs=4) == 0
     assert len(asked) == 2 and not np.array_equal(*asked)
     with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
-        anew = targets(Teachers([read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0)), asked[1])
+        anew = targets(
+            Teachers(
+                [read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0, mirrored=False, views=1)
+            ),
+            asked[1],
+        )
     kept = Run(tmp_path / "s").answers(1)
     assert kept is not None
     np.testing.assert_allclose(kept, anew, atol=1e-6)
