@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         with _importing():
             from pydantic import ValidationError
 
-            from app.settings import Settings
+            from app.settings import REMOVED, Settings
     except ModuleNotFoundError as error:
         print(
             f"error: {sys.executable} has no {error.name}; `make run` installs it for .venv/bin/python", file=sys.stderr
@@ -40,13 +40,19 @@ def main(argv: list[str] | None = None) -> int:
             print(f"error: {name} is {item['input']!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
         return 2
     if options.command is not _work:
-        _warn_of_misspelt([f"CIFAR10_{name.upper()}" for name in Settings.model_fields])
+        _warn_of_removed(REMOVED)
+        _warn_of_misspelt({f"CIFAR10_{name.upper()}" for name in Settings.model_fields}, set(REMOVED))
     return int(options.command(options, settings))
 
 
-def _warn_of_misspelt(known: list[str]) -> None:
+def _warn_of_removed(removed: Mapping[str, str]) -> None:
+    for name in sorted(removed.keys() & os.environ.keys()):
+        print(f"warning: {name} is set but no longer a setting: {removed[name]}; remove it", file=sys.stderr)
+
+
+def _warn_of_misspelt(known: set[str], removed: set[str]) -> None:
     """Name what is nearly a setting. Others with the prefix may be Kubernetes's, which describes services so."""
-    for name in sorted(set(os.environ) - set(known)):
+    for name in sorted(set(os.environ) - known - removed):
         if name.startswith("CIFAR10_") and (meant := get_close_matches(name, known, 1, cutoff=0.85)):
             print(f"warning: {name} is no setting; did you mean {meant[0]}?", file=sys.stderr)
 

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.monitoring.logs import request_id
-from model_store.errors import ImageError, UnsupportedImage, UnusableImage
+from model_store.errors import ImageError, UnsupportedImage
 
 logger = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 1
@@ -75,7 +75,7 @@ def problem_of(error: Exception) -> Problem:
             return error
         case UnsupportedImage():
             return Problem("unsupported_image", str(error))
-        case UnusableImage() | ImageError():
+        case ImageError():
             return Problem("unusable_image", str(error))
         case RequestValidationError():
             first = error.errors()[0]

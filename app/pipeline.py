@@ -35,6 +35,9 @@ Stages = dict[str, float]  # seconds by stage, for one request
 # each is too long, since those that must be refused wait for it.
 SMALL_BYTES = 65_536
 SMALL_PIXELS, SMALL_JPEG_PIXELS, BUSY_REQUESTS = 96 * 96, 640 * 480, 32
+# Images in one call of the network. Over HTTP larger calls gain nothing (docs/performance.md, "Images in one call"),
+# and delay the requests that arrive meanwhile. OpenVINO keeps 2 MB of kernels for each size.
+MAX_BATCH = 32
 
 
 class Pipeline:
@@ -72,7 +75,7 @@ class Pipeline:
         self._metrics.serves(loaded.manifest.name, loaded.manifest.version, self.drift)
         self._batcher = Batcher(
             lambda batch: rows(classifier, batch),
-            self.settings.max_batch,
+            MAX_BATCH,
             self.settings.max_waiting_images,
             self._metrics.batch,
         )
@@ -157,11 +160,11 @@ class Pipeline:
         decoded: list[NDArray[np.uint8] | ImageError] = []
         pixels: list[NDArray[np.uint8]] = []
         waiting: list[asyncio.Future[Answer[Row]]] = []
-        stages["decode"], most = 0.0, self.settings.max_batch
+        stages["decode"] = 0.0
         try:
-            for start in range(0, len(files), most):  # the network has one part while the next is being decoded
+            for start in range(0, len(files), MAX_BATCH):  # the network has one part while the next is being decoded
                 began = time.perf_counter()
-                part = await asyncio.gather(*(self._decode_or_error(data) for data in files[start : start + most]))
+                part = await asyncio.gather(*(self._decode_or_error(data) for data in files[start : start + MAX_BATCH]))
                 stages["decode"] += time.perf_counter() - began
                 usable = [image for image in part if not isinstance(image, ImageError)]
                 waiting += self._batcher.enqueue(usable)

@@ -8,11 +8,19 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.classifier import EngineName, PrecisionChoice
 
+# Settings of earlier versions, and why they are gone.
+REMOVED = {
+    "CIFAR10_MAX_BATCH": "the service chooses the batch size itself",
+    "CIFAR10_MAX_WAITING_IMAGES": "the service limits its queue itself",
+}
+# Decoded images waiting for the network, in all processes together. 6 MB at most: what this bounds is the waiting time
+# of batch requests, 0.7 s where the network computes 3,000 images/s.
+MAX_WAITING_IMAGES = 2_048
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,12 +43,6 @@ class Settings(BaseSettings):
     max_files: Count = Field(256, description="images in one batch request")
     max_requests: Count = Field(256, description="predictions handled at once; more are answered 503")
     max_wait_seconds: Seconds = Field(0.5, description="while predictions take longer, new ones are answered 503")
-    max_waiting_images: Count = Field(
-        2_048, description="decoded images waiting for the network; more are answered 503"
-    )
-    max_batch: Annotated[int, Field(ge=1, le=64)] = Field(
-        32, description="images in one call of the network, which takes powers of two"
-    )
     decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded at the same time")
     timeout_seconds: Seconds = Field(30.0, description="time for an upload to arrive and be answered")
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -54,6 +56,7 @@ class Settings(BaseSettings):
         description="addresses and networks, with commas, whose X-Forwarded-* headers are believed; or *",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
+    _processes: int = PrivateAttr(1)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -63,9 +66,14 @@ class Settings(BaseSettings):
             ip_network(proxy.strip())
         return value
 
+    @property
+    def max_waiting_images(self) -> int:
+        """Decoded images that may wait for the network in this process: its share, or one whole batch request."""
+        return max(-(-MAX_WAITING_IMAGES // self._processes), min(self.max_files, MAX_WAITING_IMAGES))
+
     def share_of(self, processes: int) -> "Settings":
-        """What one of so many processes holds to, so that limits of the service hold for all of them."""
+        """Return the limits of one of so many processes, so that all of them together keep those of the service."""
         limits = {name: -(-getattr(self, name) // processes) for name in ("max_requests", "decode_threads")}
-        # Whatever the share, one whole batch request must fit.
-        waiting = max(-(-self.max_waiting_images // processes), min(self.max_files, self.max_waiting_images))
-        return self.model_copy(update=limits | {"max_waiting_images": waiting})
+        share = self.model_copy(update=limits)
+        share._processes = processes
+        return share

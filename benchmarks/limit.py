@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from app.pipeline import load_chosen
+from app.pipeline import MAX_BATCH, load_chosen
 from app.settings import Settings
 from benchmarks.bodies import Body
 from benchmarks.machine import cores
@@ -51,7 +51,7 @@ def rate(data: bytes, count: int, seconds: float) -> float:
     """Images a second in this process, on one thread."""
     loaded, calls = _loaded(), 0
     resize = loaded.manifest.preprocessing.resize
-    size = count if count > 1 else Settings().max_batch
+    size = count if count > 1 else MAX_BATCH
     start = time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds:
         loaded.classifier.predict(np.stack([decode(data, resize) for _ in range(size)]))

@@ -5,7 +5,6 @@ Owns arguments, exit codes and what is printed; every job itself is a function e
 
 import argparse
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -67,9 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_fetch,
         _add_train,
-        _add_average,
         _add_compare,
-        _add_costs,
         _add_evaluate,
         _add_foreign,
         _add_publish,
@@ -77,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         _add_versions,
         _add_prune,
         _add_export,
-        _add_study,
     ):
         add(jobs)
     return parser
@@ -96,7 +92,7 @@ def _add_fetch(jobs: Jobs) -> None:
 def _add_train(jobs: Jobs) -> None:
     described = "; ".join(f"{name}: {chosen.description}" for name, chosen in RECIPES.items())
     job = jobs.add_parser("train", help="train a recipe into a run directory", description=described)
-    job.add_argument("--recipe", required=True, choices=RECIPES)
+    job.add_argument("--recipe", required=True, type=_recipe_name, choices=RECIPES)
     _add_data(job)
     job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
     job.add_argument(
@@ -112,7 +108,7 @@ def _add_train(jobs: Jobs) -> None:
         nargs="+",
         default=[],
         metavar="RUN|VERSION",
-        help="finished runs or published versions to learn from (patient-taught, best, small)",
+        help="finished runs or published versions to learn from (best, small)",
     )
     job.add_argument("--epochs", type=_positive, help="instead of the recipe's")
     job.add_argument("--batch-size", type=_positive, help="instead of the recipe's")
@@ -129,26 +125,10 @@ def _add_train(jobs: Jobs) -> None:
     job.set_defaults(job=_train)
 
 
-def _add_average(jobs: Jobs) -> None:
-    job = jobs.add_parser("average", help="make one network of several that went on from one another")
-    job.add_argument("sources", nargs="+", type=Path, metavar="RUN|VERSION")
-    job.add_argument("--shares", nargs="+", type=float, metavar="S", help="of each in the mean (default: equal ones)")
-    job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
-    _add_data(job)
-    job.set_defaults(job=_average)
-
-
 def _add_compare(jobs: Jobs) -> None:
     job = jobs.add_parser("compare", help="print runs side by side")
     job.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     job.set_defaults(job=_compare)
-
-
-def _add_costs(jobs: Jobs) -> None:
-    job = jobs.add_parser("costs", help="measure what runs or versions cost to serve, in turns")
-    job.add_argument("what", nargs="+", metavar="VERSION|RUN", type=Path)
-    job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto")
-    job.set_defaults(job=_costs)
 
 
 def _add_evaluate(jobs: Jobs) -> None:
@@ -225,14 +205,6 @@ def _add_export(jobs: Jobs) -> None:
     job.set_defaults(job=_export)
 
 
-def _add_study(jobs: Jobs) -> None:
-    job = jobs.add_parser("resize-study", help="measure resize policies on the held-out images")
-    job.add_argument("what", metavar="RUN", type=Path, help="a run trained with --hold-out")
-    _add_data(job)
-    job.add_argument("--images", type=_positive, help="use fewer images")
-    job.set_defaults(job=_resize_study)
-
-
 def _add_data(job: argparse.ArgumentParser, also: str = "") -> None:
     described = "folder that `fetch` made, or one folder of images for each class (default: $CIFAR10_DATA, else data)"
     job.add_argument("--data", type=Path, default=_default_data(), help=described + also)
@@ -251,6 +223,14 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def _recipe_name(text: str) -> str:
+    try:
+        recipe(text)
+    except TrainingError as error:  # says more than argparse's list of choices
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _seed(text: str) -> int:
@@ -273,15 +253,15 @@ def _train(options: argparse.Namespace) -> None:
     dataset = data.load(options.data)
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
-    if options.resume:
-        _require_same_settings(run, options)
-    else:
+    if not options.resume:
         chosen = recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
         info = fit.new_info(options.recipe, chosen, dataset, options.seed or 0, options.hold_out, start, teachers)
         run.start(info, start if isinstance(chosen.network, Pretrained) else None)
     chosen = fit.recipe_of(run.info)
+    if options.resume:
+        _require_same_settings(run, options)
     if fit.computed_precision(chosen) != chosen.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
     images, watched = fit.split(run, dataset)
@@ -309,30 +289,15 @@ def _require_same_settings(run: Run, options: argparse.Namespace) -> None:
         )
 
 
-def _average(options: argparse.Namespace) -> None:
-    from training import data
-    from training.average import average
-
-    sources = [read_source(folder) for folder in options.sources]
-    average(Run(options.out), sources, options.shares or [1.0] * len(sources), data.load(options.data))
-    print(f"{options.out} is finished; next: python -m training evaluate {options.out} --data {options.data}")
-
-
 def _compare(options: argparse.Namespace) -> None:
     from training.compare import table
 
     print(table([Run(folder) for folder in options.runs]))
 
 
-def _costs(options: argparse.Namespace) -> None:
-    from training.costs import costs, table
-
-    print(table(costs(options.what, [_network(folder) for folder in options.what], options.precision)))
-
-
 def _evaluate(options: argparse.Namespace) -> None:
     from training import data
-    from training.evaluate import evaluate
+    from training.evaluate import evaluate, measure_cost
     from training.report import read_history, write_report
     from training.robustness import measure_robustness
 
@@ -345,7 +310,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     images = dataset.test if options.split == "test" else dataset.held_out
     classifier = Classifier(network, precision=options.precision)
     evaluation = evaluate(classifier, images)
-    print(evaluation.table(), flush=True)  # what follows takes minutes
+    print(evaluation.table())
+    print(measure_cost(classifier, network.architecture, (options.what / WEIGHTS).stat().st_size), flush=True)
     if options.out:
         with _progress_line() as show:
             robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)
@@ -498,12 +464,6 @@ def _prune(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     difference = export(_network(options.what), options.format, options.out)
     print(f"written {options.out}; it agrees with the served network within {difference:.1e}")
-
-
-def _resize_study(options: argparse.Namespace) -> None:
-    from training.resize_study import study
-
-    print(json.dumps(study(Run(options.what).require_finished(), options.data, options.images)[-1]))
 
 
 if __name__ == "__main__":

@@ -3,20 +3,25 @@
 Owns the figures and their definitions; `report.py` draws them, `publish.py` puts them into a manifest.
 """
 
+import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
+from model_store.network.architecture import Architecture
 from training.data import Images
 from training.human import SOURCE, human_accuracy
 
 ECE_BINS = 15
 CHUNK = 1_000
 MISTAKES = 32
+COST_ROUNDS = 5  # batches of both sizes in turns, medians over rounds: other work on the machine comes and goes
+COST_SECONDS = 0.2  # for each batch size in each round
+COST_BATCH = 32  # the largest batch that the service asks the network for
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Evaluation:
     def table(self) -> str:
         """The figures for a terminal."""
         lines = [
-            f"images {self.images:,}, {self.engine} in {self.precision}, {self.images_per_second:,.0f} images/s",
+            f"images {self.images:,}, {self.engine} in {self.precision}",
             f"accuracy                    {self.accuracy:8.2%}   one forward pass",
             f"accuracy with mirror        {self.mirror_accuracy:8.2%}   averaged with the mirror image's; not served",
             f"negative log-likelihood     {self.negative_log_likelihood:8.4f}",
@@ -127,6 +132,40 @@ class Evaluation:
             figures = f"{self.precision_by_class[index]:>10.1%}{self.recall_by_class[index]:>10.1%}{people:>10}"
             lines.append(f"{label:<16}{figures}   {other}")
         return lines
+
+
+class Cost(NamedTuple):
+    """Size of a network, and its speed on this machine through `Classifier.predict`."""
+
+    multiply_adds: int
+    parameters: int
+    file_bytes: int
+    milliseconds_alone: float  # for a batch of one image
+    images_per_second: float  # in batches of 32
+
+    def __str__(self) -> str:
+        return (
+            f"cost: {self.multiply_adds / 1e6:.1f} M multiply-adds, {self.parameters / 1e6:.2f} M parameters, "
+            f"{self.file_bytes / 1e6:.1f} MB; on this machine {self.milliseconds_alone:.2f} ms for one image, "
+            f"{self.images_per_second:,.0f} images/s in batches of {COST_BATCH}"
+        )
+
+
+def measure_cost(classifier: Classifier, architecture: Architecture, file_bytes: int) -> Cost:
+    """Time the classifier on one image and on batches of 32, for two seconds in all."""
+    rounds = [[_seconds_a_call(classifier, batch) for batch in (1, COST_BATCH)] for _ in range(COST_ROUNDS)]
+    alone, together = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
+    return Cost(architecture.multiply_adds, architecture.parameters, file_bytes, alone * 1_000, COST_BATCH / together)
+
+
+def _seconds_a_call(classifier: Classifier, batch: int) -> float:
+    images = np.random.default_rng(batch).integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
+    classifier.predict(images)
+    began, calls = time.perf_counter(), 0
+    while (passed := time.perf_counter() - began) < COST_SECONDS or not calls:
+        classifier.predict(images)
+        calls += 1
+    return passed / calls
 
 
 def evaluate(classifier: Classifier, images: Images) -> Evaluation:

@@ -252,10 +252,10 @@ def _in_fewer_passes(network: keras.Model) -> keras.Model:
 
 
 def recipe_of(info: RunInfo) -> Recipe:
-    """The recipe a run was started with, with its own epochs and batch size.
+    """Return the recipe a run was started with, with its own epochs and batch size.
 
     Raises:
-        TrainingError: the recipe's values have changed since.
+        TrainingError: the recipe has been changed or removed since.
     """
     chosen = dataclasses.replace(recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
     if json.dumps(dataclasses.asdict(chosen)) != json.dumps(info.recipe_values):
@@ -397,9 +397,7 @@ def _fit(
 
 
 def _answers(run: Run, chosen: Recipe, teachers: Teachers, view: NDArray[np.uint8], epoch: int) -> NDArray[np.float32]:
-    """The teachers' answers (N, K) to an epoch's view; those to a view that will come again are kept."""
-    if not chosen.distillation or not chosen.distillation.views:
-        return teachers.targets(view)
+    """Return the teachers' probabilities (N, K) for an epoch's view, which they are asked about once."""
     kept = run.answers(chosen.view(epoch))
     if kept is None:
         kept = teachers.targets(view)

@@ -41,7 +41,7 @@ class Airbench:
     """
 
     widths: tuple[int, ...]
-    activation: Literal["relu", "silu", "gelu"]
+    activation: Literal["silu", "gelu"]
     batch_norm_momentum: float
     convolutions: Literal[2, 3] = 2
     logit_scale: float = 1 / 9
@@ -89,13 +89,13 @@ class Distillation:
     """Learn from the mean of the teachers' probabilities for the same augmented view, instead of from labels.
 
     Teachers and student divide their logits by `temperature` first. `mirrored` teachers answer for a view and for its
-    mirror image, and the mean counts. With `views` the augmented views begin again after so many epochs, and the
-    answers to each are kept; an even number of them shows every image both ways. Sources: see `teachers`.
+    mirror image, and the mean counts. The augmented views begin again after `views` epochs, and the answers to each are
+    kept; an even number of them shows every image both ways. Sources: see `teachers`.
     """
 
     temperature: float
-    mirrored: bool = False
-    views: int | None = None
+    mirrored: bool
+    views: int
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Recipe:
 
     def view(self, epoch: int) -> int:
         """Which augmented view of the images an epoch shows."""
-        return epoch % self.distillation.views if self.distillation and self.distillation.views else epoch
+        return epoch % self.distillation.views if self.distillation else epoch
 
 
 NO_SHIFT, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -165,44 +165,6 @@ RECIPES: dict[str, Recipe] = {
         label_smoothing=0.2,
         partial_batch=False,
         precision="mixed_bfloat16",
-    ),
-    "patient": Recipe(
-        description="ours without teachers, for an hour of two CPU cores: fewer multiply-adds than fast, more epochs",
-        network=Airbench(widths=(48, 160, 224), activation="silu", batch_norm_momentum=0.9, convolutions=3),
-        optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=1.33e-3, bias_multiplier=64, warmup=0.1, end=0.0),
-        epochs=36,
-        batch_size=1024,
-        output="logits",
-        augmentation=Translate(pixels=4, cutout=8),
-        label_smoothing=0.1,
-        partial_batch=False,
-        precision="mixed_bfloat16",
-    ),
-    "patient-more": Recipe(
-        description="another hour for a network of patient, with Muon, from a full rate down again",
-        network=Airbench(widths=(48, 160, 224), activation="silu", batch_norm_momentum=0.9, convolutions=3),
-        optimizer=Muon(learning_rate=0.5, momentum=0.85, l2=1.33e-3, bias_multiplier=64, warmup=0.1, end=0.0),
-        epochs=30,
-        batch_size=1024,
-        output="logits",
-        augmentation=Translate(pixels=4, cutout=12),
-        label_smoothing=0.1,
-        partial_batch=False,
-        precision="mixed_bfloat16",
-        starts_from="patient",
-    ),
-    "patient-taught": Recipe(
-        description="another hour for a network of patient, taught by versions of it and by their mirror images",
-        network=Airbench(widths=(48, 160, 224), activation="silu", batch_norm_momentum=0.9, convolutions=3),
-        optimizer=Muon(learning_rate=0.3, momentum=0.85, l2=6e-4, bias_multiplier=64, warmup=0.1, end=0.0),
-        epochs=20,
-        batch_size=1024,
-        output="logits",
-        augmentation=Translate(pixels=4, cutout=12),
-        distillation=Distillation(temperature=1.5, mirrored=True, views=4),
-        partial_batch=False,
-        precision="mixed_bfloat16",
-        starts_from="patient",
     ),
     "teacher": Recipe(
         description="a network of 452 M multiply-adds for others to learn from; train several with different seeds",
@@ -254,12 +216,15 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe of that name.
 
     Raises:
-        TrainingError: there is none; the text lists those there are.
+        TrainingError: no recipe has that name.
     """
     try:
         return RECIPES[name]
     except KeyError:
-        raise TrainingError(f"there is no recipe {name!r}; choose one of: {', '.join(RECIPES)}") from None
+        raise TrainingError(
+            f"there is no recipe {name!r}; choose one of: {', '.join(RECIPES)}. A run of a recipe that has since been "
+            "removed is resumed by the code that began it: the commit is in its run.json, as environment.code"
+        ) from None

@@ -20,7 +20,7 @@ from model_store.manifest import Resize
 from training.corruptions import CORRUPTIONS, Pixels
 from training.data import Images
 from training.evaluate import predict
-from training.photos import drawn_out, saved
+from training.simulated_uploads import drawn_out, saved
 
 MOST_IMAGES = 2_000
 PHOTO_SIZES = ((256, 256), (640, 480), (1024, 1024))  # width and height

@@ -154,21 +154,17 @@ class Run:
             )
         return self
 
-    def require_free(self) -> None:
-        """Raises TrainingError if a run is there already, or a version or network that would be lost."""
+    def start(self, info: RunInfo, kept: Source | None = None) -> None:
+        """Claim the folder for a new run, and copy the network to be `kept`.
+
+        Raises:
+            TrainingError: a run is there already, or a version or network that would be lost.
+        """
         if self.begun:
             raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
         for name in (MANIFEST, ARCHITECTURE, WEIGHTS):
             if (self.folder / name).exists():
                 raise TrainingError(f"{self.folder} holds {name}, which no run may overwrite; choose another --out")
-
-    def start(self, info: RunInfo, kept: Source | None = None) -> None:
-        """Claim the folder for a new run, and copy the network to be `kept`.
-
-        Raises:
-            TrainingError: a run is there already.
-        """
-        self.require_free()
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in ("state.npz", "history.json", "answers-*.npy"):
             for path in self.folder.glob(stale):

@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 from app.monitoring.drift import Drift
 from app.process.supervisor import METRICS_DIRECTORY
 
-STAGES = ("receive", "decode", "queue", "infer", "explain", "serialize")
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

@@ -52,6 +52,22 @@ def test_a_misspelt_setting_is_warned_of(capsys, monkeypatch):
     assert capsys.readouterr().err == "warning: CIFAR10_MODELNAME is no setting; did you mean CIFAR10_MODEL_NAME?\n"
 
 
+@pytest.mark.parametrize(
+    "command", [["check"], ["classify", str(ROOT / "docs" / "cat.png")]], ids=["check", "classify"]
+)
+def test_a_removed_setting_is_named_and_ignored(capsys, monkeypatch, command):
+    monkeypatch.setenv("CIFAR10_MAX_BATCH", "a few")
+    monkeypatch.setenv("CIFAR10_MAX_WAITING_IMAGES", "100")
+    assert main(command) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: CIFAR10_MAX_BATCH is set but no longer a setting: the service chooses the batch size itself; "
+        "remove it",
+        "warning: CIFAR10_MAX_WAITING_IMAGES is set but no longer a setting: the service limits its queue itself; "
+        "remove it",
+    ]
+
+
 @pytest.mark.parametrize("value", ["*", "", "10.0.0.0/8, ::1,192.168.1.1"])
 def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
     monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", value)

@@ -175,8 +175,9 @@ def test_what_computes_gives_way_to_the_event_loop(client):
     assert {os.getpriority(os.PRIO_PROCESS, thread.native_id) for thread in computing} == {min(usual + 5, 19)}
 
 
-def test_a_queue_shorter_than_a_chunk_can_explain_too(client_with):
-    assert explain(client_with(max_waiting_images=2), png()).status_code == 200
+def test_a_queue_shorter_than_a_chunk_can_explain_too(client_with, monkeypatch):
+    monkeypatch.setattr("app.settings.MAX_WAITING_IMAGES", 2)
+    assert explain(client_with(), png()).status_code == 200
 
 
 def form(*parts: bytes, end: bytes = b"--X--\r\n") -> dict:
@@ -238,8 +239,9 @@ def test_too_many_files_in_a_batch_are_refused(client_with):
     assert response.status_code == 413 and "more than 2 files" in response.json()["detail"]
 
 
-def test_more_waiting_images_than_allowed_are_refused_with_retry_after(client_with):
-    small = client_with(max_waiting_images=2)
+def test_more_waiting_images_than_allowed_are_refused_with_retry_after(client_with, monkeypatch):
+    monkeypatch.setattr("app.settings.MAX_WAITING_IMAGES", 2)
+    small = client_with()
     response = small.post("/predict/batch", files=[("files", png())] * 3)
     assert response.status_code == 503 and response.json()["code"] == "overloaded"
     assert int(response.headers["retry-after"]) >= 1

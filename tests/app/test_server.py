@@ -160,6 +160,14 @@ def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path):
 
 
 @needs_reuseport
+def test_a_removed_setting_is_named_once_whatever_the_number_of_processes(tmp_path):
+    with serving(tmp_path, CIFAR10_WORKERS="2", CIFAR10_MAX_BATCH="16") as server:
+        wait_until_ready(server)
+        wait_for(lambda: server.log.read_text().count('"ready"') == 2)  # in both processes
+        assert server.log.read_text().count("CIFAR10_MAX_BATCH is set but no longer a setting") == 1
+
+
+@needs_reuseport
 def test_a_process_that_is_replaced_serves_the_version_that_the_others_serve(tmp_path):
     store = tmp_path / "store"
     shutil.copytree(SHIPPED_STORE / "cifar10-small" / "1", store / "cifar10" / "1")

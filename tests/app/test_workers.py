@@ -39,10 +39,11 @@ def test_without_control_groups_the_affinity_counts(monkeypatch):
 
 
 def test_limits_of_the_service_are_shared_out():
-    share = Settings(max_requests=100, max_waiting_images=3_000, decode_threads=2).share_of(8)
-    assert (share.max_requests, share.max_waiting_images, share.decode_threads) == (13, 375, 1)
+    share = Settings(max_requests=100, decode_threads=2, max_files=100).share_of(8)
+    assert (share.max_requests, share.max_waiting_images, share.decode_threads) == (13, 256, 1)
+    assert Settings().max_waiting_images == 2_048
 
 
 def test_a_share_has_room_for_one_whole_batch_request():
-    assert Settings(max_waiting_images=2_048, max_files=256).share_of(64).max_waiting_images == 256
-    assert Settings(max_waiting_images=100, max_files=256).share_of(64).max_waiting_images == 100
+    assert Settings(max_files=256).share_of(64).max_waiting_images == 256
+    assert Settings(max_files=3_000).share_of(64).max_waiting_images == 2_048

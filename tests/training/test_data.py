@@ -6,7 +6,7 @@ import pytest
 
 from training import data
 from training.errors import TrainingError
-from training.fetch import BATCHES
+from training.fetch import CIFAR10
 
 real = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not name the real data")
 
@@ -62,4 +62,4 @@ def test_stated_mean_and_deviation_are_those_of_the_training_images():
 
 
 def test_the_six_batches_that_are_read_are_those_that_are_fetched():
-    assert set(BATCHES) == {*data.TRAIN_BATCHES, data.TEST_BATCH}
+    assert set(CIFAR10.batches) == {*data.TRAIN_BATCHES, data.TEST_BATCH}

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,7 +17,7 @@ import tensorflow as tf
 from model_store.classifier import Classifier
 from model_store.manifest import read_manifest
 from model_store.store import Store, load, read_network, verify
-from training import costs, data, fit, publish
+from training import data, fit, publish
 from training.__main__ import main
 from training.evaluate import evaluate
 from training.recipes import RECIPES, Distillation
@@ -148,6 +150,23 @@ def test_a_run_is_resumed_by_its_own_settings_only(data_folder, run, capsys, opt
     assert main([*command, "--epochs", "2", "--seed", "0"]) == 0
 
 
+def test_a_run_of_a_removed_recipe_is_usable_but_not_resumed(data_folder, run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "run.json").write_text(Run(run).info.model_copy(update={"recipe": "patient"}).model_dump_json())
+    given, remedy = ["--data", str(data_folder)], "is resumed by the code that began it: the commit is in its run.json"
+    assert main(["train", "--recipe", "notebook", "--out", str(copy), "--resume", *given]) == 1
+    said = capsys.readouterr().err
+    assert "there is no recipe 'patient'; choose one of: notebook" in said and remedy in said
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--recipe", "patient", "--out", str(copy), "--resume", *given])
+    assert stopped.value.code == 2 and remedy in capsys.readouterr().err
+    assert main(["evaluate", str(copy), *given]) == 0
+    assert main(["publish", str(copy), "--store", str(tmp_path / "store"), *given]) == 0
+    assert main(["versions", "--store", str(tmp_path / "store")]) == 0
+    assert "patient" in capsys.readouterr().out
+    assert read_source(tmp_path / "store" / "cifar10" / "1").recipe_values == Run(run).info.recipe_values
+
+
 def test_quick_epochs_are_not_saved_one_by_one(data_folder, tmp_path, monkeypatch):
     saved, checkpoint = [], Run.checkpoint
 
@@ -250,6 +269,13 @@ def test_a_run_is_finished_when_all_of_its_network_is_there(data_folder, tmp_pat
     assert main(["evaluate", str(tmp_path / "run"), "--data", str(data_folder)]) == 0
 
 
+def test_weights_are_written_whole_or_not_at_all(tmp_path, full_disk):
+    network = keras.Sequential([keras.Input((100,)), keras.layers.Dense(100)])
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        fit.write_weights(network, tmp_path / "model.weights.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["state.npz", "history.json"])
 def test_a_damaged_record_of_a_run_is_named(data_folder, tmp_path, monkeypatch, capsys, name):
     def killed(self, architecture):
@@ -324,8 +350,6 @@ def test_a_published_run_is_complete_and_loads(store):
 
 
 def test_a_published_version_opens_in_keras_with_two_lines(store):
-    import keras
-
     folder = Store(store).folder("cifar10", 1)
     model = keras.models.model_from_json((folder / "architecture.json").read_text())
     model.load_weights(folder / "model.weights.h5")
@@ -388,7 +412,7 @@ def test_what_prune_does_not_find_is_named_and_a_bad_active_hides_no_other(store
     ]
 
 
-@pytest.mark.parametrize("job", [["evaluate"], ["costs"], ["export", "--format", "onnx", "--out", "net.onnx"]])
+@pytest.mark.parametrize("job", [["evaluate"], ["export", "--format", "onnx", "--out", "net.onnx"]])
 def test_what_is_neither_run_nor_version_is_named(data_folder, tmp_path, monkeypatch, capsys, job):
     monkeypatch.setenv("CIFAR10_DATA", str(data_folder))
     for folder, said in ((tmp_path / "gone", "it does not exist"), (tmp_path, "it has no run.json")):
@@ -477,8 +501,10 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert info.teachers == (read_source(teacher).weights_sha256(),)
     pixels = data.load(data_folder).train.pixels
     with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
-        warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0)).targets(pixels)
-        cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0)).targets(pixels)
+        warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0, mirrored=False, views=1)).targets(pixels)
+        cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0, mirrored=False, views=1)).targets(
+            pixels
+        )
     np.testing.assert_allclose(warm.sum(1), 1, atol=1e-5)
     assert warm.shape == (200, 10) and (warm.max(1) < cold.max(1)).all()
     entropy = -(warm * np.log(warm)).sum(1).mean()
@@ -551,8 +577,8 @@ def few_held_out(monkeypatch):
 def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data_folder, teacher):
     source, pixels = read_source(teacher), data.load(data_folder).train.pixels
     with fit.dtype_policy("float32"):
-        one_way = Teachers([source], source.labels, Distillation(1.0)).targets
-        both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True)).targets
+        one_way = Teachers([source], source.labels, Distillation(1.0, mirrored=False, views=1)).targets
+        both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True, views=1)).targets
     here, there = both_ways(pixels), both_ways(pixels[:, :, ::-1])
     np.testing.assert_allclose(here, there, atol=1e-6)
     np.testing.assert_allclose(here, (one_way(pixels) + one_way(pixels[:, :, ::-1])) / 2, atol=1e-6)
@@ -560,14 +586,19 @@ def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data
 
 
 def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path, monkeypatch, teacher):
-    chosen = dataclasses.replace(RECIPES["small"], distillation=Distillation(2.0, views=2))
+    chosen = dataclasses.replace(RECIPES["small"], distillation=Distillation(2.0, mirrored=False, views=2))
     monkeypatch.setitem(RECIPES, "small", chosen)
     asked, targets = [], Teachers.targets
     monkeypatch.setattr(Teachers, "targets", lambda self, pixels: asked.append(pixels) or targets(self, pixels))
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small", epochs=4) == 0
     assert len(asked) == 2 and not np.array_equal(*asked)
     with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
-        anew = targets(Teachers([read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0)), asked[1])
+        anew = targets(
+            Teachers(
+                [read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0, mirrored=False, views=1)
+            ),
+            asked[1],
+        )
     kept = Run(tmp_path / "s").answers(1)
     assert kept is not None
     np.testing.assert_allclose(kept, anew, atol=1e-6)
@@ -699,13 +730,11 @@ def test_tensorboard_gets_every_epoch(data_folder, tmp_path, narrow):
     assert {(step, tag) for step in (1, 2) for tag in ("loss", "accuracy", "seconds")} <= set(events)
 
 
-def test_costs_are_measured_side_by_side(run, teacher, monkeypatch, capsys):
-    monkeypatch.setattr(costs, "ROUNDS", 2)
-    monkeypatch.setattr(costs, "SECONDS", 0.01)
-    assert main(["costs", str(run), str(teacher), "--precision", "float32"]) == 0
-    _, notebook, other = capsys.readouterr().out.splitlines()
-    name, precision, multiply_adds, parameters, size, alone, rate, relative = notebook.split()
-    assert (name, precision, parameters, relative) == (str(run), "float32", "1.68", "1.00")
-    assert int(size.replace(",", "")) == (run / "model.weights.h5").stat().st_size
-    assert float(multiply_adds) > 10 and float(alone) > 0 and float(rate.replace(",", "")) > 0
-    assert float(other.split()[2]) < float(multiply_adds)
+def test_evaluate_prints_what_a_network_costs(data_folder, run, capsys):
+    assert main(["evaluate", str(run), "--data", str(data_folder), "--precision", "float32"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    size, rates = said.removeprefix("cost: ").split("; on this machine ")
+    megabytes = (run / "model.weights.h5").stat().st_size / 1e6
+    assert size == f"23.9 M multiply-adds, 1.68 M parameters, {megabytes:.1f} MB"
+    alone, together = re.fullmatch(r"([\d.]+) ms for one image, ([\d,]+) images/s in batches of 32", rates).groups()
+    assert float(alone) > 0 and float(together.replace(",", "")) > 0

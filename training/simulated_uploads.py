@@ -1,10 +1,9 @@
-"""What people upload, made from 32×32 originals: enlarged, framed, given fine detail, saved as a file.
+"""Simulate uploads: turn 32×32 originals into image files of other sizes and frames, with or without fine detail.
 
-Owns the making of such uploads, for the study of resize policies and for the report of a network. Knows no network and
-no decoder. An upload cannot show what its original lacks: enlarged images hold no real detail, which `detailed` makes
-up for with noise of the spectrum of natural images.
+An enlarged image holds no detail that its original lacks; `detailed` adds noise with the spectrum of natural images
+instead. docs/experiments/resizing.md compares the resize policies on these uploads.
 
-Every maker takes an RGB image of 32×32 pixels and a generator of random numbers, and gives an RGB image.
+Every simulation takes an RGB image of 32×32 pixels and a random generator, and returns an RGB image.
 """
 
 import io
@@ -21,7 +20,7 @@ SEED = 0
 
 
 def saved(image: Image.Image, quality: int | None) -> bytes:
-    """The file: a JPEG of that quality, or for None a PNG (uncompressed, which is quickest and changes no pixel)."""
+    """Encode as a JPEG of that quality, or without one as a PNG (uncompressed: the fastest, and lossless)."""
     file = io.BytesIO()
     if quality is None:
         image.save(file, "PNG", compress_level=0)
@@ -31,12 +30,12 @@ def saved(image: Image.Image, quality: int | None) -> bytes:
 
 
 def enlarged(original: Image.Image, _: Generator, side: int, resampling: Image.Resampling) -> Image.Image:
-    """The original as a square of `side` pixels."""
+    """Enlarge to a square of `side` pixels."""
     return original.resize((side, side), resampling)
 
 
 def detailed(original: Image.Image, rng: Generator, side: int) -> Image.Image:
-    """Enlarged, with grey noise beyond the original's finest detail and, octave by octave, as strong as that was."""
+    """Enlarge, and add grey noise above the original's finest octave, in each octave as strong as that one."""
     halved = original.resize((SIDE // 2, SIDE // 2), Image.Resampling.BOX)
     coarse = np.asarray(halved.resize(original.size, Image.Resampling.BICUBIC), np.float32)
     strength = np.float32((np.asarray(original, np.float32) - coarse).std())
@@ -47,7 +46,7 @@ def detailed(original: Image.Image, rng: Generator, side: int) -> Image.Image:
 
 @cache
 def _detail(side: int) -> NDArray[np.float32]:
-    """Noise (side, side) of frequencies that 32 pixels cannot hold, amplitude 1/f, standard deviation 1 an octave.
+    """Noise (side, side) above the frequencies that 32 pixels hold: amplitude 1/f, standard deviation 1 per octave.
 
     Source of the spectrum: Field, "Relations between the statistics of natural images and the response properties of
     cortical cells", 1987.
@@ -63,7 +62,7 @@ def _detail(side: int) -> NDArray[np.float32]:
 def surrounded(
     original: Image.Image, rng: Generator, size: tuple[int, int], centred: bool, background: str = "reflected"
 ) -> Image.Image:
-    """The original as high (or wide) as the frame, the rest of the frame being its surroundings."""
+    """Make the original as high (or wide) as the frame and fill the rest of the frame with surroundings."""
     (width, height), side = size, min(size)
     subject = original.resize((side, side), Image.Resampling.LANCZOS)
     left, top = (extra // 2 if centred else int(rng.integers(0, extra + 1)) for extra in (width - side, height - side))
@@ -80,7 +79,7 @@ def surrounded(
 
 
 def filling(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
-    """The original's middle band in its own proportions: what is outside the frame is lost."""
+    """Fill the frame and keep proportions: parts of the original outside the frame are cut off."""
     (width, height), side = size, max(size)
     left, top = (side - width) // 2, (side - height) // 2
     whole = original.resize((side, side), Image.Resampling.LANCZOS)
@@ -88,5 +87,5 @@ def filling(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image
 
 
 def drawn_out(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
-    """The photo the original was, had the makers of the data set squeezed it into a square."""
+    """Stretch the original to the frame, as if it had been squeezed from there into its square."""
     return original.resize(size, Image.Resampling.LANCZOS)
