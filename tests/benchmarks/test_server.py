@@ -15,6 +15,7 @@ from tests.benchmarks.conftest import BUSY
 PNG, JPEG = bodies.pictures()
 
 
+@pytest.mark.process
 def test_is_ready_in_all_processes_and_says_where_the_time_goes():
     with serving(Settings(workers=2)) as server:
         assert listeners(server.port) == 2

@@ -16,6 +16,8 @@ from training.fit import normalise
 from training.recipes import Translate
 from training.run import Run, RunInfo, read_source
 
+pytestmark = pytest.mark.slow
+
 PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 

@@ -476,6 +476,7 @@ def test_fetch_gives_verified_batches_or_its_own_error_for_any_damage(place: int
 # -- the published table -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.data
 @pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not say where the real batches are")
 def test_the_table_fits_the_real_batches(tmp_path: Path) -> None:
     data = Path(os.environ["CIFAR10_DATA"])

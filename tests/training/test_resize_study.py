@@ -14,6 +14,8 @@ from training.errors import TrainingError
 from training.resize_study import MEAN, REPORT, choices, recommended, study, table
 from training.run import ARCHITECTURE, WEIGHTS, Run, RunInfo
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 3
 CHOICES = {choice.name: choice for choice in choices()}
 
