@@ -35,8 +35,11 @@ check: .venv/.dev  ## format, lint, types, the import contract and all tests
 	.venv/bin/lint-imports
 	.venv/bin/pytest
 
-test: .venv/.dev  ## all tests, or some: make test ARGS="tests/app -k predict"
-	.venv/bin/pytest $(ARGS)
+test: .venv/.dev  ## the fast tests, in a minute, or any others: make test ARGS="tests/app -k predict"
+	.venv/bin/pytest $(or $(ARGS),$(fast))
+
+# One worker a core; the tests of a file share its fixtures, so they stay together.
+fast := -m 'not slow and not process and not browser' --numprocesses 2 --dist loadfile
 
 bench: .venv/.training  ## how fast the service is, in three minutes, or beside another checkout: make bench AGAINST=../before
 	.venv/bin/python -m benchmarks.service $(if $(AGAINST),--against '$(AGAINST)') $(ARGS)

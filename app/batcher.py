@@ -57,6 +57,7 @@ class Batcher(Generic[Row]):
         max_batch: int,
         capacity: int,
         on_batch: Callable[[int, int], None] = lambda images, waiting: None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Start waiting for images; needs a running event loop.
 
@@ -65,8 +66,10 @@ class Batcher(Generic[Row]):
             max_batch: the largest N.
             capacity: how many images may wait.
             on_batch: is told the size of each batch and how many images still wait.
+            clock: seconds, for the times in the answers.
         """
         self._predict, self._max_batch, self._capacity, self._on_batch = predict, max_batch, capacity, on_batch
+        self._clock = clock
         self._waiting: deque[Waiting[Row]] = deque()
         self._arrived = asyncio.Event()
         self._seconds_each = math.inf
@@ -103,7 +106,7 @@ class Batcher(Generic[Row]):
         """
         if len(self._waiting) + len(images) > self._capacity:
             raise QueueFullError(f"{len(self._waiting)} images are waiting, the limit is {self._capacity}")
-        loop, now = asyncio.get_running_loop(), time.perf_counter()
+        loop, now = asyncio.get_running_loop(), self._clock()
         futures: list[asyncio.Future[Answer[Row]]] = [loop.create_future() for _ in images]
         self._waiting.extend(Waiting(image, future, now) for image, future in zip(images, futures, strict=True))
         self._arrived.set()
@@ -130,7 +133,7 @@ class Batcher(Generic[Row]):
         if not batch:
             return False
         self._on_batch(len(batch), len(self._waiting))
-        images, began = np.stack([waiting.image for waiting in batch]), time.perf_counter()
+        images, began = np.stack([waiting.image for waiting in batch]), self._clock()
         try:
             if idle and len(batch) == 1 and self._seconds_each <= IN_PLACE_SECONDS:
                 rows = self._predict(images)
@@ -143,7 +146,7 @@ class Batcher(Generic[Row]):
         except Exception as error:  # noqa: BLE001 whatever it is, the callers must hear of it
             _fail(batch, error)
             return True
-        taken = time.perf_counter() - began
+        taken = self._clock() - began
         self._seconds_each = taken / len(batch)
         for waiting, row in zip(batch, rows, strict=True):
             if not waiting.future.done():

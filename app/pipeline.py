@@ -51,7 +51,8 @@ class Pipeline:
         self.drift: Drift | None = None
         self.draining = False
         self.reason = "the model is being loaded and tested"
-        self._requests, self._backlog = 0, Backlog()
+        self.backlog = Backlog()
+        self._requests = 0
         self._batcher: Batcher[Row] | None = None
         self._explainer: Explainer | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, "decode", initializer=give_way)
@@ -123,7 +124,7 @@ class Pipeline:
         loaded = self.require_loaded()
         if self._requests >= self.settings.max_requests:
             raise Problem("overloaded", f"{self._requests} predictions are under way, the limit; try again")
-        if (seconds := self._backlog.seconds) > self.settings.max_wait_seconds:
+        if (seconds := self.backlog.seconds) > self.settings.max_wait_seconds:
             raise Problem("overloaded", f"predictions take {seconds:.1f} s at present, which is too long; try again")
         self._requests += 1
         try:
@@ -140,7 +141,7 @@ class Pipeline:
         """
         began = time.perf_counter()
         assert self._batcher is not None and self.drift is not None
-        with self._backlog.working():
+        with self.backlog.working():
             image = await self._decode(data)
             stages["decode"] = time.perf_counter() - began
             try:

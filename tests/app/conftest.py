@@ -1,9 +1,10 @@
 """A client of the whole application with the shipped model, in this process."""
 
 import io
+import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,47 +15,66 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.pipeline import load_chosen
-from app.settings import Settings
+from app.settings import SHIPPED_STORE, Settings
 from model_store.drift import reference_of
 from model_store.manifest import Verdicts, write_manifest
 from model_store.novelty import novelty
 from model_store.store import Store
+from tests.waiting import wait_until
 
-PATIENCE_SECONDS = 60
+LOADING = "the model is being loaded and tested"
 
 
-def started(settings: Settings) -> TestClient:
-    """A client whose application has finished loading, for better or worse."""
-    app = create_app(settings)
-    client = TestClient(app, raise_server_exceptions=False)
-    client.__enter__()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while app.state.pipeline.loaded is None and app.state.pipeline.reason == "the model is being loaded and tested":
-        assert time.monotonic() < deadline, "the model did not load"
-        time.sleep(0.01)
-    return client
+@contextmanager
+def running(settings: Settings) -> Iterator[TestClient]:
+    """A client whose application has finished loading, with a model or without."""
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        wait_until(lambda: client.get("/health").json().get("detail") != LOADING)
+        yield client
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
     """The service with default settings."""
-    client = started(Settings())
-    yield client
-    client.__exit__(None, None, None)
+    with running(Settings()) as client:
+        yield client
 
 
 @pytest.fixture
 def client_with() -> Iterator[Callable[..., TestClient]]:
     """Makes services with other settings and stops them at the end."""
-    clients = []
+    with ExitStack() as services:
+        yield lambda **settings: services.enter_context(running(Settings(**settings)))
 
-    def make(**settings: object) -> TestClient:
-        clients.append(started(Settings(**settings)))
-        return clients[-1]
 
-    yield make
-    for client in clients:
-        client.__exit__(None, None, None)
+@pytest.fixture
+def altered(client_with, tmp_path) -> Callable[..., tuple[TestClient, Path]]:
+    """Makes a service of a copy of a shipped version, changed by `change(manifest, folder)` before it is loaded."""
+
+    def make(change: Callable[[dict, Path], None] = lambda manifest, folder: None) -> tuple[TestClient, Path]:
+        shipped, folder = Store(SHIPPED_STORE), tmp_path / "cifar10" / "1"
+        shutil.copytree(shipped.folder("cifar10", shipped.choose("cifar10", None)), folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        change(manifest, folder)
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+        return client_with(store=tmp_path), folder
+
+    return make
 
 
 def png(seed: int = 0, side: int = 32) -> bytes:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import Batcher, QueueFullError
+from app.batcher import IN_PLACE_SECONDS, Batcher, QueueFullError
+from tests.waiting import DEADLINE_SECONDS, run_ready_tasks
 
 
 def image(number: int) -> np.ndarray:
@@ -28,18 +29,12 @@ class Gate:
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         self.batches.append(batch[:, 0, 0, 0].tolist())
         self.entered.set()
-        assert self.open.wait(30)
+        assert self.open.wait(DEADLINE_SECONDS)
         return first_pixels(batch)
 
 
 async def entered(gate: Gate) -> None:
-    assert await asyncio.to_thread(gate.entered.wait, 30)
-
-
-async def settle() -> None:
-    """Let every task that can go on do so."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+    assert await asyncio.to_thread(gate.entered.wait, DEADLINE_SECONDS)
 
 
 @settings(max_examples=30, deadline=None)
@@ -67,19 +62,20 @@ def test_a_lone_image_is_not_held_back():
 
 
 @pytest.mark.parametrize(
-    ("limit", "in_place"), [(60, [False, True, False, False, False, True]), (0, [False] * 6)], ids=["quick", "slow"]
+    ("seconds", "in_place"),
+    [(IN_PLACE_SECONDS / 2, [False, True, False, False, False, True]), (IN_PLACE_SECONDS * 2, [False] * 6)],
+    ids=["quick", "slow"],
 )
-def test_a_lone_image_changes_no_thread_once_the_network_is_known_to_be_quick(monkeypatch, limit, in_place):
-    monkeypatch.setattr("app.batcher.IN_PLACE_SECONDS", limit)
-
+def test_a_lone_image_changes_no_thread_once_the_network_is_known_to_be_quick(clock, seconds, in_place):
     async def scenario():
         threads = []
 
         def network(batch):
             threads.append(threading.current_thread() is threading.main_thread())
+            clock.now += seconds * len(batch)
             return first_pixels(batch)
 
-        batcher = Batcher(network, 2, 8)
+        batcher = Batcher(network, 2, 8, clock=clock)
         for numbers in ([1], [2], [3, 4], [5, 6, 7], [8]):
             await batcher.submit_all([image(number) for number in numbers])
         await batcher.close()
@@ -88,14 +84,20 @@ def test_a_lone_image_changes_no_thread_once_the_network_is_known_to_be_quick(mo
     assert asyncio.run(scenario()) == in_place
 
 
-def test_an_answer_says_how_long_it_waited_and_was_computed():
+def test_an_answer_says_how_long_it_waited_and_was_computed(clock):
     async def scenario():
         gate, told = Gate(), []
-        batcher = Batcher(gate, 2, 100, lambda images, waiting: told.append((images, waiting)))
+
+        def network(batch):
+            clock.now += 8
+            return gate(batch)
+
+        batcher = Batcher(network, 2, 100, lambda images, waiting: told.append((images, waiting)), clock)
         first = asyncio.create_task(batcher.submit(image(0)))
         await entered(gate)
         later = [asyncio.create_task(batcher.submit(image(n))) for n in range(1, 4)]
-        await asyncio.sleep(0.05)
+        await run_ready_tasks()
+        clock.now += 100
         gate.open.set()
         answers = [await first, *(await asyncio.gather(*later))]
         await batcher.close()
@@ -103,9 +105,8 @@ def test_an_answer_says_how_long_it_waited_and_was_computed():
 
     answers, told = asyncio.run(scenario())
     assert told == [(1, 0), (2, 1), (1, 0)]
-    assert answers[0].queued < 0.04 < answers[0].inferred
-    assert all(answer.queued > 0.04 for answer in answers[1:])
-    assert answers[1].inferred == answers[2].inferred and answers[3].queued >= answers[1].queued
+    assert [answer.inferred for answer in answers] == [108, 8, 8, 8]
+    assert [answer.queued for answer in answers] == [0, 100, 100, 108]
 
 
 def test_what_arrives_while_the_network_is_busy_forms_the_next_batches():
@@ -115,7 +116,7 @@ def test_what_arrives_while_the_network_is_busy_forms_the_next_batches():
         waiting = [asyncio.create_task(batcher.submit(image(0)))]
         await entered(gate)
         waiting += [asyncio.create_task(batcher.submit(image(n))) for n in range(1, 6)]
-        await settle()
+        await run_ready_tasks()
         gate.open.set()
         await asyncio.gather(*waiting)
         await batcher.close()
@@ -131,7 +132,7 @@ def test_the_network_meets_few_different_numbers_of_images():
         waiting = [asyncio.create_task(batcher.submit(image(0)))]
         await entered(gate)
         waiting.append(asyncio.create_task(batcher.submit_all([image(n) for n in range(1, 1 + count)])))
-        await settle()
+        await run_ready_tasks()
         gate.open.set()
         await asyncio.gather(*waiting)
         await batcher.close()
@@ -148,9 +149,9 @@ def test_cancelled_waiters_are_not_computed():
         first = asyncio.create_task(batcher.submit(image(0)))
         await entered(gate)
         gone, stays = (asyncio.create_task(batcher.submit(image(n))) for n in (1, 2))
-        await settle()
+        await run_ready_tasks()
         gone.cancel()
-        await settle()
+        await run_ready_tasks()
         gate.open.set()
         await asyncio.gather(first, stays)
         await batcher.close()
@@ -166,11 +167,11 @@ def test_a_full_queue_takes_all_of_a_group_or_none():
         first = asyncio.create_task(batcher.submit(image(0)))
         await entered(gate)
         second = asyncio.create_task(batcher.submit(image(1)))
-        await settle()
+        await run_ready_tasks()
         with pytest.raises(QueueFullError, match="1 images are waiting, the limit is 2"):
             await batcher.submit_all([image(2), image(3)])
         third = asyncio.create_task(batcher.submit(image(4)))
-        await settle()
+        await run_ready_tasks()
         gate.open.set()
         await asyncio.gather(first, second, third)
         await batcher.close()
@@ -205,7 +206,7 @@ def test_closing_cancels_whoever_still_waits():
         batcher = Batcher(gate, 1, 8)
         waiting = [asyncio.create_task(batcher.submit(image(n))) for n in range(2)]
         await entered(gate)
-        await settle()
+        await run_ready_tasks()
         gate.open.set()
         await batcher.close()
         return await asyncio.gather(*waiting, return_exceptions=True)

@@ -14,8 +14,9 @@ import pytest
 from app.__main__ import main
 from app.offline.classify import BATCH
 from tests.app.conftest import png
+from tests.app.service import ROOT, default_signals
+from tests.waiting import wait_until
 
-ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "app", "classify"]
 
 
@@ -154,6 +155,7 @@ def test_a_table_lines_up_whatever_the_script_of_the_names(run, tmp_path, monkey
     assert next(line for line in lines if "猫" in line)[start - 3 : start - 1] == "  "  # two columns, one character
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["table", "jsonl", "csv"])
 def test_names_of_odd_bytes_are_printed_on_any_terminal(tmp_path, kind):
     for name in (b"caf\xe9.png", "猫.png".encode(), b"new\nline.png"):
@@ -176,8 +178,14 @@ def many(tmp_path) -> Path:
     return tmp_path
 
 
+def start(folder: Path) -> subprocess.Popen:
+    with default_signals():
+        return subprocess.Popen([*COMMAND, folder], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.process
 def test_an_interrupt_leaves_whole_lines(many):
-    with subprocess.Popen([*COMMAND, many], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start(many) as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         lines, said = [first, *process.stdout], process.stderr.read()
@@ -185,23 +193,25 @@ def test_an_interrupt_leaves_whole_lines(many):
     assert 1 <= len([json.loads(line) for line in lines]) < 6 * BATCH
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_an_interrupt_while_packages_are_imported_says_nothing(tmp_path):
-    process = subprocess.Popen([*COMMAND, tmp_path], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = start(tmp_path)
     maps = Path(f"/proc/{process.pid}/maps")
-    while "pydantic" not in maps.read_text() and process.poll() is None:
-        pass
+    wait_until(lambda: "pydantic" in maps.read_text() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     assert process.communicate() == (b"", b"") and process.returncode == -signal.SIGINT  # which shells call 130
 
 
+@pytest.mark.process
 def test_a_reader_that_leaves_ends_it_quietly(many):
-    with subprocess.Popen([*COMMAND, many], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start(many) as process:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 141
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pseudo-terminals")
 def test_people_get_a_table_and_a_live_line_that_is_gone_in_the_end(many):
     leader, follower = os.openpty()

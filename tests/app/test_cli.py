@@ -1,15 +1,15 @@
+"""The commands `check`, `serve` and `classify`: arguments, output and exit codes."""
+
 import json
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from app.__main__ import main
 from tests.app.conftest import png
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.app.service import ROOT
 
 
 def test_check_prints_settings_and_passes(capsys):
@@ -22,57 +22,6 @@ def test_check_fails_on_a_store_without_a_model(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CIFAR10_STORE", str(tmp_path))
     assert main(["check"]) == 1
     assert "holds no version of 'cifar10'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("ENGINE", "abacus"),
-        ("MAX_FILES", "0"),
-        ("TIMEOUT_SECONDS", "soon"),
-        ("DRAIN_SECONDS", "inf"),
-        ("ROOT_PATH", "cifar10"),
-        ("ROOT_PATH", "/cifar10/"),
-        ("ROOT_PATH", "/größe"),
-        ("TRUSTED_PROXIES", "nginx"),
-        ("TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.1/16"),
-        ("TRUSTED_PROXIES", "127.0.0.1,"),
-    ],
-)
-def test_a_wrong_setting_is_named(capsys, monkeypatch, name, value):
-    monkeypatch.setenv(f"CIFAR10_{name}", value)
-    assert main(["check"]) == 2
-    assert f"CIFAR10_{name} is '{value}'" in capsys.readouterr().err
-
-
-def test_a_misspelt_setting_is_warned_of(capsys, monkeypatch):
-    for name in ("MODELNAME", "DATA", "PORT", "SERVICE_HOST", "PORT_8000_TCP_ADDR"):
-        monkeypatch.setenv(f"CIFAR10_{name}", "mine")
-    assert main(["check"]) == 0
-    assert capsys.readouterr().err == "warning: CIFAR10_MODELNAME is no setting; did you mean CIFAR10_MODEL_NAME?\n"
-
-
-@pytest.mark.parametrize(
-    "command", [["check"], ["classify", str(ROOT / "docs" / "cat.png")]], ids=["check", "classify"]
-)
-def test_a_removed_setting_is_named_and_ignored(capsys, monkeypatch, command):
-    monkeypatch.setenv("CIFAR10_MAX_BATCH", "a few")
-    monkeypatch.setenv("CIFAR10_MAX_WAITING_IMAGES", "100")
-    assert main(command) == 0
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert warnings == [
-        "warning: CIFAR10_MAX_BATCH is set but no longer a setting: the service chooses the batch size itself; "
-        "remove it",
-        "warning: CIFAR10_MAX_WAITING_IMAGES is set but no longer a setting: the service limits its queue itself; "
-        "remove it",
-    ]
-
-
-@pytest.mark.parametrize("value", ["*", "", "10.0.0.0/8, ::1,192.168.1.1"])
-def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
-    monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", value)
-    assert main(["check"]) == 0
-    assert f"CIFAR10_TRUSTED_PROXIES={value}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["../models/cifar10", "n" * 5_000])
@@ -101,13 +50,7 @@ def test_a_port_is_one_that_there_is(capsys, port):
     assert "is not a port" in capsys.readouterr().err
 
 
-def test_a_metrics_directory_that_is_none_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file"))
-    (tmp_path / "file").touch()
-    with pytest.raises(SystemExit, match=r"PROMETHEUS_MULTIPROC_DIR is .*: File exists; name a folder"):
-        main(["serve", "--port", "0"])
-
-
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("ending", "code", "said"), [(">&-", 0, ""), (">/dev/full", 1, "the answers cannot be written")]
 )

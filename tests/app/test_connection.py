@@ -3,21 +3,27 @@
 import asyncio
 import re
 import socket
-import time
+from collections.abc import Iterator
+from itertools import pairwise
 
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from app.process.connection import Connection, Joined, while_connected
-from tests.app.conftest import PATIENCE_SECONDS, png
-from tests.app.test_server import serving
+from app.process.connection import MOST_HEAD_BYTES, Connection, Joined, while_connected
+from tests.app.conftest import png
+from tests.app.service import Server, serving
+from tests.waiting import DEADLINE_SECONDS, next_turn, run_ready_tasks, wait_until
 
 
 class Remembered:
     """A transport that remembers what was asked of it."""
+
+    peer = ("192.0.2.7", 40_000)
 
     def __init__(self):
         self.calls = []
@@ -32,7 +38,24 @@ class Remembered:
         return "close" in self.calls
 
     def get_extra_info(self, name):
-        return f"the {name}"
+        return {"peername": self.peer}.get(name)
+
+    def pause_reading(self):
+        self.calls.append("pause")
+
+    def resume_reading(self):
+        self.calls.append("resume")
+
+    @property
+    def written(self) -> bytes:
+        return b"".join(call for call in self.calls if isinstance(call, bytes))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """The service in one process; no test here stops or changes it."""
+    with serving(tmp_path_factory.mktemp("connection"), workers="1") as server:
+        yield server
 
 
 async def joined():
@@ -46,12 +69,12 @@ def test_what_is_written_in_one_turn_of_the_loop_leaves_at_once():
         joined_.write(b"head ")
         joined_.write(b"body")
         before = list(transport.calls)
-        await asyncio.sleep(0)
+        await next_turn()
         joined_.write(b"next")
-        await asyncio.sleep(0)
+        await next_turn()
         return before, transport.calls, joined_.get_extra_info("peername")
 
-    assert asyncio.run(scenario()) == ([], [b"head body", b"next"], "the peername")
+    assert asyncio.run(scenario()) == ([], [b"head body", b"next"], Remembered.peer)
 
 
 def test_closing_sends_what_was_written_before_and_nothing_is_written_afterwards():
@@ -60,27 +83,28 @@ def test_closing_sends_what_was_written_before_and_nothing_is_written_afterwards
         joined_.write(b"last")
         joined_.close()
         joined_.write(b"too late")
-        await asyncio.sleep(0)
+        await next_turn()
         return transport.calls
 
     assert asyncio.run(scenario()) == [b"last", "close"]
 
 
-def test_a_client_receives_head_and_body_together(tmp_path):
-    with serving(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+@pytest.mark.process
+def test_a_client_receives_head_and_body_together(server):
+    with server.connect() as client:
         for _ in range(20):
             client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = client.recv(65_536)
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b'\r\n\r\n{"status":"alive"}')
 
 
-def test_a_client_that_sends_no_more_gets_its_answer(tmp_path):
-    with serving(tmp_path) as server:
-        for _ in range(20):
-            with socket.create_connection(("127.0.0.1", server.port)) as client:
-                client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                client.shutdown(socket.SHUT_WR)
-                assert client.recv(65_536).endswith(b'{"status":"alive"}')
+@pytest.mark.process
+def test_a_client_that_sends_no_more_gets_its_answer(server):
+    for _ in range(20):
+        with server.connect() as client:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(65_536).endswith(b'{"status":"alive"}')
 
 
 def test_what_is_done_while_connected_stops_when_the_client_leaves():
@@ -89,7 +113,7 @@ def test_what_is_done_while_connected_stops_when_the_client_leaves():
         asyncio.get_running_loop().call_soon(lambda: scope["stop"]())
         with pytest.raises(ClientDisconnect), while_connected(scope):
             await never.wait()
-        await asyncio.sleep(0)  # the task itself goes on
+        await next_turn()  # the task itself goes on
         return scope
 
     assert asyncio.run(scenario()) == {}
@@ -102,7 +126,7 @@ def test_another_reason_to_stop_stays_what_it_is():
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(work())
-        await asyncio.sleep(0)
+        await run_ready_tasks()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -113,23 +137,21 @@ def test_another_reason_to_stop_stays_what_it_is():
     asyncio.run(scenario())
 
 
-def asked_for(path: str, body: bytes) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
+@pytest.mark.process
 def test_nothing_is_computed_for_clients_that_have_left(tmp_path):
     with serving(tmp_path, workers="1") as server:
-        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+        clients = [server.connect() for _ in range(20)]
         for client, path in zip(clients, ["/explain"] + ["/explain", "/explain?format=json"] * 10, strict=False):
-            client.sendall(asked_for(path, png()))
+            client.sendall(post(path, png()))
         assert clients[0].recv(65_536).startswith(b"HTTP/1.1 200 OK")  # one at a time is explained
         for client in clients:
             client.close()
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(lines := [line for line in server.lines() if line.get("route") == "/explain"]) < len(clients):
-            assert time.monotonic() < deadline, lines
-            time.sleep(0.05)
-        assert [line["status"] for line in lines].count(499) >= 10
+
+        def explained() -> list[int]:
+            return [line["status"] for line in server.lines() if line.get("route") == "/explain"]
+
+        wait_until(lambda: len(explained()) == len(clients), explained)
+        assert set(explained()) == {200, 499}
         assert not [line for line in server.lines() if line["level"] in ("error", "warning")]
         assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
         counted = httpx2.get(server.url("/metrics")).text
@@ -138,53 +160,82 @@ def test_nothing_is_computed_for_clients_that_have_left(tmp_path):
         assert set(re.findall(r"cifar10_refusals_total\{code=\"(\w+)", counted)) <= {"not_ready"}  # while it started
 
 
-def exchanged(server, *parts: bytes) -> bytes:
-    """All that a connection gives for what is sent in these parts."""
-    with socket.create_connection(("127.0.0.1", server.port), PATIENCE_SECONDS) as connection:
+def post(path: str, body: bytes, *headers: bytes) -> bytes:
+    lines = [b"POST %s HTTP/1.1" % path.encode(), b"Host: localhost", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+async def echo(scope, receive, send):
+    """Answers with the method, the target, the headers' names and the body."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    target = b"%s?%s" % (scope["raw_path"], scope["query_string"])
+    names = b",".join(name for name, _ in scope["headers"])
+    answer = b"<%s %s %s %s>" % (scope["method"].encode(), target, names, body)
+    headers = [(b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def exchange(*parts: bytes) -> Remembered:
+    """What a connection in front of `echo` writes and does when it receives these parts one after the other."""
+
+    async def scenario() -> Remembered:
+        transport, state = Remembered(), ServerState()
+        connection = Connection(Config(app=echo, http=Connection, ws="none", lifespan="off"), state, {})
+        connection.connection_made(transport)
         for part in parts:
-            connection.sendall(part)
-            time.sleep(0.05)
-        received = b""
-        while more := connection.recv(65_536):
-            received += more
-        return received
+            if not transport.is_closing():
+                connection.data_received(part)
+            await run_ready_tasks()
+        await asyncio.gather(*state.tasks)
+        await run_ready_tasks()
+        connection.connection_lost(None)
+        return transport
+
+    return asyncio.run(scenario())
 
 
-def test_an_offered_upgrade_is_passed_over(tmp_path):
-    body = png()
-    offer = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
-    head = b"POST /predict?top_k=2 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%sX-Request-ID: mine\r\n\r\n" % (
-        len(body),
-        offer,
-    )
-    kept = head.replace(b", close", b"")
-    with serving(tmp_path, workers="1") as server:
-        for parts in (
-            [head + body],
-            [head, body],
-            [head[:90], head[90:] + body[:9], body[9:]],
-            [kept + body + head + body],
-        ):
-            received = exchanged(server, *parts)
-            answers = parts[0].count(b"POST")
-            assert received.count(b"HTTP/1.1 200 OK") == received.count(b'"label":') == answers
-            assert received.count(b"x-request-id: mine") == answers
-        assert {line["level"] for line in server.lines()} == {"info"}
+OFFER = b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"
+OFFERED = post("/predict?top_k=2", b"an image", *OFFER, b"X-Request-ID: mine")
 
 
-def test_a_head_without_end_is_refused(tmp_path):
-    with serving(tmp_path, workers="1") as server:
-        lines = [b"X-%d: %s\r\n" % (number, b"a" * 60_000) for number in range(9)]
-        received = exchanged(server, b"GET /health HTTP/1.1\r\nHost: x\r\n", *lines)
-        assert received.startswith(b"HTTP/1.1 400 ") and b"head has more than 524288 bytes" in received
-        assert httpx2.get(server.url("/health")).status_code == 200
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 2 * len(OFFERED)), max_size=6), st.booleans())
+def test_an_offered_upgrade_is_passed_over_however_the_bytes_arrive(cuts, twice):
+    sent = OFFERED * (1 + twice)
+    edges = [0, *sorted(cuts), len(sent)]
+    transport = exchange(*(sent[start:end] for start, end in pairwise(edges) if end > start))
+    expected = b"<POST /predict?top_k=2 host,content-length,connection,x-request-id an image>"
+    assert transport.written.count(b"HTTP/1.1 200 OK") == transport.written.count(expected) == 1 + twice
+    assert transport.written.count(b"<") == 1 + twice
+
+
+@pytest.mark.process
+def test_the_service_passes_over_an_offered_upgrade(server):
+    with server.connect() as client:
+        client.sendall(post("/predict?top_k=2", png(), *OFFER, b"X-Request-ID: upgrade"))
+        answer = client.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 200 OK") and b"x-request-id: upgrade" in answer and b'"label":' in answer
+
+
+def test_a_head_without_end_is_refused():
+    lines = [b"X-%d: %s\r\n" % (number, b"a" * 60_000) for number in range(9)]
+    assert sum(map(len, lines[:-1])) < MOST_HEAD_BYTES < sum(map(len, lines))
+    start = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+    transport = exchange(start, *lines)
+    assert transport.written.startswith(b"HTTP/1.1 400 ") and b"head has more than 524288 bytes" in transport.written
+    assert transport.is_closing()
+    assert exchange(start, *lines[:-1], b"\r\n").written.startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_client_that_sends_no_head_is_given_up(monkeypatch):
     monkeypatch.setattr("app.process.connection.MOST_HEAD_SECONDS", 0.2)
 
     async def scenario(*parts: bytes) -> bytes:
-        config = Config(app=nothing, http=Connection, ws="none", lifespan="off")
+        config = Config(app=echo, http=Connection, ws="none", lifespan="off")
         config.load()
         state = ServerState()
         loop = asyncio.get_running_loop()
@@ -193,14 +244,10 @@ def test_a_client_that_sends_no_head_is_given_up(monkeypatch):
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             for part in parts:
                 writer.write(part)
-            received = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+            received = await asyncio.wait_for(reader.read(), DEADLINE_SECONDS)
             writer.close()
             await writer.wait_closed()
             return received
 
     for parts in ([], [b"GET / HT"]):
         assert asyncio.run(scenario(*parts)) == b""
-
-
-async def nothing(scope, receive, send):
-    raise AssertionError("there was no request")

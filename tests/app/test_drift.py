@@ -19,7 +19,8 @@ from app.settings import Settings
 from model_store.drift import FEATURES, FEWEST_IMAGES
 from model_store.manifest import FEATURE_BINS
 from tests.app.conftest import blotches, png
-from tests.app.test_server import needs_reuseport, serving, stop, wait_for
+from tests.app.service import needs_reuseport, serving, stop
+from tests.waiting import next_turn, wait_until
 from training.data import load
 
 ENOUGH = 2 * 256
@@ -114,25 +115,30 @@ def watching(watched_store, directory=None):
     return Drift(loaded.manifest, directory), rows(loaded.classifier, blotches(4))
 
 
-def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(watched_store, monkeypatch):
-    counted = []
-    monkeypatch.setattr("app.monitoring.drift_window.Recent.add", lambda self, places: counted.append(len(places)))
+def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(watched_store, tmp_path):
+    """Another process's drift sees what is counted, without asking this one to count."""
 
     async def scenario():
-        drift, answered = watching(watched_store)
+        drift, answered = watching(watched_store, tmp_path)
+        other, _ = watching(watched_store, tmp_path)
+
+        def counted():
+            return other.compared()[0]
+
         images = blotches(4)
         held = weakref.ref(images)
         drift.add(list(images[:3]), answered[:3])
         drift.add(list(images[3:]), answered[3:])
         del images
         sent = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(lambda: sent.set_result((list(counted), held() is not None)))
+        asyncio.get_running_loop().call_soon(lambda: sent.set_result((counted(), held() is not None)))
         before = await sent
-        await asyncio.sleep(0)
-        return before, list(counted), held() is None
+        await next_turn()
+        after = (counted(), held() is not None)
+        drift.close(), other.close()
+        return before, after
 
-    features = 5
-    assert asyncio.run(scenario()) == (([], True), [4 * features], True)
+    assert asyncio.run(scenario()) == ((0, True), (4, False))
 
 
 def test_what_is_not_counted_yet_is_counted_when_somebody_asks_and_at_the_end(watched_store, tmp_path):
@@ -168,6 +174,7 @@ def test_without_a_model_there_is_no_drift(client_with, tmp_path):
     assert gauges(client) == {}
 
 
+@pytest.mark.data
 @pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA names no folder with CIFAR-10")
 def test_images_like_those_it_was_tested_on_raise_no_alarm_and_darkened_or_blurred_do():
     loaded = load_chosen(Settings())
@@ -190,11 +197,7 @@ def test_images_like_those_it_was_tested_on_raise_no_alarm_and_darkened_or_blurr
     assert {"sharpness", "verdict"} <= raised(blurred(images))
 
 
-def processes(server, **what):
-    """Those that logged a line like this one."""
-    return {line["process"] for line in server.lines() if what.items() <= line.items()}
-
-
+@pytest.mark.process
 @needs_reuseport
 def test_whichever_process_is_asked_it_answers_for_all_also_for_a_dead_one(tmp_path, watched_store):
     a_connection_each = httpx2.Limits(max_keepalive_connections=0)
@@ -203,18 +206,24 @@ def test_whichever_process_is_asked_it_answers_for_all_also_for_a_dead_one(tmp_p
         httpx2.Client(base_url=server.url(""), limits=a_connection_each) as client,
     ):
         sent = 0
-        while len(processes(server, route="/predict", status=200)) < 2:
+
+        def predict():
+            nonlocal sent
             assert client.post("/predict", content=png()).status_code == 200
             sent += 1
 
         def asked():
             return client.get("/model/drift").json()["images"], float(*gauges(client).values())
 
-        assert {asked() for _ in range(10)} == {(sent, sent)}
-        (worker,) = processes(server, message="ready") - {server.process.pid}
+        def all_answer_for_all():  # a process that was not asked counts a turn after it has answered
+            return {asked() for _ in range(10)} == {(sent, sent)}
+
+        wait_until(lambda: predict() or len(server.processes(route="/predict", status=200)) == 2)
+        wait_until(all_answer_for_all, asked)
+        (worker,) = server.processes(message="ready") - {server.process.pid}
         os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: len(processes(server, message="ready")) == 3)
-        assert {asked() for _ in range(10)} == {(sent, sent)}
+        wait_until(lambda: len(server.processes(message="ready")) == 3)
+        wait_until(all_answer_for_all, asked)
         files = list((tmp_path / "metrics").glob("*.counts"))
         slices = np.stack([np.fromfile(file, np.int64).reshape(12, -1) for file in files])
         assert len(files) == 2 and slices[..., 1:].any((1, 2)).all()

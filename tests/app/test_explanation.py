@@ -8,6 +8,7 @@ from app.batcher import Batcher, QueueFullError
 from app.explain.explainer import CHUNK, Explainer
 from app.explain.saliency import MASKS, random_masks
 from app.prediction import Row
+from tests.waiting import DEADLINE_SECONDS, run_ready_tasks
 
 masks = random_masks()
 CHUNKS = MASKS // CHUNK
@@ -27,21 +28,15 @@ class Turnstile:
     def __call__(self, batch: np.ndarray) -> list[Row]:
         self.batches.append(batch[:, 0, 0, 0].tolist())
         self.entered.release()
-        assert self.let.acquire(timeout=30)
+        assert self.let.acquire(timeout=DEADLINE_SECONDS)
         first = batch[:, 0, 0, :1].astype(np.float32) / 255
         return [Row(row) for row in np.concatenate([first, 1 - first], 1)]
 
     async def holds_a_batch(self) -> None:
-        assert await asyncio.to_thread(self.entered.acquire, timeout=30)
+        assert await asyncio.to_thread(self.entered.acquire, timeout=DEADLINE_SECONDS)
 
     def let_all(self) -> None:
         self.let.release(1_000)
-
-
-async def settle() -> None:
-    """Let every task that can go on do so."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 def with_explainer(scenario, capacity: int = 100):
@@ -87,7 +82,7 @@ def test_a_prediction_waits_for_one_chunk_of_an_explanation_at_most():
         network.let.release()
         await network.holds_a_batch()  # the first chunk
         plain = asyncio.create_task(batcher.submit(flat(2)))
-        await settle()
+        await run_ready_tasks()
         network.let.release()
         await network.holds_a_batch()
         network.let.release()
@@ -118,7 +113,7 @@ def test_an_explanation_whose_caller_has_gone_stops_and_the_next_begins():
         network.let.release()
         await network.holds_a_batch()
         gone.cancel()
-        await settle()
+        await run_ready_tasks()
         network.let_all()
         await stays
 

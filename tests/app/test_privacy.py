@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.test_server import ROOT, Server, serving, stop
+from tests.app.conftest import png
+from tests.app.service import ROOT, Server, serving, stop
+
+RECORDER = """
+import os, socket, sys
+real = socket.socket.connect
+def connect(self, address):
+    if self.family in (socket.AF_INET, socket.AF_INET6):
+        open(os.environ["DIALLED"], "a").write(repr(address) + "\\n")
+    return real(self, address)
+socket.socket.connect = connect
+looked_up = socket.getaddrinfo
+def getaddrinfo(host, *rest, **named):
+    if host not in (None, "127.0.0.1"):
+        open(os.environ["DIALLED"], "a").write(repr(host) + "\\n")
+    return looked_up(host, *rest, **named)
+socket.getaddrinfo = getaddrinfo
+"""
 
 UPLOADS = 1_000
 NAME, EXIF, FIELD, AGENT, ADDRESS = "mrkname7f3a", "mrkexif91bc", "mrkfield55d0", "mrkagent0e4d", "203.0.113.77"
@@ -67,6 +85,7 @@ def written_since(before: float, folders: list[Path]) -> Iterator[tuple[Path, by
                 continue  # somebody else's, and gone already
 
 
+@pytest.mark.process
 @pytest.mark.timeout(300)
 def test_nothing_of_a_thousand_uploads_is_kept_on_disk_in_logs_or_in_metrics(tmp_path):
     photos = [photo(index) for index in range(UPLOADS)]
@@ -96,3 +115,26 @@ def test_the_search_would_find_what_was_kept(tmp_path):
     contents = dict(written_since(0, [tmp_path]))
     found = {path.name for path, content in contents.items() if any(mark in content for mark in marks(photos))}
     assert found == {"kept", "log"}
+
+
+@pytest.mark.process
+def test_nothing_dials_out_and_nothing_of_an_upload_is_written(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(RECORDER)
+    (tmp_path / "home").mkdir()
+    dialled = tmp_path / "dialled"
+    moved = {"PYTHONPATH": str(tmp_path / "site"), "DIALLED": str(dialled)}
+    moved |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    with serving(tmp_path, workers="2", drain_seconds="0", **moved) as server:
+        files = {"file": ("marked-file-name.png", png() + b"marked-content" * 200_000)}
+        assert httpx2.post(server.url("/predict?marked-query=1"), files=files).status_code == 200
+        httpx2.post(server.url("/marked-path.png"), content=b"marked-content")
+        metrics = httpx2.get(server.url("/metrics")).text
+        assert stop(server) == 0
+        log = server.log.read_text()
+    assert not dialled.exists(), dialled.read_text()
+    assert "marked" not in metrics and b"marked" not in b"".join(
+        f.read_bytes() for f in (tmp_path / "metrics").iterdir()
+    )
+    assert "marked" not in log and set(re.findall(r"127\.0\.0\.1:(\d+)", log)) == {str(server.port)}
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []

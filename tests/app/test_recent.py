@@ -1,16 +1,7 @@
 import numpy as np
 
 from app.monitoring.drift_window import SLICE_SECONDS, SLICES, WINDOW_SECONDS, Recent
-
-
-class Clock:
-    """A clock that stands until it is told the time."""
-
-    def __init__(self) -> None:
-        self.now = 16_667.0 * SLICE_SECONDS
-
-    def __call__(self) -> float:
-        return self.now
+from tests.app.conftest import Clock
 
 
 def counted(recent: Recent) -> list[int]:
@@ -30,7 +21,7 @@ def test_what_was_added_is_counted_and_a_bin_may_repeat():
 
 def test_counts_age_out_slice_by_slice(tmp_path):
     for directory in (None, tmp_path):
-        clock = Clock()
+        clock = Clock(16_667 * SLICE_SECONDS)
         recent = Recent(1, directory, "m", clock)
         recent.add(places(0, 0))
         clock.now += SLICE_SECONDS
@@ -47,8 +38,7 @@ def test_counts_age_out_slice_by_slice(tmp_path):
 
 
 def test_a_machine_that_has_just_started_counts_too():
-    clock = Clock()
-    clock.now = 1.0
+    clock = Clock(1.0)
     recent = Recent(1, clock=clock)
     recent.add(places(0))
     assert counted(recent) == [1]
@@ -71,7 +61,7 @@ def test_other_versions_are_not_added(tmp_path):
 
 
 def test_the_counts_of_a_dead_process_stay_until_they_are_old_and_its_file_is_taken_over(tmp_path):
-    clock = Clock()
+    clock = Clock(16_667 * SLICE_SECONDS)
     kept = Recent(1, tmp_path, "m", clock)
     for _ in range(20):
         mortal = Recent(1, tmp_path, "m", clock)
@@ -93,7 +83,7 @@ def test_a_file_that_is_just_being_made_is_left_out(tmp_path):
 
 
 def test_memory_is_bounded_and_files_hold_slice_numbers_and_counts_only(tmp_path):
-    clock = Clock()
+    clock = Clock(16_667 * SLICE_SECONDS)
     recent = Recent(3, tmp_path, "m", clock)
     for _ in range(500):
         recent.add(places(1, 1))

@@ -75,6 +75,8 @@ def test_a_network_that_sees_nothing_gives_an_empty_map():
     assert not saliency(masks, 0.25, np.full(MASKS, 0.25, np.float32)).any()
 
 
+@pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not name the real data")
 @pytest.mark.timeout(600)
 def test_deleting_by_the_map_loses_the_class_sooner_than_by_chance_or_edges():

@@ -195,6 +195,7 @@ def test_changed_answers_raise_their_feature():
 needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA names no folder with CIFAR-10")
 
 
+@pytest.mark.data
 @needs_data
 def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_blurred_do():
     from training.data import load

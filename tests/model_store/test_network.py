@@ -338,6 +338,7 @@ def random_network(drawn, head, hidden):
     return keras.Model(inputs, x)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(blocks, max_size=6), heads, st.booleans())
 def test_any_small_network_equals_keras(drawn, head, hidden):

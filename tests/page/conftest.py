@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.app.test_server import Server, serving
+from tests.app.service import Server, serving
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = """
@@ -57,7 +57,7 @@ class Watched:
 def server(tmp_path_factory) -> Iterator[Server]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
-    with serving(tmp_path_factory.mktemp("page"), workers="1", log_level="warning") as server:
+    with serving(tmp_path_factory.mktemp("page"), workers="1") as server:
         yield server
 
 

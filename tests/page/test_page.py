@@ -18,8 +18,9 @@ from playwright.sync_api import Page, Route, expect
 
 from app.errors import CODES
 from tests.app.conftest import png
-from tests.app.test_server import ROOT, serving, stop
+from tests.app.service import ROOT, serving, stop
 
+pytestmark = [pytest.mark.browser, pytest.mark.process]
 SAMPLES = ROOT / "app" / "page" / "samples"
 CAT = (SAMPLES / "cat.png").read_bytes()
 MANY = [(path.name, path.read_bytes()) for path in sorted(SAMPLES.glob("*.png"))]

@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from training.run import Run
+
+pytestmark = pytest.mark.slow
 
 NARROW = """
 import dataclasses, sys

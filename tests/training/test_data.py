@@ -41,6 +41,7 @@ def test_labels_of_another_data_set_are_refused(tmp_path):
         _ = data.load(tmp_path).train
 
 
+@pytest.mark.data
 @real
 def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
     dataset = data.load(Path(os.environ["CIFAR10_DATA"]))
@@ -50,6 +51,7 @@ def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
     assert np.array_equal(held_out.pixels, train.pixels[45_000:])
 
 
+@pytest.mark.data
 @real
 def test_stated_mean_and_deviation_are_those_of_the_training_images():
     pixels = data.load(Path(os.environ["CIFAR10_DATA"])).train.pixels

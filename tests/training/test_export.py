@@ -24,6 +24,8 @@ from training.__main__ import main
 from training.errors import TrainingError
 from training.export import CONTRACT, FORMATS, compare, export
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 PIXELS = random_images(5)
 IMAGES = PIXELS / np.float32(255)

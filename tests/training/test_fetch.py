@@ -366,6 +366,7 @@ def test_fetch_reports_a_destination_it_cannot_write_to(tmp_path: Path) -> None:
 # -- the published table -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.data
 @pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not say where the real batches are")
 def test_the_table_fits_the_real_batches(tmp_path: Path) -> None:
     data = Path(os.environ["CIFAR10_DATA"])

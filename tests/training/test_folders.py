@@ -107,6 +107,7 @@ def test_one_image_in_two_classes_is_refused(photos, tmp_path):
         data.load(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)  # trains the shipped network, which takes a busy machine a while
 def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
     run, store = tmp_path / "run", tmp_path / "store"

@@ -12,6 +12,8 @@ from training.__main__ import main
 from training.data import LABELS
 from training.recipes import Airbench, NotebookCNN
 
+pytestmark = pytest.mark.slow
+
 KERAS2 = Path(__file__).parent / "keras2"  # made by keras2/make.py
 NOTEBOOK = KERAS2 / "keras-2.12.0/notebook.json", KERAS2 / "keras-2.12.0/notebook.h5"
 NORMED = KERAS2 / "keras-2.15.0/normed.json", KERAS2 / "keras-2.15.0/normed.whole.h5"

@@ -26,7 +26,7 @@ from training.run import Run, read_source
 from training.teachers import Teachers
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.usefixtures("short_reports")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports")]
 
 
 def train(data, out, *options, recipe="notebook", epochs=2):

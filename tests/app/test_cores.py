@@ -1,3 +1,5 @@
+"""The number of cores: affinity and control groups."""
+
 import os
 from pathlib import Path
 
@@ -5,7 +7,6 @@ import pytest
 
 from app.process import supervisor
 from app.process.supervisor import available_cores
-from app.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -36,14 +37,3 @@ def test_without_control_groups_the_affinity_counts(monkeypatch):
     monkeypatch.setattr(supervisor.sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert available_cores() == 2
-
-
-def test_limits_of_the_service_are_shared_out():
-    share = Settings(max_requests=100, decode_threads=2, max_files=100).share_of(8)
-    assert (share.max_requests, share.max_waiting_images, share.decode_threads) == (13, 256, 1)
-    assert Settings().max_waiting_images == 2_048
-
-
-def test_a_share_has_room_for_one_whole_batch_request():
-    assert Settings(max_files=256).share_of(64).max_waiting_images == 256
-    assert Settings(max_files=3_000).share_of(64).max_waiting_images == 2_048

@@ -1,4 +1,4 @@
-"""Little's law at work: how long a prediction takes is those at work divided by how many are done in a second."""
+"""Requests are refused while too many are in flight or predictions take too long."""
 
 import asyncio
 from contextlib import ExitStack, suppress
@@ -6,21 +6,14 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from app.admission import MOST, NO_BACKLOG, Backlog
+from tests.app.conftest import Clock, png
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
+def finish(backlog: Backlog, clock: Clock, count: int, seconds: float) -> None:
+    """Let `count` predictions be done, one every `seconds`."""
+    for _ in range(count):
+        with backlog.working():
+            clock.now += seconds
 
 
 def served(backlog: Backlog, clock: Clock, count: int, seconds: float, at_work: int) -> float:
@@ -28,9 +21,7 @@ def served(backlog: Backlog, clock: Clock, count: int, seconds: float, at_work: 
     with ExitStack() as others:
         for _ in range(at_work):
             others.enter_context(backlog.working())
-        for _ in range(count):
-            with backlog.working():
-                clock.now += seconds
+        finish(backlog, clock, count, seconds)
         return backlog.seconds
 
 
@@ -99,3 +90,34 @@ def test_clients_that_leave_do_not_make_it_look_quick(clock):
                 with suppress(asyncio.CancelledError), backlog.working():
                     raise asyncio.CancelledError
         assert backlog.seconds == pytest.approx(1.0, rel=0.01)
+
+
+def test_explanations_count_against_the_requests_that_are_let_in(client_with):
+    small = client_with(max_requests=1)
+    with small.app.state.pipeline.admit():
+        response = small.post("/explain", content=png())
+    assert response.status_code == 503 and response.json()["code"] == "overloaded"
+    assert int(response.headers["retry-after"]) >= 1
+    assert small.post("/explain", content=png()).status_code == 200
+
+
+def test_while_predictions_take_too_long_new_ones_are_refused(client_with, clock):
+    client, backlog = client_with(max_wait_seconds=0.25), Backlog(clock)
+    client.app.state.pipeline.backlog = backlog
+    with ExitStack() as others:
+        for _ in range(100):
+            others.enter_context(backlog.working())
+        finish(backlog, clock, MOST, 0.003)
+        response = client.post("/predict", content=png())
+        assert response.status_code == 503 and response.json()["code"] == "overloaded"
+        assert "take 0.3 s" in response.json()["detail"] and int(response.headers["retry-after"]) >= 1
+        finish(backlog, clock, MOST, 0.002)
+        assert client.post("/predict", content=png()).status_code == 200
+
+
+def test_more_waiting_images_than_allowed_are_refused_with_retry_after(client_with, monkeypatch):
+    monkeypatch.setattr("app.settings.MAX_WAITING_IMAGES", 2)
+    small = client_with()
+    response = small.post("/predict/batch", files=[("files", png())] * 3)
+    assert response.status_code == 503 and response.json()["code"] == "overloaded"
+    assert int(response.headers["retry-after"]) >= 1

@@ -1,0 +1,139 @@
+"""The service as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.waiting import DEADLINE_SECONDS, wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+LISTENING = re.compile(r"starting on http://127\.0\.0\.1:(\d+) in ")
+needs_reuseport = pytest.mark.skipif(sys.platform != "linux", reason="connections are spread by Linux's SO_REUSEPORT")
+
+
+@dataclass
+class Server:
+    """A running service and its log."""
+
+    process: subprocess.Popen
+    port: int
+    log: Path
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def lines(self) -> list[dict]:
+        """The complete lines of the log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def processes(self, **fields: object) -> set[int]:
+        """The ids of the processes that logged a line with these fields."""
+        return {line["process"] for line in self.lines() if fields.items() <= line.items()}
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), DEADLINE_SECONDS)
+
+
+@contextmanager
+def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
+    """Start the service on a free port and wait until it is ready; kill it at the end.
+
+    Args:
+        settings: lower case for the service's settings, upper case for other environment variables.
+    """
+    log = tmp_path / "log"
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    environment |= {f"CIFAR10_{name.upper()}": value for name, value in settings.items() if name.islower()}
+    environment |= {name: value for name, value in settings.items() if name.isupper()}
+    with log.open("w") as out, default_signals():
+        command = [sys.executable, "-m", "app", "serve", "--port", "0"]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+    try:
+        server = Server(process, wait_until(lambda: _port(process, log), log.read_text), log)
+        wait_until(lambda: _is_ready(server), log.read_text)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _port(process: subprocess.Popen, log: Path) -> int | None:
+    assert process.poll() is None, log.read_text()
+    found = LISTENING.search(log.read_text())
+    return int(found[1]) if found else None
+
+
+def _is_ready(server: Server) -> bool:
+    assert server.process.poll() is None, server.log.read_text()
+    try:
+        return httpx2.get(server.url("/health/ready")).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+@contextmanager
+def default_signals() -> Iterator[None]:
+    """Start processes that stop on signals, even where the test run itself ignores them, as under nohup."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ignored = [each for each in signals if signal.getsignal(each) is signal.SIG_IGN]
+    for each in ignored:
+        signal.signal(each, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for each in ignored:
+            signal.signal(each, signal.SIG_IGN)
+
+
+def stop(server: Server, signal_: int = signal.SIGTERM) -> int:
+    """Send the signal and return the exit code."""
+    server.process.send_signal(signal_)
+    return server.process.wait(DEADLINE_SECONDS)
+
+
+def answering_processes(server: Server) -> set[int]:
+    """The ids of the processes that have answered /health, after twenty more connections."""
+    for _ in range(20):
+        assert httpx2.get(server.url("/health")).status_code == 200
+    return server.processes(route="/health")
+
+
+def wait_for_processes(server: Server, count: int) -> set[int]:
+    """Wait until so many processes in all have answered, and return their ids."""
+    wait_until(lambda: len(answering_processes(server)) == count, server.log.read_text)
+    return answering_processes(server)
+
+
+def wait_until_port_is_closed(server: Server) -> None:
+    """Wait until no process of the service accepts connections any more."""
+
+    def is_closed() -> bool:
+        try:
+            server.connect().close()
+        except ConnectionRefusedError:
+            return True
+        except ConnectionResetError:
+            pass
+        return False
+
+    wait_until(is_closed, server.log.read_text)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs, and is not just waiting for its parent to notice its end (Linux)."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

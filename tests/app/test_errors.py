@@ -1,0 +1,62 @@
+"""Errors are problem documents that say what is wrong."""
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.errors import CODES
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import png
+
+
+def form(*parts: bytes, end: bytes = b"--X--\r\n") -> dict:
+    body = b"".join(b"--X\r\n" + part + b"\r\n" for part in parts) + end
+    return {"content": body, "headers": {"Content-Type": "multipart/form-data; boundary=X"}}
+
+
+PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "said"),
+    [
+        pytest.param({"content": b"{}"}, "unsupported_image", "JSON", id="json"),
+        pytest.param({"content": b""}, "unsupported_image", "nothing in it", id="empty"),
+        pytest.param({"content": png()[:300]}, "unusable_image", "ends early", id="truncated"),
+        pytest.param({"files": {"image": png()}}, "malformed_request", "-F file=@photo.jpg", id="other field"),
+        pytest.param(form(PART + png(), end=b""), "malformed_request", "closing boundary", id="unclosed form"),
+        pytest.param(form(PART + png(), PART + png()), "too_large", "more than 1 files", id="two files"),
+        pytest.param(
+            {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
+            "malformed_request",
+            "cannot be read",
+            id="no boundary",
+        ),
+        pytest.param({"content": png(), "params": {"top_k": 0}}, "invalid_parameter", "top_k", id="top_k 0"),
+        pytest.param({"content": png(), "params": {"top_k": "x"}}, "invalid_parameter", "not 'x'", id="top_k x"),
+    ],
+)
+def test_predict_explains_what_is_wrong(client, request_, code, said):
+    response = client.post("/predict", **request_)
+    document = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, document["code"]) == (CODES[code][0], code)
+    assert said in document["detail"] and document["request_id"] == response.headers["x-request-id"]
+
+
+def test_unknown_address_and_method_are_problems_too(client):
+    assert client.get("/nope").json()["code"] == "not_found"
+    wrong = client.get("/predict")
+    assert wrong.json()["code"] == "method_not_allowed" and wrong.headers["allow"] == "POST"
+
+
+def test_an_error_nobody_foresaw_is_a_problem_that_tells_the_log_and_not_the_client(tmp_path, caplog):
+    def broken() -> None:
+        raise RuntimeError("secret")
+
+    app = create_app(Settings(store=tmp_path))
+    app.add_api_route("/broken", broken)
+    response = TestClient(app, raise_server_exceptions=False).get("/broken", headers={"X-Request-ID": "abc-1"})
+    assert response.status_code == 500 and "secret" not in response.text
+    assert (response.json()["code"], response.json()["request_id"]) == ("internal", "abc-1")
+    assert "RuntimeError: secret" in caplog.text

@@ -1,0 +1,84 @@
+"""/metrics, of one process and of several."""
+
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.__main__ import main
+from tests.app.conftest import png
+from tests.app.service import needs_reuseport, serving, stop, wait_for_processes
+from tests.waiting import wait_until
+
+STAGES = ["receive", "decode", "queue", "infer", "serialize"]
+
+
+def test_metrics_count_requests_stages_batches_and_refusals(client_with):
+    client = client_with()
+    for _ in range(3):
+        client.post("/predict", content=png())
+    client.post("/predict", content=b"no image")
+    client.post("/marked-path", content=png())
+    lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
+    version = client.get("/health").json()["model"]["version"]
+    served = f'model="cifar10",{{}}version="{version}"'
+    assert lines['cifar10_request_seconds_count{route="/predict",status="200"}'] == "3.0"
+    assert lines['cifar10_request_seconds_count{route="/predict",status="415"}'] == "1.0"
+    assert lines['cifar10_request_seconds_count{route="unknown",status="404"}'] == "1.0"
+    assert lines['cifar10_refusals_total{code="unsupported_image"}'] == "1.0"
+    assert lines[f"cifar10_batch_images_sum{{{served.format('')}}}"] == "3.0"
+    for stage in STAGES:
+        name = f'cifar10_stage_seconds_count{{model="cifar10",stage="{stage}",version="{version}"}}'
+        assert lines[name] == ("4.0" if stage == "receive" else "3.0")
+    assert lines[f'cifar10_stage_seconds_bucket{{le="0.00025",model="cifar10",stage="queue",version="{version}"}}']
+    assert lines["cifar10_waiting_images"] == "0.0"
+    assert "marked" not in client.get("/metrics").text
+
+
+@pytest.mark.process
+@needs_reuseport
+def test_whichever_process_is_asked_its_metrics_are_those_of_all(tmp_path):
+    with serving(tmp_path, workers="2", drain_seconds="0") as server:
+        wait_for_processes(server, 2)
+        for _ in range(30):
+            assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
+        wait_until(lambda: len([line for line in server.lines() if line.get("route") == "/predict"]) == 30)
+        assert len(server.processes(route="/predict")) == 2
+        assert {predictions(httpx2.get(server.url("/metrics")).text) for _ in range(10)} == {30.0}
+
+
+def predictions(metrics: str) -> float:
+    """The number of successful requests to /predict."""
+    start = 'cifar10_request_seconds_count{route="/predict",status="200"} '
+    (line,) = [each for each in metrics.splitlines() if each.startswith(start)]
+    return float(line.removeprefix(start))
+
+
+@pytest.mark.process
+@needs_reuseport
+def test_a_service_removes_the_metrics_of_an_earlier_one(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "counter_1.db").write_bytes(b"left by an earlier service")
+    (tmp_path / "metrics" / "other@1@0.counts").write_bytes(b"this, too")
+    with serving(tmp_path, workers="1", drain_seconds="0") as server:
+        assert "cifar10_request_seconds" in httpx2.get(server.url("/metrics")).text
+        assert not (tmp_path / "metrics" / "other@1@0.counts").exists()
+
+
+@pytest.mark.process
+@needs_reuseport
+def test_a_service_without_a_metrics_directory_makes_one_and_removes_it(tmp_path):
+    with serving(tmp_path, PROMETHEUS_MULTIPROC_DIR="", workers="1", drain_seconds="0") as server:
+        mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+        (folder,) = {Path(found) for found in re.findall(r"(/\S*/cifar10-metrics-[^/\s]+)/", mapped)}
+        assert folder.is_dir()
+        assert stop(server) == 0
+    assert not folder.exists()
+
+
+def test_a_metrics_directory_that_is_none_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"PROMETHEUS_MULTIPROC_DIR is .*: File exists; name a folder"):
+        main(["serve", "--port", "0"])

@@ -1,0 +1,104 @@
+"""GET /model/card and /model/report of whole, altered and removed versions."""
+
+import hashlib
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.app.conftest import png
+
+
+def test_the_manifest_is_served_as_it_was_published(client):
+    loaded, answer = client.app.state.pipeline.loaded, client.get("/model").json()
+    assert answer["manifest"] == json.loads((loaded.folder / "manifest.json").read_text())
+    assert (answer["engine"], answer["precision"]) == ("openvino", loaded.classifier.precision)
+    assert answer["golden_difference"] == loaded.golden_difference
+
+
+def test_the_card_is_a_page_made_from_what_is_served(client):
+    response, manifest = client.get("/model/card"), client.get("/model").json()["manifest"]
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    accuracy = f"{100 * manifest['metrics']['test']['accuracy']:.2f}"
+    assert f"{manifest['name']}, version {manifest['version']}" in response.text and accuracy in response.text
+    for address in re.findall(r'(?:href|src)="([^"]+)"', response.text):
+        assert client.get(f"/model/{address}").status_code == 200, address
+
+
+def test_every_file_of_the_report_is_served_as_it_was_published(client):
+    manifest = client.app.state.pipeline.loaded.manifest
+    names = [name.removeprefix("report/") for name in manifest.files if name.startswith("report/")]
+    assert "classes.png" in names and "evaluation.json" in names
+    for name in names:
+        response = client.get(f"/model/report/{name}")
+        assert hashlib.sha256(response.content).hexdigest() == manifest.files[f"report/{name}"].sha256
+        assert response.headers["content-type"] == ("application/json" if name.endswith("json") else "image/png")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing.png",
+        "manifest.json",
+        "../manifest.json",
+        "..%2Fmanifest.json",
+        "%2e%2e%2fmanifest.json",
+        "..%252Fmanifest.json",
+        "..%5Cmanifest.json",
+        "%2Fetc%2Fpasswd",
+        "classes.png%00",
+        "Classes.png",
+        ".",
+        "%2e%2e",
+        "",
+    ],
+)
+def test_nothing_but_the_report_is_served(client, name):
+    response = client.get(f"/model/report/{name}")
+    assert response.status_code == 404 and response.json()["code"] == "not_found"
+
+
+def without_a_report(manifest, folder):
+    shutil.rmtree(folder / "report")
+    manifest["files"] = {name: file for name, file in manifest["files"].items() if not name.startswith("report/")}
+    manifest["metrics"] = {}
+
+
+def test_a_version_without_a_report_has_a_card_and_no_plots(altered):
+    client, _ = altered(without_a_report)
+    card = client.get("/model/card")
+    assert card.status_code == 200 and "How often it is right is not known" in card.text and "<img" not in card.text
+    missing = client.get("/model/report/classes.png")
+    assert missing.status_code == 404 and "report has no files" in missing.json()["detail"]
+
+
+def with_a_page(manifest, folder):
+    (folder / "report" / "page.html").write_bytes(b"<script>")
+    manifest["files"]["report/page.html"] = {"size": 8, "sha256": hashlib.sha256(b"<script>").hexdigest()}
+    manifest["labels"][0] = "<script>alert(1)</script>"
+
+
+def test_labels_are_no_markup_and_pages_in_a_report_are_not_served(altered):
+    client, _ = altered(with_a_page)
+    card = client.get("/model/card").text
+    assert "&lt;script&gt;alert(1)" in card and "<script" not in card
+    assert client.get("/model/report/page.html").status_code == 404
+
+
+def test_a_report_that_was_altered_after_loading_is_not_served(altered, caplog):
+    client, folder = altered()
+    (folder / "report" / "classes.png").write_bytes(b"other")
+    response = client.get("/model/report/classes.png")
+    assert re.fullmatch("[0-9a-f]{32}", response.json()["request_id"])
+    assert response.status_code == 500 and response.json()["code"] == "internal"
+    assert str(folder) not in response.text and "not the file that was published" in caplog.text
+
+
+def test_a_version_that_was_removed_since_it_was_loaded_is_served_without_its_report(altered):
+    client, folder = altered()
+    shutil.rmtree(folder)
+    assert client.get("/model/card").status_code == 200
+    response = client.get("/model/report/classes.png")
+    assert response.status_code == 404 and "was removed from the store" in response.json()["detail"]
+    assert client.post("/predict", content=png()).status_code == 200

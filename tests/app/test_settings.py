@@ -1,0 +1,72 @@
+"""Settings: read from the environment, refused by name, shared out among processes."""
+
+from pathlib import Path
+
+import pytest
+
+from app.__main__ import main
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENGINE", "abacus"),
+        ("MAX_FILES", "0"),
+        ("TIMEOUT_SECONDS", "soon"),
+        ("DRAIN_SECONDS", "inf"),
+        ("ROOT_PATH", "cifar10"),
+        ("ROOT_PATH", "/cifar10/"),
+        ("ROOT_PATH", "/größe"),
+        ("TRUSTED_PROXIES", "nginx"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.1/16"),
+        ("TRUSTED_PROXIES", "127.0.0.1,"),
+    ],
+)
+def test_a_wrong_setting_is_named(capsys, monkeypatch, name, value):
+    monkeypatch.setenv(f"CIFAR10_{name}", value)
+    assert main(["check"]) == 2
+    assert f"CIFAR10_{name} is '{value}'" in capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_warned_of(capsys, monkeypatch):
+    for name in ("MODELNAME", "DATA", "PORT", "SERVICE_HOST", "PORT_8000_TCP_ADDR"):
+        monkeypatch.setenv(f"CIFAR10_{name}", "mine")
+    assert main(["check"]) == 0
+    assert capsys.readouterr().err == "warning: CIFAR10_MODELNAME is no setting; did you mean CIFAR10_MODEL_NAME?\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["classify", str(ROOT / "docs" / "cat.png")]], ids=["check", "classify"]
+)
+def test_a_removed_setting_is_named_and_ignored(capsys, monkeypatch, command):
+    monkeypatch.setenv("CIFAR10_MAX_BATCH", "a few")
+    monkeypatch.setenv("CIFAR10_MAX_WAITING_IMAGES", "100")
+    assert main(command) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: CIFAR10_MAX_BATCH is set but no longer a setting: the service chooses the batch size itself; "
+        "remove it",
+        "warning: CIFAR10_MAX_WAITING_IMAGES is set but no longer a setting: the service limits its queue itself; "
+        "remove it",
+    ]
+
+
+@pytest.mark.parametrize("value", ["*", "", "10.0.0.0/8, ::1,192.168.1.1"])
+def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
+    monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", value)
+    assert main(["check"]) == 0
+    assert f"CIFAR10_TRUSTED_PROXIES={value}\n" in capsys.readouterr().out
+
+
+def test_limits_of_the_service_are_shared_out():
+    share = Settings(max_requests=100, decode_threads=2, max_files=100).share_of(8)
+    assert (share.max_requests, share.max_waiting_images, share.decode_threads) == (13, 256, 1)
+    assert Settings().max_waiting_images == 2_048
+
+
+def test_a_share_has_room_for_one_whole_batch_request():
+    assert Settings(max_files=256).share_of(64).max_waiting_images == 256
+    assert Settings(max_files=3_000).share_of(64).max_waiting_images == 2_048

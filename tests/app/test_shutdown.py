@@ -1,0 +1,139 @@
+"""Stopping on signals: readiness falls first, requests in flight finish, the exit code is 0."""
+
+import http.client
+import json
+import os
+import selectors
+import signal
+import socket
+
+import httpx2
+import pytest
+
+from tests.app.conftest import png
+from tests.app.service import (
+    Server,
+    is_alive,
+    needs_reuseport,
+    serving,
+    stop,
+    wait_for_processes,
+    wait_until_port_is_closed,
+)
+from tests.waiting import DEADLINE_SECONDS, wait_until
+
+pytestmark = pytest.mark.process
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda given: given.name)
+def test_stops_with_exit_code_0(tmp_path, signal_):
+    with serving(tmp_path, workers="1", drain_seconds="0") as server:
+        assert stop(server, signal_) == 0
+
+
+def test_sigterm_lets_readiness_fall_first_and_the_request_under_way_finish(tmp_path):
+    body = png()
+    with serving(tmp_path, workers="1", drain_seconds="3") as server:
+        (slow,) = begin_predictions(server, body, 1)
+        server.process.send_signal(signal.SIGTERM)
+        fallen = wait_until(lambda: (answer := httpx2.get(server.url("/health/ready"))).status_code != 200 and answer)
+        assert fallen.json()["code"] == "not_ready"
+        assert httpx2.post(server.url("/predict"), content=body).status_code == 200
+        wait_until_port_is_closed(server)
+        slow.send(body[10:])
+        assert json.loads(slow.getresponse().read())["label"]
+        slow.close()
+        assert server.process.wait(DEADLINE_SECONDS) == 0
+
+
+def begin_predictions(server: Server, body: bytes, count: int) -> list[http.client.HTTPConnection]:
+    """Connections that have each sent a request's head and the first ten bytes of its body."""
+    connections = []
+    for _ in range(count):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_SECONDS)
+        connection.putrequest("POST", "/predict")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.putheader("Connection", "close")
+        connection.endheaders(body[:10])
+        connections.append(connection)
+    return connections
+
+
+@needs_reuseport
+def test_a_second_interrupt_aborts_requests_in_flight_without_an_error(tmp_path):
+    body = png()
+    head = b"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with serving(tmp_path, workers="2") as server:
+        wait_for_processes(server, 2)
+        clients = [server.connect() for _ in range(60)]
+        for client in clients:
+            client.sendall(head + body)
+        wait_until_one_is_answered(clients)
+        server.process.send_signal(signal.SIGINT)
+        wait_until_port_is_closed(server)
+        server.process.send_signal(signal.SIGINT)
+        answers = [answer_of(client) for client in clients]
+        assert server.process.wait(DEADLINE_SECONDS) == 0
+        assert set(answers) == {b"", b"HTTP/1.1 200"}
+        assert [line for line in server.lines() if line["level"] == "error"] == []
+
+
+def wait_until_one_is_answered(clients: list[socket.socket]) -> None:
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client, selectors.EVENT_READ)
+        assert selector.select(DEADLINE_SECONDS)
+
+
+def answer_of(client: socket.socket) -> bytes:
+    """The first bytes of an answer; none if the connection was closed or reset."""
+    with client:
+        try:
+            return client.recv(65_536)[:12]
+        except ConnectionError:
+            return b""
+
+
+@needs_reuseport
+def test_every_process_drains_when_all_are_told_to_stop(tmp_path):
+    """The worker is told twice: by the signal sent to all, and by the first process."""
+    with serving(tmp_path, workers="2", drain_seconds="600") as server:
+        processes = wait_for_processes(server, 2)
+        for process in processes:
+            os.kill(process, signal.SIGTERM)
+
+        def draining() -> set[int]:
+            assert httpx2.get(server.url("/health/ready")).status_code in (200, 503)
+            return server.processes(route="/health/ready", status=503)
+
+        wait_until(lambda: draining() == processes, server.log.read_text)
+        assert all(map(is_alive, processes))
+        assert stop(server, signal.SIGINT) == 0
+        assert not any(map(is_alive, processes))
+
+
+@needs_reuseport
+def test_workers_do_not_outlive_a_first_process_that_is_killed_but_finish_what_they_have(tmp_path):
+    body = png()
+    with serving(tmp_path, workers="2") as server:
+        (worker,) = wait_for_processes(server, 2) - {server.process.pid}
+        begun = begin_predictions(server, body, 20)
+        server.process.kill()
+        server.process.wait()
+        wait_until_port_is_closed(server)
+        statuses = [status for each in begun if (status := finish(each, body[10:]))]
+        wait_until(lambda: not is_alive(worker))
+        assert statuses == [200] * len(statuses) != []  # the kernel gives the worker none of 20 once in a million
+        assert [line for line in server.lines() if line["level"] == "error"] == []
+
+
+def finish(begun: http.client.HTTPConnection, rest: bytes) -> int | None:
+    """Send the rest of the body; the answer's status, None if the process that had the connection is gone."""
+    try:
+        begun.send(rest)
+        with begun.getresponse() as answer:
+            return answer.status
+    except (ConnectionError, http.client.HTTPException):
+        return None
+    finally:
+        begun.close()
