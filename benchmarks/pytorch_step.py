@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """As `training.networks.airbench` with two convolutions a block."""
+    """As `training.fit.networks.airbench` with two convolutions a block."""
 
     def __init__(self) -> None:
         super().__init__()

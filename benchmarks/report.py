@@ -12,7 +12,7 @@ from benchmarks.closed_loop import Load
 from benchmarks.machine import Machine
 from benchmarks.open_loop import Offered
 from benchmarks.tables import Row, percent, table
-from training.pictures import DPI, GREY, MISTAKE, NETWORK, PEOPLE, STYLE
+from training.publish.plots import DPI, GREY, MISTAKE, NETWORK, PEOPLE, STYLE
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from benchmarks.report import save
 from benchmarks.server import serving
 from benchmarks.tables import Row, table, write_json
 from model_store.images.formats import MAX_PIXELS
-from training.pictures import STYLE
+from training.publish.plots import STYLE
 
 CONNECTIONS = (1, 32)
 SIDES = (32, 128, 512, 2048, 4096, math.isqrt(MAX_PIXELS))

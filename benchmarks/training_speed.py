@@ -4,7 +4,7 @@
 
 The other Python has PyTorch: `python3 -m venv torch && torch/bin/pip install torch numpy`. Ours is the whole loop of
 `train --recipe fast`: augmentation, batches, bfloat16, optimizer; once more with Keras's layers instead of those of
-`training.tensorflow_layers`. PyTorch's has ready batches, so it is the harder mark: see `pytorch_step.py`. Read the
+`training.fit.tensorflow_layers`. PyTorch's has ready batches, so it is the harder mark: see `pytorch_step.py`. Read the
 ratios of one run; these figures alone say more of the machine than of the code.
 """
 
@@ -25,24 +25,24 @@ PEER = Path(__file__).with_name("pytorch_step.py")
 
 def keras_rates(data: Path) -> list[float]:
     """Images a second in each epoch but the first, which compiles."""
-    from training import fit
-    from training.data import load
+    from training.data.cifar10 import load
+    from training.fit import loop
+    from training.fit.run_directory import Run
     from training.recipes import recipe
-    from training.run import Run
 
     chosen = dataclasses.replace(recipe("fast"), epochs=EPOCHS + 1)
     dataset = load(data)
     count = BATCHES * chosen.batch_size
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder, "run"))
-        run.start(fit.new_info("fast", chosen, dataset, 0, False, None))
-        fit.train(run, dataset.train[:count])
+        run.start(loop.new_info("fast", chosen, dataset, 0, False, None))
+        loop.train(run, dataset.train[:count])
         return [count / record["seconds"] for record in run.history[1:]]
 
 
 def stock_rates(data: Path) -> list[float]:
     """The same with Keras's own layers."""
-    from training import tensorflow_layers
+    from training.fit import tensorflow_layers
 
     with patch.object(tensorflow_layers, "accelerate", lambda network: network):
         return keras_rates(data)

@@ -1,7 +1,7 @@
 """How strange an image is to a network, and what an answer is worth because of it.
 
 Owns the score and the verdict, as arrays and numbers, and `novelty.npz`. The thresholds are the manifest's, and how all
-of it was fitted is the business of `training.novelty` and `training.verdicts`.
+of it was fitted is the business of `training.evaluate.novelty_statistics` and `training.evaluate.thresholds`.
 
 Two things are looked at. The energy of the logits, -log Σ exp(logits), is low where some class fits well: Liu et al.,
 "Energy-based Out-of-distribution Detection", arXiv:2010.03759. The Mahalanobis distance says how far the channels of

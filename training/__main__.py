@@ -21,9 +21,9 @@ from model_store.manifest import Manifest, Preprocessing, read_manifest
 from model_store.network.model import Network
 from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, Store, check_name, load, read_network, verify
 from training.errors import TrainingError
-from training.export import CONTRACT, FORMATS, export
+from training.export.export import CONTRACT, FORMATS, export
+from training.fit.run_directory import Run, check_version, read_source
 from training.recipes import RECIPES, Pretrained, recipe
-from training.run import Run, check_version, read_source
 
 STORE = Path("model_store/models")
 OWN = "training", "model_store"
@@ -240,32 +240,33 @@ def _seed(text: str) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from training.fetch import fetch
+    from training.data.fetch import fetch
 
     fetch(options.to, source=options.source)
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training import data, fit
-    from training.tensorboard import TensorBoard
+    from training.data import cifar10
+    from training.fit import loop
+    from training.fit.tensorboard import TensorBoard
 
     run, start = Run(options.out), read_source(options.start) if options.start else None
-    dataset = data.load(options.data)
+    dataset = cifar10.load(options.data)
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if not options.resume:
         chosen = recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
-        info = fit.new_info(options.recipe, chosen, dataset, options.seed or 0, options.hold_out, start, teachers)
+        info = loop.new_info(options.recipe, chosen, dataset, options.seed or 0, options.hold_out, start, teachers)
         run.start(info, start if isinstance(chosen.network, Pretrained) else None)
-    chosen = fit.recipe_of(run.info)
+    chosen = loop.recipe_of(run.info)
     if options.resume:
         _require_same_settings(run, options)
-    if fit.computed_precision(chosen) != chosen.precision:
+    if loop.computed_precision(chosen) != chosen.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
-    images, watched = fit.split(run, dataset)
-    fit.train(run, images, watched, start, teachers, log)
+    images, watched = loop.split(run, dataset)
+    loop.train(run, images, watched, start, teachers, log)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
 
 
@@ -290,19 +291,19 @@ def _require_same_settings(run: Run, options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from training.compare import table
+    from training.evaluate.compare import table
 
     print(table([Run(folder) for folder in options.runs]))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from training import data
-    from training.evaluate import evaluate, measure_cost
-    from training.report import read_history, write_report
-    from training.robustness import measure_robustness
+    from training.data import cifar10
+    from training.evaluate.accuracy import evaluate, measure_cost
+    from training.evaluate.robustness import measure_robustness
+    from training.publish.report import read_history, write_report
 
-    dataset, network = data.load(options.data), _network(options.what)
-    data.check_labels(options.what, network.labels, dataset.labels)
+    dataset, network = cifar10.load(options.data), _network(options.what)
+    cifar10.check_labels(options.what, network.labels, dataset.labels)
     if options.split == "held-out" and read_source(options.what).saw_held_out(dataset.sha256):
         raise TrainingError(f"{options.what} has learned from the held-out images; evaluate its twin on them")
     if options.out and (inside := _version_around(options.out)):
@@ -346,18 +347,18 @@ def _progress_line() -> Iterator[Callable[[str, float], None]]:
 
 
 def _foreign(options: argparse.Namespace) -> None:
-    from training import data
-    from training.foreign import HEADER, measure_foreign
+    from training.data import cifar10
+    from training.evaluate.out_of_distribution import HEADER, measure_foreign
 
-    network, dataset = _network(options.what), data.load(options.data)
-    data.check_labels(options.what, network.labels, dataset.labels)
+    network, dataset = _network(options.what), cifar10.load(options.data)
+    cifar10.check_labels(options.what, network.labels, dataset.labels)
     print(HEADER)
     measure_foreign(Classifier(network), dataset.test.pixels, network.preprocessing.resize, options.folders)
 
 
 def _network(folder: Path) -> Network:
     """The network of a version or a run, whichever the folder is."""
-    from training.publish import read_run
+    from training.publish.publish import read_run
 
     if Run(folder).begun:
         return read_run(Run(folder))
@@ -367,18 +368,20 @@ def _network(folder: Path) -> Network:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from training import data
-    from training.publish import publish_run, publish_version
+    from training.data import cifar10
+    from training.publish.publish import publish_run, publish_version
 
     store = _store(options)
     if Run(options.what).begun:
-        twin, dataset = Run(options.twin) if options.twin else None, data.load(options.data or _default_data())
+        twin, dataset = Run(options.twin) if options.twin else None, cifar10.load(options.data or _default_data())
         with _progress_line() as show:
             version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
         if options.twin:
             raise TrainingError(f"--twin calibrates a run, and {options.what} is none; leave it out")
-        given = data.load(options.data) if options.data else None  # fits only where asked to, so not by $CIFAR10_DATA
+        given = (
+            cifar10.load(options.data) if options.data else None
+        )  # fits only where asked to, so not by $CIFAR10_DATA
         with _progress_line() as show:
             version = publish_version(options.what, store, options.name, given, show)
     manifest = _say_published(store.folder(options.name, version))
@@ -396,12 +399,12 @@ def _store(options: argparse.Namespace) -> Store:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from training import data
-    from training.importing import publish_import, read_labels, read_saved
+    from training.data import cifar10
+    from training.publish.import_keras import publish_import, read_labels, read_saved
 
     labels, preprocessing = read_labels(options.labels), _preprocessing(options)
     store, saved = _store(options), read_saved(options.architecture, options.weights)
-    dataset = data.load(options.data) if options.data.exists() else None
+    dataset = cifar10.load(options.data) if options.data.exists() else None
     with _progress_line() as show:
         version = publish_import(saved, labels, preprocessing, store, options.name, dataset, show)
     if dataset is None:

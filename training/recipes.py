@@ -6,7 +6,7 @@ A recipe is a value: nothing here trains, loads or imports a backend. What each 
 from dataclasses import dataclass
 from typing import Literal
 
-from training.data import MEAN, STD
+from training.data.cifar10 import MEAN, STD
 from training.errors import TrainingError
 
 

@@ -28,7 +28,7 @@ from benchmarks.peers.starts import PEERS
 from benchmarks.tables import write_json
 from model_store.manifest import read_manifest
 from model_store.store import Store, read_network, verify
-from training.export import export
+from training.export.export import export
 
 CAPTION = (
     "peers: the same weights in the precision that OpenVINO chooses; bare and mosec: our decoder and classifier in our "

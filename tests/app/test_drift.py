@@ -21,7 +21,7 @@ from model_store.manifest import FEATURE_BINS
 from tests.app.conftest import blotches, png
 from tests.app.service import needs_reuseport, serving, stop
 from tests.waiting import next_turn, wait_until
-from training.data import load
+from training.data.cifar10 import load
 
 ENOUGH = 2 * 256
 

@@ -198,7 +198,7 @@ needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR1
 @pytest.mark.data
 @needs_data
 def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_blurred_do():
-    from training.data import load
+    from training.data.cifar10 import load
 
     images = load(Path(os.environ["CIFAR10_DATA"])).held_out.pixels
     said = answers(len(images))

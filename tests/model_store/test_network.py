@@ -28,7 +28,7 @@ from tests.model_store.keras_models import (
     served,
     softmax,
 )
-from training.networks import airbench, notebook_cnn
+from training.fit.networks import airbench, notebook_cnn
 from training.recipes import Airbench
 
 ACTIVATIONS = ("linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import evaluate, robustness
-from training.data import TEST_BATCH, TRAIN_BATCHES
+from training.data.cifar10 import TEST_BATCH, TRAIN_BATCHES
+from training.evaluate import accuracy, robustness
 
 RECORDS = 40
 
@@ -51,5 +51,5 @@ def short_reports():
     """Measure robustness on four images, and speed for a moment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robustness, "MOST_IMAGES", 4)
-        patch.setattr(evaluate, "COST_SECONDS", 0.01)
+        patch.setattr(accuracy, "COST_SECONDS", 0.01)
         yield

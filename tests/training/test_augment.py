@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.augment import affine, alternating_flip, augment, cutout, translate, translate_on_device
+from training.fit.augmentation import affine, alternating_flip, augment, cutout, translate, translate_on_device
 from training.recipes import RECIPES, Affine, Translate
 
 

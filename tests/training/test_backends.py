@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from training.run import Run
+from training.fit.run_directory import Run
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.calibration import fit_temperature
+from training.evaluate.calibration import fit_temperature
 
 
 def softmax(logits):

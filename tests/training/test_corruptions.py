@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.linear import PATTERNS
-from training.corruptions import CORRUPTIONS
+from training.evaluate.corruptions import CORRUPTIONS
 
 BY_NAME = {corruption.name: corruption for corruption in CORRUPTIONS}
 NOTHING = {"gaussian noise": 0, "blur": 0, "brightness": 0, "contrast": 1, "pixelation": 32}  # JPEG always costs

@@ -4,15 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import data
+from training.data import cifar10
+from training.data.fetch import CIFAR10
 from training.errors import TrainingError
-from training.fetch import CIFAR10
 
 real = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not name the real data")
 
 
 def test_records_become_channels_last_images(data_folder):
-    images = data.load(data_folder).train
+    images = cifar10.load(data_folder).train
     raw = np.fromfile(data_folder / "cifar-10-batches-bin" / "data_batch_1.bin", np.uint8)
     assert images.pixels.shape == (200, 32, 32, 3)
     assert images.labels[:3].tolist() == [0, 1, 2]
@@ -20,7 +20,7 @@ def test_records_become_channels_last_images(data_folder):
 
 
 def test_the_batches_own_folder_is_accepted_too(data_folder):
-    assert len(data.load(data_folder / "cifar-10-batches-bin").test) == 40
+    assert len(cifar10.load(data_folder / "cifar-10-batches-bin").test) == 40
 
 
 @pytest.mark.parametrize(
@@ -32,19 +32,19 @@ def test_a_bad_batch_is_named(tmp_path, content, said):
     if content is not None:
         (tmp_path / "data_batch_1.bin").write_bytes(content)
     with pytest.raises(TrainingError, match=said):
-        _ = data.load(tmp_path).train
+        _ = cifar10.load(tmp_path).train
 
 
 def test_labels_of_another_data_set_are_refused(tmp_path):
     (tmp_path / "data_batch_1.bin").write_bytes(bytes([77]) + bytes(3072))
     with pytest.raises(TrainingError, match="label 77"):
-        _ = data.load(tmp_path).train
+        _ = cifar10.load(tmp_path).train
 
 
 @pytest.mark.data
 @real
 def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
-    dataset = data.load(Path(os.environ["CIFAR10_DATA"]))
+    dataset = cifar10.load(Path(os.environ["CIFAR10_DATA"]))
     train, fitting, held_out = dataset.train, dataset.fitting, dataset.held_out
     assert (len(train), len(fitting), len(held_out)) == (50_000, 45_000, 5_000)
     assert np.array_equal(np.concatenate([fitting.labels, held_out.labels]), train.labels)
@@ -54,14 +54,14 @@ def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
 @pytest.mark.data
 @real
 def test_stated_mean_and_deviation_are_those_of_the_training_images():
-    pixels = data.load(Path(os.environ["CIFAR10_DATA"])).train.pixels
+    pixels = cifar10.load(Path(os.environ["CIFAR10_DATA"])).train.pixels
     values = np.arange(256) / 255
     for channel in range(3):
         shares = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., channel].size
         mean = (shares * values).sum()
-        assert mean == pytest.approx(data.MEAN[channel], abs=1e-4)
-        assert (shares * (values - mean) ** 2).sum() ** 0.5 == pytest.approx(data.STD[channel], abs=1e-4)
+        assert mean == pytest.approx(cifar10.MEAN[channel], abs=1e-4)
+        assert (shares * (values - mean) ** 2).sum() ** 0.5 == pytest.approx(cifar10.STD[channel], abs=1e-4)
 
 
 def test_the_six_batches_that_are_read_are_those_that_are_fetched():
-    assert set(CIFAR10.batches) == {*data.TRAIN_BATCHES, data.TEST_BATCH}
+    assert set(CIFAR10.batches) == {*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH}

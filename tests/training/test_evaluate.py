@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.training import linear
-from training.data import LABELS, Images
-from training.evaluate import confident_mistakes, evaluate
-from training.human import human_accuracy
+from training.data.cifar10 import LABELS, Images
+from training.data.human import human_accuracy
+from training.evaluate.accuracy import confident_mistakes, evaluate
 
 OTHERS = tuple(f"thing {number}" for number in range(10))
 

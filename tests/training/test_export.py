@@ -18,11 +18,11 @@ import training
 from model_store.classifier import Classifier
 from model_store.network.layers import LAYERS
 from tests.model_store.keras_models import as_network, chain, keras_values, random_images, randomised, softmax
-from training import export as exporting
-from training import keras_export, onnx_export
 from training.__main__ import main
 from training.errors import TrainingError
-from training.export import CONTRACT, FORMATS, compare, export
+from training.export import export as exporting
+from training.export import keras_export, onnx_export
+from training.export.export import CONTRACT, FORMATS, compare, export
 
 pytestmark = pytest.mark.slow
 
@@ -229,7 +229,7 @@ def test_a_full_disk_is_an_error_of_the_job_and_leaves_nothing(name, small, tmp_
 
 def test_a_missing_package_is_named_with_its_remedy(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "training.onnx_export")
+    monkeypatch.delitem(sys.modules, "training.export.onnx_export")
     monkeypatch.delattr(training, "onnx_export")
     with pytest.raises(TrainingError, match=r"onnx.*requirements/training.txt|requirements/training.txt.*onnx"):
         export(small, "onnx", tmp_path / "net.onnx")

@@ -1,4 +1,4 @@
-"""How `training.fetch` treats good, bad and broken answers, over real HTTPS from a server in this process."""
+"""How `training.data.fetch` treats good, bad and broken answers, over real HTTPS from a server in this process."""
 
 import hashlib
 import http.server
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from training import fetch as fetching
-from training.fetch import CIFAR10, FOLDER, PART, FetchError, Published, fetch
+from training.data import fetch as fetching
+from training.data.fetch import CIFAR10, FOLDER, PART, FetchError, Published, fetch
 
 CONTENT = {f"data_batch_{n}.bin": random.Random(n).randbytes(6_000) for n in (1, 2)}
 NOWHERE = "https://localhost:1/cifar-10-binary.tar.gz"

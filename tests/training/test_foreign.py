@@ -6,7 +6,7 @@ from model_store.classifier import Classifier
 from model_store.manifest import Resize, Verdicts
 from tests.model_store.keras_models import random_images, tiny_model
 from training.errors import TrainingError
-from training.foreign import MADE, auroc, measure_foreign
+from training.evaluate.out_of_distribution import MADE, auroc, measure_foreign
 
 NOBODY = Verdicts(novelty_above=0.95, confidence_below=0.0, scores=(-100.0, -90.0))  # whom such a network knows
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from model_store.store import Store, load
-from training import networks
 from training.__main__ import main
-from training.data import LABELS
+from training.data.cifar10 import LABELS
+from training.fit import networks
 from training.recipes import Airbench, NotebookCNN
 
 pytestmark = pytest.mark.slow

@@ -17,13 +17,15 @@ import tensorflow as tf
 from model_store.classifier import Classifier
 from model_store.manifest import read_manifest
 from model_store.store import Store, load, read_network, verify
-from training import data, fit, publish
 from training.__main__ import main
-from training.evaluate import evaluate
+from training.data import cifar10
+from training.evaluate.accuracy import evaluate
+from training.fit import loop
+from training.fit.distillation import Teachers
+from training.fit.run_directory import Run, read_source
+from training.publish import publish
+from training.publish.report import write_report
 from training.recipes import RECIPES, Distillation
-from training.report import write_report
-from training.run import Run, read_source
-from training.teachers import Teachers
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports")]
@@ -127,7 +129,7 @@ def test_what_has_not_begun_is_not_resumed(data_folder, tmp_path, monkeypatch, c
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit, "new_info", interrupted)
+    monkeypatch.setattr(loop, "new_info", interrupted)
     assert train(data_folder, tmp_path / "run") == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
 
@@ -175,7 +177,7 @@ def test_quick_epochs_are_not_saved_one_by_one(data_folder, tmp_path, monkeypatc
         checkpoint(self, variables, history)
 
     monkeypatch.setattr(Run, "checkpoint", counted)
-    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 600.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 600.0)
     assert train(data_folder, tmp_path / "run", epochs=3) == 0
     assert saved == [1, 3] and len(Run(tmp_path / "run").history) == 3
 
@@ -219,10 +221,10 @@ def test_bfloat16_is_left_to_processors_that_have_it(data_folder, tmp_path, monk
         (False, ["gpu:0"], "mixed_bfloat16"),
         (False, ["cpu:0"], "float32"),
     ):
-        monkeypatch.setattr(fit, "has_bfloat16", lambda has=instructions: has)
+        monkeypatch.setattr(loop, "has_bfloat16", lambda has=instructions: has)
         monkeypatch.setattr("keras.distribution.list_devices", lambda listed=devices: listed)
-        assert fit.computed_precision(RECIPES["fast"]) == precision
-        assert fit.computed_precision(RECIPES["notebook"]) == "float32"
+        assert loop.computed_precision(RECIPES["fast"]) == precision
+        assert loop.computed_precision(RECIPES["notebook"]) == "float32"
     assert train(data_folder, tmp_path / "run", recipe="teacher", epochs=1) == 0
     assert "no bfloat16 instructions: training in float32" in capsys.readouterr().err
     assert Run(tmp_path / "run").info.environment["precision"] == "float32"
@@ -272,7 +274,7 @@ def test_a_run_is_finished_when_all_of_its_network_is_there(data_folder, tmp_pat
 def test_weights_are_written_whole_or_not_at_all(tmp_path, full_disk):
     network = keras.Sequential([keras.Input((100,)), keras.layers.Dense(100)])
     with full_disk(), pytest.raises(OSError, match="File too large"):
-        fit.write_weights(network, tmp_path / "model.weights.h5")
+        loop.write_weights(network, tmp_path / "model.weights.h5")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -295,7 +297,7 @@ def test_a_damaged_record_of_a_run_is_named(data_folder, tmp_path, monkeypatch, 
 
 def test_resuming_with_other_data_is_refused(data_folder, run, tmp_path, capsys):
     from tests.training.conftest import write_batch
-    from training.data import TRAIN_BATCHES
+    from training.data.cifar10 import TRAIN_BATCHES
 
     for seed, name in enumerate(TRAIN_BATCHES):
         write_batch(tmp_path / name, seed + 100)
@@ -326,7 +328,7 @@ def test_evaluate_writes_table_json_and_plots(data_folder, run, tmp_path, capsys
 def test_what_is_not_installed_is_named_with_its_remedy(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    monkeypatch.delitem(sys.modules, "training.fetch", raising=False)
+    monkeypatch.delitem(sys.modules, "training.data.fetch", raising=False)
     assert main(["fetch", "--to", str(tmp_path)]) == 1
     assert "error: rich.console is not installed, and this job needs it; `make jobs`" in capsys.readouterr().err
 
@@ -377,8 +379,8 @@ def test_publishing_a_version_adds_the_next_and_changes_nothing(store, data_fold
 
 
 def test_a_version_that_is_not_served_as_keras_has_it_is_not_published(run, data_folder, tmp_path, monkeypatch, capsys):
-    honest = fit.normalise
-    monkeypatch.setattr(fit, "normalise", lambda pixels, how: 1 - honest(pixels, how))
+    honest = loop.normalise
+    monkeypatch.setattr(loop, "normalise", lambda pixels, how: 1 - honest(pixels, how))
     assert main(["publish", str(run), "--store", str(tmp_path), "--data", str(data_folder)]) == 1
     assert "differ from Keras's by" in capsys.readouterr().err
     assert Store(tmp_path).versions("cifar10") == []
@@ -468,7 +470,7 @@ def test_export_agrees_with_what_is_served(run, tmp_path, capsys):
 
 
 def test_calibration_error_is_the_weighted_gap():
-    from training.evaluate import calibration_error, reliability_bins
+    from training.evaluate.accuracy import calibration_error, reliability_bins
 
     rows = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], np.float32)
     labels = np.array([0, 1, 0, 1], np.int32)
@@ -499,8 +501,8 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), "--from", str(teacher), recipe="small") == 0
     info = Run(tmp_path / "s").info
     assert info.teachers == (read_source(teacher).weights_sha256(),)
-    pixels = data.load(data_folder).train.pixels
-    with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
+    pixels = cifar10.load(data_folder).train.pixels
+    with loop.dtype_policy(loop.computed_precision(RECIPES["small"])):
         warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0, mirrored=False, views=1)).targets(pixels)
         cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0, mirrored=False, views=1)).targets(
             pixels
@@ -513,7 +515,7 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert main(["compare", str(tmp_path / "s"), str(teacher)]) == 0
     rows = {line[:24].strip(): line[24:].split() for line in capsys.readouterr().out.splitlines()}
     assert rows["accuracy"][0] == rows["agreement with teachers"][1] == "-"
-    evaluation = evaluate(Classifier(publish.read_run(Run(tmp_path / "s"))), data.load(data_folder).test)
+    evaluation = evaluate(Classifier(publish.read_run(Run(tmp_path / "s"))), cifar10.load(data_folder).test)
     write_report(tmp_path / "report", evaluation, Run(tmp_path / "s").history)
     assert (tmp_path / "report" / "curves.png").stat().st_size > 5_000
 
@@ -562,7 +564,7 @@ def without_verdicts(version, folder, **changes):
 def held_out_version(data_folder, tmp_path_factory, narrow):
     root = tmp_path_factory.mktemp("held-out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "HELD_OUT", 20)
+        patch.setattr(cifar10, "HELD_OUT", 20)
         assert train(data_folder, root / "run", "--hold-out", recipe="teacher") == 0
         assert main(["publish", str(root / "run"), "--store", str(root), "--data", str(data_folder)]) == 0
     return Store(root).folder("cifar10", 1)
@@ -571,12 +573,12 @@ def held_out_version(data_folder, tmp_path_factory, narrow):
 @pytest.fixture
 def few_held_out(monkeypatch):
     """The made-up set has 200 images; its last 20 stand for the last 5,000."""
-    monkeypatch.setattr(data, "HELD_OUT", 20)
+    monkeypatch.setattr(cifar10, "HELD_OUT", 20)
 
 
 def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data_folder, teacher):
-    source, pixels = read_source(teacher), data.load(data_folder).train.pixels
-    with fit.dtype_policy("float32"):
+    source, pixels = read_source(teacher), cifar10.load(data_folder).train.pixels
+    with loop.dtype_policy("float32"):
         one_way = Teachers([source], source.labels, Distillation(1.0, mirrored=False, views=1)).targets
         both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True, views=1)).targets
     here, there = both_ways(pixels), both_ways(pixels[:, :, ::-1])
@@ -592,7 +594,7 @@ def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path,
     monkeypatch.setattr(Teachers, "targets", lambda self, pixels: asked.append(pixels) or targets(self, pixels))
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small", epochs=4) == 0
     assert len(asked) == 2 and not np.array_equal(*asked)
-    with fit.dtype_policy(fit.computed_precision(RECIPES["small"])):
+    with loop.dtype_policy(loop.computed_precision(RECIPES["small"])):
         anew = targets(
             Teachers(
                 [read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0, mirrored=False, views=1)
@@ -652,7 +654,7 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, m
     assert "was trained on other data than the run" in capsys.readouterr().err
     assert main([*publishing, str(foreign)]) == 1
     assert "was trained on other data than this" in capsys.readouterr().err
-    monkeypatch.setattr("training.publish.fit_temperature", lambda probabilities, labels: None)
+    monkeypatch.setattr("training.publish.publish.fit_temperature", lambda probabilities, labels: None)
     assert main([*publishing, str(tmp_path / "twin")]) == 0
     assert "not calibrated: the held-out images do not bound the confidence" in capsys.readouterr().err
     assert sum(own.reference.counts["class"]) == 20

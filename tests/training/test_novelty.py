@@ -6,8 +6,8 @@ from model_store.classifier import Classifier, Prediction
 from model_store.network.architecture import parse_architecture
 from model_store.novelty import Gaussian
 from tests.model_store.keras_models import as_network, chain, randomised, tiny_model
-from training import networks
-from training.novelty import early_layer, standardised, whitening, with_gaussian
+from training.evaluate.novelty_statistics import early_layer, standardised, whitening, with_gaussian
+from training.fit import networks
 from training.recipes import RECIPES, Airbench
 
 SAMPLE = np.random.default_rng(0).normal(size=(20, 32, 32, 3)).astype(np.float32)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from training.optimizer import LookaheadSGD, Muon, Triangle, orthogonal
+from training.fit.optimizer import LookaheadSGD, Muon, Triangle, orthogonal
 
 FILTERS = {"filter_multiplier": 0.1, "filter_momentum": 0.6}
 COMMON = {"total_steps": 10, "momentum": 0.5, "l2": 0.1, "bias_multiplier": 4.0}

@@ -8,10 +8,10 @@ from PIL import Image
 
 from model_store.manifest import Resize
 from tests.training import linear
-from training import pictures
-from training.evaluate import evaluate
-from training.report import read_history, write_report
-from training.robustness import measure_robustness
+from training.evaluate.accuracy import evaluate
+from training.evaluate.robustness import measure_robustness
+from training.publish import plots
+from training.publish.report import read_history, write_report
 
 HISTORY = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 1 - 1 / (epoch + 1)} for epoch in (1, 2, 3)]
 
@@ -39,8 +39,8 @@ def written(folder):
 
 
 def test_a_full_report_has_every_picture_at_a_readable_size(full):
-    assert written(full / "report") == set(pictures.NAMES)
-    for name in pictures.NAMES:
+    assert written(full / "report") == set(plots.NAMES)
+    for name in plots.NAMES:
         with Image.open(full / "report" / name) as picture:
             assert picture.format == "PNG" and 550 <= picture.width <= 1400 and picture.height >= 350
 
@@ -59,7 +59,7 @@ def test_a_version_keeps_its_learning_curves_in_its_report(full, tmp_path):
 
 
 def test_what_is_not_known_is_not_drawn_and_what_is_stale_goes(tmp_path, evaluation):
-    for name in (*pictures.NAMES, "notes.png"):
+    for name in (*plots.NAMES, "notes.png"):
         (tmp_path / name).touch()
     write_report(tmp_path, dataclasses.replace(evaluation, mistakes=()), [])
     assert written(tmp_path) == {"confusion.png", "reliability.png", "classes.png", "notes.png"}

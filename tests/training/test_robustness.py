@@ -9,11 +9,11 @@ from PIL import Image
 
 from model_store.manifest import Resize
 from tests.training import linear
-from training import robustness
-from training.corruptions import CORRUPTIONS
-from training.data import Images
-from training.evaluate import predict
-from training.robustness import (
+from training.data.cifar10 import Images
+from training.evaluate import robustness
+from training.evaluate.accuracy import predict
+from training.evaluate.corruptions import CORRUPTIONS
+from training.evaluate.robustness import (
     PHOTO_FILES,
     PHOTO_SIZES,
     Robustness,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.simulated_uploads import detailed, drawn_out, enlarged, filling, saved, surrounded
+from training.evaluate.simulated_uploads import detailed, drawn_out, enlarged, filling, saved, surrounded
 
 ORIGINAL = Image.open(Path(__file__).parents[2] / "docs" / "cat.png").convert("RGB")
 FRAMES = [(256, 192), (192, 256), (342, 192)]

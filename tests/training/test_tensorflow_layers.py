@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from training import networks, tensorflow_layers
-from training.fit import dtype_policy
+from training.fit import networks, tensorflow_layers
+from training.fit.loop import dtype_policy
 from training.recipes import Airbench
 
 RNG = np.random.default_rng(0)

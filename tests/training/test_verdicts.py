@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from model_store.classifier import Prediction
-from training.verdicts import KEPT, RIGHT, fit_verdicts, judged, lowest_confidence
+from training.evaluate.thresholds import KEPT, RIGHT, fit_verdicts, judged, lowest_confidence
 
 
 def answers(count: int = 2_000, seed: int = 0) -> tuple[Prediction, np.ndarray]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
 from model_store.network.architecture import Architecture
-from training.data import Images
-from training.human import SOURCE, human_accuracy
+from training.data.cifar10 import Images
+from training.data.human import SOURCE, human_accuracy
 
 ECE_BINS = 15
 CHUNK = 1_000

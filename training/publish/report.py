@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from training import pictures
-from training.evaluate import Evaluation
-from training.robustness import Robustness
-from training.run import Run
+from training.evaluate.accuracy import Evaluation
+from training.evaluate.robustness import Robustness
+from training.fit.run_directory import Run
+from training.publish import plots
 
 DOCUMENT = "evaluation.json"
 History = list[dict[str, float]]
@@ -25,9 +25,9 @@ def write_report(folder: Path, evaluation: Evaluation, history: History, robustn
     measured = {"robustness": robustness.document()} if robustness else {}
     document = evaluation.document() | measured | ({"history": history} if history else {})
     (folder / DOCUMENT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name in pictures.NAMES:
+    for name in plots.NAMES:
         (folder / name).unlink(missing_ok=True)
-    pictures.draw(folder, evaluation, history, robustness)
+    plots.draw(folder, evaluation, history, robustness)
 
 
 def read_history(folder: Path) -> History:

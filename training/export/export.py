@@ -118,11 +118,11 @@ def writer_and_reader(name: str) -> tuple[Write, Open]:
     try:
         match name:
             case "onnx":
-                from training import onnx_export
+                from training.export import onnx_export
 
                 return onnx_export.write_onnx, open_openvino
             case "saved_model" | "keras" | "litert":
-                from training import keras_export
+                from training.export import keras_export
 
                 return keras_export.FORMATS[name]
             case _:

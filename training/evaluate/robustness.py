@@ -17,10 +17,10 @@ from PIL import Image
 from model_store.classifier import Classifier
 from model_store.images.decode import decode
 from model_store.manifest import Resize
-from training.corruptions import CORRUPTIONS, Pixels
-from training.data import Images
-from training.evaluate import predict
-from training.simulated_uploads import drawn_out, saved
+from training.data.cifar10 import Images
+from training.evaluate.accuracy import predict
+from training.evaluate.corruptions import CORRUPTIONS, Pixels
+from training.evaluate.simulated_uploads import drawn_out, saved
 
 MOST_IMAGES = 2_000
 PHOTO_SIZES = ((256, 256), (640, 480), (1024, 1024))  # width and height

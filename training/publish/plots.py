@@ -19,11 +19,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.corruptions import CORRUPTIONS
-from training.evaluate import Evaluation, Mistake
-from training.human import SOURCE, human_accuracy
-from training.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
-from training.run import AGREEMENT
+from training.data.human import SOURCE, human_accuracy
+from training.evaluate.accuracy import Evaluation, Mistake
+from training.evaluate.corruptions import CORRUPTIONS
+from training.evaluate.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
+from training.fit.run_directory import AGREEMENT
 
 NAMES = (
     "curves.png",

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from training.simulated_uploads import saved
+from training.evaluate.simulated_uploads import saved
 
 SEED = 0
 

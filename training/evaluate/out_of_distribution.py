@@ -17,8 +17,8 @@ from model_store.classifier import Classifier
 from model_store.errors import ImageError
 from model_store.images.decode import SIDE, decode
 from model_store.manifest import Resize
+from training.data.image_folder import read_bounded
 from training.errors import TrainingError
-from training.folders import read_bounded
 
 MADE_IMAGES = 500
 Pixels = NDArray[np.uint8]  # (N, 32, 32, 3)

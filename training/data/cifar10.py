@@ -141,7 +141,7 @@ def load(folder: Path) -> Dataset:
         TrainingError: there is no such folder, or a folder of classes is too small. Damage to CIFAR-10 is found when a
             part is read.
     """
-    from training.folders import is_class_folder, load_classes
+    from training.data.image_folder import is_class_folder, load_classes
 
     if not folder.exists():
         raise TrainingError(f"{folder} {MISSING}")

@@ -13,11 +13,11 @@ from keras import layers
 from numpy.typing import NDArray
 
 from model_store.store import ARCHITECTURE, WEIGHTS
-from training.data import check_labels
+from training.data.cifar10 import check_labels
 from training.errors import TrainingError
-from training.networks import in_present_policy
+from training.fit.networks import in_present_policy
+from training.fit.run_directory import Source
 from training.recipes import Distillation
-from training.run import Source
 
 BATCH = 1_000
 

@@ -13,7 +13,7 @@ from model_store.network.architecture import Architecture
 from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
 from model_store.network.model import Network
 from model_store.novelty import Gaussian
-from training.data import spread
+from training.data.cifar10 import spread
 
 IMAGES = 10_000
 SHRINKAGE = 0.1  # of the correlations towards none: directions that hardly vary do not decide, and few images suffice

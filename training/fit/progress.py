@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from training.run import AGREEMENT, clock
+from training.fit.run_directory import AGREEMENT, clock
 
 
 class Progress(keras.callbacks.Callback):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from training.run import AGREEMENT, Run, RunInfo, clock
+from training.fit.run_directory import AGREEMENT, Run, RunInfo, clock
 
 History = list[dict[str, float]]
 ROWS: dict[str, Callable[[RunInfo, History], str]] = {

@@ -27,14 +27,15 @@ from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
 from model_store.network.layers import BatchNormalization, Conv2D, Dense
 from model_store.store import ARCHITECTURE, WEIGHTS
-from training import networks, optimizer, recipes
-from training.augment import augment, epoch_generator, translate_on_device
-from training.data import Dataset, Images, check_labels
+from training import recipes
+from training.data.cifar10 import Dataset, Images, check_labels
 from training.errors import TrainingError
-from training.progress import Progress
+from training.fit import networks, optimizer
+from training.fit.augmentation import augment, epoch_generator, translate_on_device
+from training.fit.distillation import Teachers, check_teachers
+from training.fit.progress import Progress
+from training.fit.run_directory import AGREEMENT, Run, RunInfo, Source, environment
 from training.recipes import Pretrained, Recipe, RMSprop, Translate, recipe
-from training.run import AGREEMENT, Run, RunInfo, Source, environment
-from training.teachers import Teachers, check_teachers
 
 WHITENING_SAMPLE = 5_000
 EVALUATION_BATCH = 1_000
@@ -246,7 +247,7 @@ def _in_fewer_passes(network: keras.Model) -> keras.Model:
     """The same network as it is trained fastest: by layers of ours where TensorFlow computes on a CPU."""
     if keras.backend.backend() != "tensorflow" or _has_accelerator():
         return network
-    from training import tensorflow_layers
+    from training.fit import tensorflow_layers
 
     return tensorflow_layers.accelerate(network)
 

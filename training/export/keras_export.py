@@ -19,7 +19,7 @@ from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 from model_store.network.tensorflow import build_keras
 from training.errors import TrainingError
-from training.export import Infer
+from training.export.export import Infer
 
 
 def build_served(network: Network) -> keras.Model:

@@ -36,16 +36,16 @@ from model_store.store import (
     verify,
     write_golden,
 )
-from training.calibration import Calibration, fit_temperature
-from training.data import Dataset, Images, check_labels
+from training.data.cifar10 import Dataset, Images, check_labels
 from training.errors import TrainingError
-from training.evaluate import evaluate, predict
-from training.novelty import standardised, with_gaussian
-from training.quantization import measure, quantized
-from training.report import read_history, write_report
-from training.robustness import Show, measure_robustness, quiet
-from training.run import Run, RunInfo
-from training.verdicts import fit_verdicts, judged
+from training.evaluate.accuracy import evaluate, predict
+from training.evaluate.calibration import Calibration, fit_temperature
+from training.evaluate.novelty_statistics import standardised, with_gaussian
+from training.evaluate.quantization import measure, quantized
+from training.evaluate.robustness import Show, measure_robustness, quiet
+from training.evaluate.thresholds import fit_verdicts, judged
+from training.fit.run_directory import Run, RunInfo
+from training.publish.report import read_history, write_report
 
 # The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
 # bfloat16 keeps eight bits of each product's factors. int8 moves a few images of thousands far without harm to
@@ -355,7 +355,7 @@ def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8
     """What Keras itself makes of the two files: probabilities (N, K) for uint8 images (N, 32, 32, 3)."""
     import keras
 
-    from training.fit import normalise
+    from training.fit.loop import normalise
 
     # Only files that parse_architecture has admitted come here, so nothing but stock layers is deserialised.
     model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())

@@ -5,7 +5,7 @@ robust", 2019: some fifty people named each of the 10,000 test images, choosing 
 the share of single answers that agree with CIFAR-10's label, not that of a vote, which would be higher.
 """
 
-from training.data import LABELS
+from training.data.cifar10 import LABELS
 
 SOURCE = "single annotators of CIFAR-10H, on the test images (Peterson et al. 2019)"
 _ACCURACY = (0.952, 0.972, 0.948, 0.915, 0.905, 0.949, 0.962, 0.979, 0.973, 0.968)

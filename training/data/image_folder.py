@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model_store.errors import ImageError, UnusableImage
 from model_store.images.decode import decode
 from model_store.manifest import Resize
-from training.data import LONGEST_LABEL, Images, is_label
+from training.data.cifar10 import LONGEST_LABEL, Images, is_label
 from training.errors import TrainingError
 
 FEWEST_IMAGES, FEWEST_CLASSES, MOST_CLASSES = 10, 2, 1_000

@@ -1,0 +1,1 @@
+"""Training: the loop, what it shows the network, and the run directory it writes."""

@@ -1,0 +1,1 @@
+"""From a run or other people's files to the next version of a store."""
