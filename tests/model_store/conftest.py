@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.model_store.keras_models import Tiny, tiny_model
+from tests.model_store.network.keras_models import Tiny, tiny_model
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model_store.classifier import CHUNK, Classifier, choose_precision
 from model_store.errors import ModelError
-from tests.model_store.keras_models import random_images, tiny_model
+from tests.model_store.network.keras_models import random_images, tiny_model
 
 IMAGES = random_images(32, seed=4)
 BATCH_MATES = 1e-5  # how much of a float32 probability may depend on the other images of the batch

@@ -12,7 +12,7 @@ from model_store.classifier import Classifier
 from model_store.errors import ModelError
 from model_store.manifest import Verdicts
 from model_store.novelty import Gaussian, energies, novelty, read_gaussian, verdict, write_gaussian
-from tests.model_store.keras_models import random_images
+from tests.model_store.network.keras_models import random_images
 
 VERDICTS = Verdicts(novelty_above=0.95, confidence_below=0.8, scores=(-8.0, -4.0, -2.0, 0.0))
 FITTED = np.array(VERDICTS.scores)

@@ -29,7 +29,7 @@ from model_store.store import (
     read_golden,
     write_golden,
 )
-from tests.model_store.keras_models import PREPROCESSING, random_images
+from tests.model_store.network.keras_models import PREPROCESSING, random_images
 
 NAME = "cifar10"
 

@@ -5,7 +5,7 @@ from keras import layers
 from model_store.classifier import Classifier, Prediction
 from model_store.network.architecture import parse_architecture
 from model_store.novelty import Gaussian
-from tests.model_store.keras_models import as_network, chain, randomised, tiny_model
+from tests.model_store.network.keras_models import as_network, chain, randomised, tiny_model
 from training.evaluate.novelty_statistics import early_layer, standardised, whitening, with_gaussian
 from training.fit import networks
 from training.recipes import RECIPES, Airbench

@@ -16,7 +16,7 @@ from model_store.network.architecture import parse_architecture
 from model_store.network.layers import LAYERS
 from model_store.network.openvino import build_network
 from model_store.network.quantization import quantizable
-from tests.model_store.keras_models import (
+from tests.model_store.network.keras_models import (
     PREPROCESSING,
     as_network,
     assert_same,

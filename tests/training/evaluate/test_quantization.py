@@ -10,7 +10,7 @@ from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
 from model_store.network.model import Network
 from model_store.network.weights import read_weights
-from tests.model_store.keras_models import chain, random_images, randomised, saved
+from tests.model_store.network.keras_models import chain, random_images, randomised, saved
 from training.data.cifar10 import Images
 from training.evaluate.quantization import Quantization, measure, quantized
 

@@ -17,7 +17,7 @@ from keras import layers
 import training
 from model_store.classifier import Classifier
 from model_store.network.layers import LAYERS
-from tests.model_store.keras_models import as_network, chain, keras_values, random_images, randomised, softmax
+from tests.model_store.network.keras_models import as_network, chain, keras_values, random_images, randomised, softmax
 from training.__main__ import main
 from training.errors import TrainingError
 from training.export import export as exporting
@@ -26,7 +26,7 @@ from training.export.export import CONTRACT, FORMATS, compare, export
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PIXELS = random_images(5)
 IMAGES = PIXELS / np.float32(255)
 ACTIVATIONS = ("linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax")

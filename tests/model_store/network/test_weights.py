@@ -13,7 +13,7 @@ from model_store.errors import ModelError
 from model_store.network import weights
 from model_store.network.architecture import parse_architecture
 from model_store.network.weights import read_weights
-from tests.model_store.keras_models import chain, randomised, saved
+from tests.model_store.network.keras_models import chain, randomised, saved
 
 
 def small_model():

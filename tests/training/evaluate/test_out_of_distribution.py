@@ -4,7 +4,7 @@ from PIL import Image
 
 from model_store.classifier import Classifier
 from model_store.manifest import Resize, Verdicts
-from tests.model_store.keras_models import random_images, tiny_model
+from tests.model_store.network.keras_models import random_images, tiny_model
 from training.errors import TrainingError
 from training.evaluate.out_of_distribution import MADE, auroc, measure_foreign
 

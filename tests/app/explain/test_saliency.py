@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from app.explain.saliency import MASKS, hide, random_masks, saliency
 from app.pipeline import load_chosen
 from app.settings import Settings
-from tests.app.deletion import RANDOM, SERVED, SOBEL, mean_areas
+from tests.app.explain.deletion import RANDOM, SERVED, SOBEL, mean_areas
 from training.data import cifar10
 
 masks = random_masks()

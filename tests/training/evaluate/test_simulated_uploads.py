@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.evaluate.simulated_uploads import detailed, drawn_out, enlarged, filling, saved, surrounded
 
-ORIGINAL = Image.open(Path(__file__).parents[2] / "docs" / "cat.png").convert("RGB")
+ORIGINAL = Image.open(Path(__file__).parents[3] / "docs" / "cat.png").convert("RGB")
 FRAMES = [(256, 192), (192, 256), (342, 192)]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from model_store.errors import ModelError
 from model_store.manifest import Preprocessing
 from model_store.network.model import Network
-from tests.model_store.keras_models import served, softmax
+from tests.model_store.network.keras_models import served, softmax
 from training.publish.keras_files import read_keras_json, read_keras_weights
 
 KERAS2 = Path(__file__).parent / "keras2"  # made by keras2/make.py

@@ -9,7 +9,7 @@ from keras import layers
 from model_store.errors import ModelError
 from model_store.network.architecture import parse_architecture
 from model_store.network.quantization import quantizable, read_ranges, representable, write_ranges
-from tests.model_store.keras_models import chain
+from tests.model_store.network.keras_models import chain
 
 
 @pytest.fixture(scope="module")

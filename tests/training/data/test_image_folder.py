@@ -17,7 +17,7 @@ from training.__main__ import main
 from training.data import cifar10
 from training.errors import TrainingError
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "model_store" / "models" / "cifar10-small" / "1"
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
 

@@ -13,7 +13,7 @@ from model_store.errors import ModelError
 from model_store.network import architecture
 from model_store.network.architecture import Architecture, parse_architecture
 from model_store.network.layers import LAYERS
-from tests.model_store.keras_models import chain
+from tests.model_store.network.keras_models import chain
 
 
 def functional():

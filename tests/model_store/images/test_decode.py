@@ -504,7 +504,7 @@ def test_what_pillow_thinks_of_metadata_is_not_printed():
         Image.open(io.BytesIO(odd))
     code = "import sys; from model_store.images.decode import *; decode(sys.stdin.buffer.read(), Resize())"
     done = subprocess.run(
-        [sys.executable, "-c", code], input=odd, cwd=Path(__file__).parents[2], capture_output=True, check=True
+        [sys.executable, "-c", code], input=odd, cwd=Path(__file__).parents[3], capture_output=True, check=True
     )
     assert done.stderr == b""
 
