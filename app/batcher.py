@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 from app.process.supervisor import give_way
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
-Row = TypeVar("Row")  # what the network says of one image
+Result = TypeVar("Result")  # what the network says of one image
 # A lone image is computed in the event loop's own thread if the network took no longer for each of the last ones: the
 # way to another thread and back costs a twentieth of a request's time, and more where cores are scarce.
 IN_PLACE_SECONDS = 0.005
 
 
-class Answer(NamedTuple, Generic[Row]):
+class Answer(NamedTuple, Generic[Result]):
     """The network's row for one image, and how many seconds the image waited and its batch was computed."""
 
-    row: Row
+    row: Result
     queued: float
     inferred: float
 
 
-class Waiting(NamedTuple, Generic[Row]):
+class Waiting(NamedTuple, Generic[Result]):
     """An image, who waits for its answer, and since when."""
 
     image: Image
-    future: "asyncio.Future[Answer[Row]]"
+    future: "asyncio.Future[Answer[Result]]"
     since: float
 
 
@@ -45,7 +45,7 @@ class QueueFullError(Exception):
     """So many images are waiting already that these would wait too long."""
 
 
-class Batcher(Generic[Row]):
+class Batcher(Generic[Result]):
     """A bounded queue in front of the network, which computes one batch at a time in a thread of its own.
 
     A lone image that is computed quickly is not worth the way there.
@@ -53,7 +53,7 @@ class Batcher(Generic[Row]):
 
     def __init__(
         self,
-        predict: Callable[[Image], Sequence[Row]],
+        predict: Callable[[Image], Sequence[Result]],
         max_batch: int,
         capacity: int,
         on_batch: Callable[[int, int], None] = lambda images, waiting: None,
@@ -70,13 +70,13 @@ class Batcher(Generic[Row]):
         """
         self._predict, self._max_batch, self._capacity, self._on_batch = predict, max_batch, capacity, on_batch
         self._clock = clock
-        self._waiting: deque[Waiting[Row]] = deque()
+        self._waiting: deque[Waiting[Result]] = deque()
         self._arrived = asyncio.Event()
         self._seconds_each = math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference", initializer=give_way)
         self._task = asyncio.create_task(self._run())
 
-    async def submit(self, image: Image) -> Answer[Row]:
+    async def submit(self, image: Image) -> Answer[Result]:
         """The network's answer for one image.
 
         Raises:
@@ -85,7 +85,7 @@ class Batcher(Generic[Row]):
         (future,) = self.enqueue([image])
         return await future
 
-    async def submit_all(self, images: Sequence[Image]) -> list[Answer[Row]]:
+    async def submit_all(self, images: Sequence[Image]) -> list[Answer[Result]]:
         """The network's answers for several images, in their order; all are taken in or none is.
 
         Raises:
@@ -98,7 +98,7 @@ class Batcher(Generic[Row]):
             for future in futures:
                 future.cancel()  # of no effect on those that are done; the rest lost their caller
 
-    def enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Answer[Row]]]:
+    def enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Answer[Result]]]:
         """Let several images wait; who does not want an answer any more cancels its future.
 
         Raises:
@@ -107,7 +107,7 @@ class Batcher(Generic[Row]):
         if len(self._waiting) + len(images) > self._capacity:
             raise QueueFullError(f"{len(self._waiting)} images are waiting, the limit is {self._capacity}")
         loop, now = asyncio.get_running_loop(), self._clock()
-        futures: list[asyncio.Future[Answer[Row]]] = [loop.create_future() for _ in images]
+        futures: list[asyncio.Future[Answer[Result]]] = [loop.create_future() for _ in images]
         self._waiting.extend(Waiting(image, future, now) for image, future in zip(images, futures, strict=True))
         self._arrived.set()
         return futures
@@ -153,13 +153,13 @@ class Batcher(Generic[Row]):
                 waiting.future.set_result(Answer(row, began - waiting.since, taken))
         return True
 
-    def _take(self) -> list[Waiting[Row]]:
+    def _take(self) -> list[Waiting[Result]]:
         """Images whose callers are still there, up to `max_batch`; none if nobody waits.
 
         Their number is a power of two, and what is over waits for the next batch: for every number that it meets
         OpenVINO compiles kernels, which takes 10 to 30 ms, and keeps them, which takes 2 MB.
         """
-        batch: list[Waiting[Row]] = []
+        batch: list[Waiting[Result]] = []
         while self._waiting and len(batch) < self._max_batch:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
@@ -169,7 +169,7 @@ class Batcher(Generic[Row]):
         return batch[:size]
 
 
-def _fail(batch: Sequence[Waiting[Row]], error: Exception) -> None:
+def _fail(batch: Sequence[Waiting[Result]], error: Exception) -> None:
     for waiting in batch:
         if not waiting.future.done():
             waiting.future.set_exception(error)

@@ -21,7 +21,7 @@ from app.explain.explainer import CHUNK, Explainer, Explanation
 from app.explain.saliency import random_masks
 from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
-from app.prediction import Row, rows
+from app.prediction import Prediction, predict_each
 from app.process.supervisor import give_way, shared_directory
 from app.settings import Settings
 from model_store.errors import ImageError, ModelError
@@ -53,7 +53,7 @@ class Pipeline:
         self.reason = "the model is being loaded and tested"
         self.backlog = Backlog()
         self._requests = 0
-        self._batcher: Batcher[Row] | None = None
+        self._batcher: Batcher[Prediction] | None = None
         self._explainer: Explainer | None = None
         self._decoders = ThreadPoolExecutor(settings.decode_threads, "decode", initializer=give_way)
 
@@ -75,7 +75,7 @@ class Pipeline:
         self.drift = Drift(loaded.manifest, shared_directory())
         self._metrics.serves(loaded.manifest.name, loaded.manifest.version, self.drift)
         self._batcher = Batcher(
-            lambda batch: rows(classifier, batch),
+            lambda batch: predict_each(classifier, batch),
             MAX_BATCH,
             self.settings.max_waiting_images,
             self._metrics.batch,
@@ -132,7 +132,7 @@ class Pipeline:
         finally:
             self._requests -= 1
 
-    async def predict(self, data: bytes, stages: Stages) -> Row:
+    async def predict(self, data: bytes, stages: Stages) -> Prediction:
         """What the network says of one encoded image; the seconds that took are put into `stages`.
 
         Raises:
@@ -151,7 +151,7 @@ class Pipeline:
         self.drift.add([image], [row])
         return row
 
-    async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Row | ImageError]:
+    async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Prediction | ImageError]:
         """What the network says of each encoded image, or what is wrong with it; one bad image spoils no other.
 
         Raises:
@@ -160,7 +160,7 @@ class Pipeline:
         assert self._batcher is not None and self.drift is not None
         decoded: list[NDArray[np.uint8] | ImageError] = []
         pixels: list[NDArray[np.uint8]] = []
-        waiting: list[asyncio.Future[Answer[Row]]] = []
+        waiting: list[asyncio.Future[Answer[Prediction]]] = []
         stages["decode"] = 0.0
         try:
             for start in range(0, len(files), MAX_BATCH):  # the network has one part while the next is being decoded

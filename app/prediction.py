@@ -9,7 +9,7 @@ from model_store.classifier import Classifier
 from model_store.novelty import Verdict, verdict
 
 
-class Row(NamedTuple):
+class Prediction(NamedTuple):
     """Of one image; all but the first where the version has fitted verdicts."""
 
     probabilities: NDArray[np.float32]  # (K,)
@@ -22,10 +22,10 @@ class Row(NamedTuple):
         return None if self.novelty is None else round(self.novelty, 4)
 
 
-def rows(classifier: Classifier, images: NDArray[np.uint8]) -> list[Row]:
+def predict_each(classifier: Classifier, images: NDArray[np.uint8]) -> list[Prediction]:
     """What a classifier says of each of some images (N, 32, 32, 3)."""
     said, verdicts = classifier.predict(images), classifier.verdicts
     if said.novelty is None or verdicts is None:
-        return [Row(probabilities) for probabilities in said.probabilities]
+        return [Prediction(probabilities) for probabilities in said.probabilities]
     judged = zip(said.probabilities, said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
-    return [Row(row, novelty, verdict(confidence, novelty, verdicts)) for row, confidence, novelty in judged]
+    return [Prediction(row, novelty, verdict(confidence, novelty, verdicts)) for row, confidence, novelty in judged]

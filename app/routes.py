@@ -25,7 +25,7 @@ from app.explain.explainer import Explanation
 from app.explain.saliency import METHOD
 from app.monitoring.metrics import Metrics
 from app.pipeline import Pipeline, Stages
-from app.prediction import Row
+from app.prediction import Prediction
 from app.process.connection import while_connected
 from app.uploads import files_in, read_body
 from model_store.errors import ImageError
@@ -282,7 +282,7 @@ async def _in_time(
         raise Problem("timeout", f"the answer was not ready within {seconds:g} s; try again later") from None
 
 
-def prediction(manifest: Manifest, row: Row, top_k: int | None = None) -> dict[str, Any]:
+def prediction(manifest: Manifest, row: Prediction, top_k: int | None = None) -> dict[str, Any]:
     """The answer for one row, its probabilities in label order or the `top_k` largest first."""
     values = list(row.probabilities)  # NumPy's floats, which are written as short as float32 allows
     best = int(row.probabilities.argmax())
@@ -297,7 +297,7 @@ def prediction(manifest: Manifest, row: Row, top_k: int | None = None) -> dict[s
     }
 
 
-def _result(loaded: Loaded, answer: Row | ImageError, top_k: int | None) -> dict[str, Any]:
+def _result(loaded: Loaded, answer: Prediction | ImageError, top_k: int | None) -> dict[str, Any]:
     if isinstance(answer, ImageError):
         return {"problem": problem_of(answer).document()}
     return {"prediction": prediction(loaded.manifest, answer, top_k)}

@@ -25,18 +25,18 @@ PEER = Path(__file__).with_name("pytorch_step.py")
 
 def keras_rates(data: Path) -> list[float]:
     """Images a second in each epoch but the first, which compiles."""
-    from training.data.cifar10 import load
+    from training.data.load import load_dataset
     from training.fit import loop
     from training.fit.run_directory import Run
     from training.recipes import recipe
 
     chosen = dataclasses.replace(recipe("fast"), epochs=EPOCHS + 1)
-    dataset = load(data)
+    dataset = load_dataset(data)
     count = BATCHES * chosen.batch_size
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder, "run"))
         run.start(loop.new_info("fast", chosen, dataset, 0, False, None))
-        loop.train(run, dataset.train[:count])
+        loop.train(run, dataset.trainval[:count])
         return [count / record["seconds"] for record in run.history[1:]]
 
 

@@ -30,13 +30,13 @@ CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What the network says of N images. See `novelty.py` for all but the first."""
+class Predictions:
+    """The network's outputs for N images. See `novelty.py` for all but the first."""
 
     probabilities: NDArray[np.float32]  # (N, K), each row summing to one
     energy: NDArray[np.float32] | None = None  # (N,), where the network ends in logits
-    means: NDArray[np.float32] | None = None  # (N, C), of an early layer's channels, where a Gaussian has been fitted
-    score: NDArray[np.float32] | None = None  # (N,): by both where there are both, else the energy
+    features: NDArray[np.float32] | None = None  # (N, C), channel means of an early layer, where a Gaussian was fitted
+    ood_score: NDArray[np.float32] | None = None  # (N,), from energy and features, or the energy alone
     novelty: NDArray[np.float32] | None = None  # (N,) from 0 to 1, where verdicts have been fitted
 
 
@@ -68,7 +68,7 @@ class Classifier:
         self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
         self._lock = threading.Lock()
 
-    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+    def predict(self, images: NDArray[np.uint8]) -> Predictions:
         """Probabilities (N, K) float32 for images (N, 32, 32, 3) uint8, and how strange the images are.
 
         Raises:
@@ -76,16 +76,18 @@ class Classifier:
         """
         if images.dtype != np.uint8 or images.shape[1:] != INPUT_SHAPE:
             raise ValueError(f"images must be uint8 (N, 32, 32, 3), not {images.dtype} {images.shape}")
-        rows = [np.empty((len(images), width), np.float32) for width in self._widths]
+        outputs = [np.empty((len(images), width), np.float32) for width in self._widths]
         with self._lock:
             for start in range(0, len(images), CHUNK):
-                for kept, given in zip(rows, self._infer(images[start : start + CHUNK]), strict=True):
-                    kept[start : start + CHUNK] = given
-        if len(rows) == 1:
-            return Prediction(rows[0])
-        energy, means = energies(rows[1]), rows[2] if self._gaussian else None
-        score = energy if self._gaussian is None or means is None else self._gaussian.scores(energy, means)
-        return Prediction(rows[0], energy, means, score, None if self._fitted is None else novelty(score, self._fitted))
+                for output, chunk in zip(outputs, self._infer(images[start : start + CHUNK]), strict=True):
+                    output[start : start + CHUNK] = chunk
+        if len(outputs) == 1:
+            return Predictions(outputs[0])
+        probabilities, logits, *early = outputs
+        energy, features = energies(logits), early[0] if early else None
+        ood_score = energy if self._gaussian is None or features is None else self._gaussian.scores(energy, features)
+        strangeness = None if self._fitted is None else novelty(ood_score, self._fitted)
+        return Predictions(probabilities, energy, features, ood_score, strangeness)
 
 
 def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: bool = False) -> Precision:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.classifier import Prediction
+from model_store.classifier import Predictions
 from model_store.manifest import FEATURE_BINS, Feature, Reference, Verdicts
 from model_store.novelty import Verdict
 
@@ -57,7 +57,7 @@ def sizes(classes: int) -> dict[Feature, int]:
     return {feature: FEATURE_BINS.get(feature, classes) for feature in FEATURES}
 
 
-def places(images: NDArray[np.uint8], said: Prediction, verdicts: Verdicts) -> Places:
+def places(images: NDArray[np.uint8], said: Predictions, verdicts: Verdicts) -> Places:
     """Into which bins images (N, 32, 32, 3) and their answers fall."""
     classes = said.probabilities.shape[1]
     confidence, luma = said.probabilities.max(1), _luma(images)
@@ -99,7 +99,7 @@ def _sharpness(luma: NDArray[np.int16]) -> NDArray[np.float64]:
     return mean
 
 
-def _verdicts(confidence: NDArray[np.float32], said: Prediction, verdicts: Verdicts) -> NDArray[np.int64]:
+def _verdicts(confidence: NDArray[np.float32], said: Predictions, verdicts: Verdicts) -> NDArray[np.int64]:
     """`novelty.verdict` of many answers, as places (N,) in `Verdict`."""
     assert said.novelty is not None
     strange = said.novelty > np.float64(verdicts.novelty_above)  # compared in float64, as Python's floats are there
@@ -112,7 +112,7 @@ def by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
     return dict(zip(FEATURES, np.split(counts, ends[:-1]), strict=True))
 
 
-def reference_of(images: NDArray[np.uint8], said: Prediction, verdicts: Verdicts) -> Reference:
+def reference_of(images: NDArray[np.uint8], said: Predictions, verdicts: Verdicts) -> Reference:
     """What later answers are to be compared with: those to the images (N, 32, 32, 3) that a version was tested on."""
     classes = said.probabilities.shape[1]
     counts = by_feature(count(places(images, said, verdicts), classes), classes)

@@ -246,12 +246,12 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training.data import cifar10
+    from training.data.load import load_dataset
     from training.fit import loop
     from training.fit.tensorboard import TensorBoard
 
     run, start = Run(options.out), read_source(options.start) if options.start else None
-    dataset = cifar10.load(options.data)
+    dataset = load_dataset(options.data)
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if not options.resume:
@@ -297,18 +297,19 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from training.data import cifar10
+    from training.data.dataset import check_labels
+    from training.data.load import load_dataset
     from training.evaluate.accuracy import evaluate, measure_cost
     from training.evaluate.robustness import measure_robustness
     from training.publish.report import read_history, write_report
 
-    dataset, network = cifar10.load(options.data), _network(options.what)
-    cifar10.check_labels(options.what, network.labels, dataset.labels)
-    if options.split == "held-out" and read_source(options.what).saw_held_out(dataset.sha256):
+    dataset, network = load_dataset(options.data), _network(options.what)
+    check_labels(options.what, network.labels, dataset.labels)
+    if options.split == "held-out" and read_source(options.what).saw_val(dataset.sha256):
         raise TrainingError(f"{options.what} has learned from the held-out images; evaluate its twin on them")
     if options.out and (inside := _version_around(options.out)):
         raise TrainingError(f"{options.out} is in the version {inside}, in which nothing changes; choose another --out")
-    images = dataset.test if options.split == "test" else dataset.held_out
+    images = dataset.test if options.split == "test" else dataset.val
     classifier = Classifier(network, precision=options.precision)
     evaluation = evaluate(classifier, images)
     print(evaluation.table())
@@ -347,11 +348,12 @@ def _progress_line() -> Iterator[Callable[[str, float], None]]:
 
 
 def _foreign(options: argparse.Namespace) -> None:
-    from training.data import cifar10
+    from training.data.dataset import check_labels
+    from training.data.load import load_dataset
     from training.evaluate.out_of_distribution import HEADER, measure_foreign
 
-    network, dataset = _network(options.what), cifar10.load(options.data)
-    cifar10.check_labels(options.what, network.labels, dataset.labels)
+    network, dataset = _network(options.what), load_dataset(options.data)
+    check_labels(options.what, network.labels, dataset.labels)
     print(HEADER)
     measure_foreign(Classifier(network), dataset.test.pixels, network.preprocessing.resize, options.folders)
 
@@ -368,19 +370,19 @@ def _network(folder: Path) -> Network:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from training.data import cifar10
+    from training.data.load import load_dataset
     from training.publish.publish import publish_run, publish_version
 
     store = _store(options)
     if Run(options.what).begun:
-        twin, dataset = Run(options.twin) if options.twin else None, cifar10.load(options.data or _default_data())
+        twin, dataset = Run(options.twin) if options.twin else None, load_dataset(options.data or _default_data())
         with _progress_line() as show:
             version = publish_run(Run(options.what), store, options.name, dataset, twin, show)
     else:
         if options.twin:
             raise TrainingError(f"--twin calibrates a run, and {options.what} is none; leave it out")
         given = (
-            cifar10.load(options.data) if options.data else None
+            load_dataset(options.data) if options.data else None
         )  # fits only where asked to, so not by $CIFAR10_DATA
         with _progress_line() as show:
             version = publish_version(options.what, store, options.name, given, show)
@@ -399,12 +401,12 @@ def _store(options: argparse.Namespace) -> Store:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from training.data import cifar10
+    from training.data.load import load_dataset
     from training.publish.import_keras import publish_import, read_labels, read_saved
 
     labels, preprocessing = read_labels(options.labels), _preprocessing(options)
     store, saved = _store(options), read_saved(options.architecture, options.weights)
-    dataset = cifar10.load(options.data) if options.data.exists() else None
+    dataset = load_dataset(options.data) if options.data.exists() else None
     with _progress_line() as show:
         version = publish_import(saved, labels, preprocessing, store, options.name, dataset, show)
     if dataset is None:

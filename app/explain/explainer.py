@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.batcher import Batcher
 from app.explain.saliency import Floats, Masks, hide, saliency
-from app.prediction import Row
+from app.prediction import Prediction
 
 CHUNK = 8  # masked copies in the queue at a time: about as long as a prediction of somebody else has to wait
 
@@ -32,7 +32,7 @@ class Explainer:
     So a prediction waits for one chunk at most, and never behind a whole explanation.
     """
 
-    def __init__(self, batcher: Batcher[Row], masks: Masks, chunk: int = CHUNK) -> None:
+    def __init__(self, batcher: Batcher[Prediction], masks: Masks, chunk: int = CHUNK) -> None:
         self._batcher, self._masks, self._chunk = batcher, masks, chunk
         self._turn = asyncio.Lock()
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.drift_window import WINDOW_SECONDS, Recent
-from app.prediction import Row
-from model_store.classifier import Prediction
+from app.prediction import Prediction
+from model_store.classifier import Predictions
 from model_store.drift import FEWEST_IMAGES, Comparison, Status, by_feature, compare, overall, places, sizes
 from model_store.manifest import Feature, Manifest
 
@@ -25,12 +25,12 @@ class Drift:
     def __init__(self, manifest: Manifest, directory: Path | None = None) -> None:
         """`directory` is where the processes of the service share their counts; None for this process alone."""
         self._manifest, self._recent = manifest, None
-        self._answered: list[tuple[NDArray[np.uint8], Row]] = []  # to be counted
+        self._answered: list[tuple[NDArray[np.uint8], Prediction]] = []  # to be counted
         if manifest.reference:
             bins, name = sum(sizes(len(manifest.labels)).values()), f"{manifest.name}@{manifest.version}"
             self._recent = Recent(bins, directory, name)
 
-    def add(self, images: Sequence[NDArray[np.uint8]], answered: Sequence[Row]) -> None:
+    def add(self, images: Sequence[NDArray[np.uint8]], answered: Sequence[Prediction]) -> None:
         """Count images (32, 32, 3) that somebody asked about and has got the answer for; needs a running event loop.
 
         That is done in the loop's next turn but one, for all of this turn at once: to find the bins of an image takes
@@ -48,7 +48,7 @@ class Drift:
         if not answered or self._recent is None or self._manifest.verdicts is None:
             return
         probabilities = np.stack([row.probabilities for _, row in answered])
-        said = Prediction(probabilities, novelty=np.array([row.novelty for _, row in answered], np.float32))
+        said = Predictions(probabilities, novelty=np.array([row.novelty for _, row in answered], np.float32))
         found = places(np.stack([image for image, _ in answered]), said, self._manifest.verdicts)
         self._recent.add(found.ravel())
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.offline.output import Console, FormatName, default_format, file_name, new_format
 from app.pipeline import load_chosen
-from app.prediction import Row, rows
+from app.prediction import Prediction, predict_each
 from app.process.supervisor import available_cores
 from app.settings import Settings
 from model_store.errors import ImageError, ModelError, UnsupportedImage
@@ -34,7 +34,7 @@ NOBODY_READS = 141  # exit code, as a shell has it for SIGPIPE
 
 # An image (32, 32, 3), what is wrong with the file, or None for a file that was never meant to be an image.
 Decoded: TypeAlias = NDArray[np.uint8] | str | None
-Outcome: TypeAlias = Row | str | None
+Outcome: TypeAlias = Prediction | str | None
 
 
 class File(NamedTuple):
@@ -170,7 +170,7 @@ def _outcomes(files: Sequence[File], loaded: Loaded, most_bytes: int) -> Generat
 
 def _predicted(decoded: Sequence[Decoded], loaded: Loaded) -> list[Outcome]:
     pixels = [image for image in decoded if isinstance(image, np.ndarray)]
-    found = iter(rows(loaded.classifier, np.stack(pixels)) if pixels else ())
+    found = iter(predict_each(loaded.classifier, np.stack(pixels)) if pixels else ())
     return [next(found) if isinstance(each, np.ndarray) else each for each in decoded]
 
 

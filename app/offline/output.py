@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.prediction import Row
+from app.prediction import Prediction
 from app.routes import prediction, to_json
 from model_store.manifest import Manifest
 
@@ -33,7 +33,7 @@ class Format:
     """The first line, if there is one, and how a file's name and its row become a line."""
 
     header: str
-    line: Callable[[str, Row], str]
+    line: Callable[[str, Prediction], str]
 
 
 class Console:
@@ -101,7 +101,7 @@ def _csv(labels: Sequence[str], top_k: int | None) -> Format:
     further = [f"{what}_{rank}" for rank in ranks for what in ("label", "confidence")]
     columns = further if top_k else [f"probability_{label}" for label in labels]
 
-    def line(name: str, row: Row) -> str:
+    def line(name: str, row: Prediction) -> str:
         first, *rest = _best(labels, row, top_k or 1)
         further = [cell for pair in rest for cell in pair] if top_k else row.probabilities
         return _record(name, *first, row.verdict, row.rounded_novelty, *further)
@@ -119,7 +119,7 @@ def _table(labels: Sequence[str], top_k: int, names: Sequence[str]) -> Format:
     wide = min(WIDEST, max((_width(printable(name)) for name in names), default=0))
     label_wide = max(5, *(_width(printable(label)) for label in labels))
 
-    def line(name: str, row: Row) -> str:
+    def line(name: str, row: Prediction) -> str:
         (label, share), *rest = _best(labels, row, top_k)
         others = ", ".join(f"{other} {value:.1%}" for other, value in rest)
         said = (row.verdict or "").replace("_", " ")
@@ -131,7 +131,7 @@ def _table(labels: Sequence[str], top_k: int, names: Sequence[str]) -> Format:
     return Format(_cells("file", "label", "confidence", "verdict", "then" if top_k > 1 else ""), line)
 
 
-def _best(labels: Sequence[str], row: Row, count: int) -> list[tuple[str, np.float32]]:
+def _best(labels: Sequence[str], row: Prediction, count: int) -> list[tuple[str, np.float32]]:
     """The most probable labels, largest first."""
     order = np.argsort(-row.probabilities, kind="stable")[:count].tolist()
     return [(labels[index], row.probabilities[index]) for index in order]

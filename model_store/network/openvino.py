@@ -58,7 +58,7 @@ def build_network(
 
     Returns:
         A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free, to the `logits`
-        (N, K) that they were made of, if it ends in such, and to the `means` (N, C) of the averaged layer's channels,
+        (N, K) that they were made of, if it ends in such, and to the `features` (N, C), the means of the averaged layer's channels,
         rounded where it is. The node that gives a layer's output bears the layer's name; a layer that changes nothing,
         such as Dropout, has none.
     """
@@ -111,7 +111,7 @@ def _outputs(
         scaled = ops.multiply(last, np.float32(1 / temperature))
         outputs = {"probabilities": ops.softmax(scaled, axis=1), "logits": last}
     if averaged is not None:
-        outputs["means"] = ops.reduce_mean(values[averaged], [2, 3], False)
+        outputs["features"] = ops.reduce_mean(values[averaged], [2, 3], False)
     for name, value in outputs.items():
         value.output(0).get_tensor().set_names({name})
     return list(outputs.values())

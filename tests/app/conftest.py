@@ -99,10 +99,10 @@ def watched_store(tmp_path_factory) -> Path:
     """A store with the shipped network, whose reference are `blotches`."""
     loaded = load_chosen(Settings())
     said, pixels = loaded.classifier.predict(blotches(1_000)), blotches(1_000)
-    assert said.score is not None
-    steps = tuple(np.quantile(said.score, np.linspace(0, 1, 101)).tolist())
+    assert said.ood_score is not None
+    steps = tuple(np.quantile(said.ood_score, np.linspace(0, 1, 101)).tolist())
     verdicts = Verdicts(novelty_above=0.95, confidence_below=0.5, scores=steps)
-    said = replace(said, novelty=novelty(said.score, np.array(verdicts.scores)))
+    said = replace(said, novelty=novelty(said.ood_score, np.array(verdicts.scores)))
     update = {"verdicts": verdicts, "reference": reference_of(pixels, said, verdicts)}
     folder = tmp_path_factory.mktemp("store") / loaded.manifest.name / str(loaded.manifest.version)
     shutil.copytree(Store(Settings().store).folder(loaded.manifest.name, loaded.manifest.version), folder)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from model_store.classifier import Prediction
+from model_store.classifier import Predictions
 from model_store.drift import (
     FEATURES,
     FEWEST_IMAGES,
@@ -49,7 +49,7 @@ def answers(n, seed=0, one_class=None):
         best[:] = one_class
     probabilities = np.repeat((1 - confidence)[:, None] / 9, 10, axis=1)
     probabilities[np.arange(n), best] = confidence
-    return Prediction(probabilities.astype(np.float32), novelty=rng.random(n).astype(np.float32))
+    return Predictions(probabilities.astype(np.float32), novelty=rng.random(n).astype(np.float32))
 
 
 def counted(images, said):
@@ -80,7 +80,7 @@ def test_counts_of_batches_add_up_to_those_of_the_whole():
     images, said = photos(50), answers(50)
     parts = (slice(0, 1), slice(1, 17), slice(17, 50))
     added = sum(
-        counted(images[part], Prediction(said.probabilities[part], novelty=said.novelty[part])) for part in parts
+        counted(images[part], Predictions(said.probabilities[part], novelty=said.novelty[part])) for part in parts
     )
     np.testing.assert_array_equal(added, counted(images, said))
 
@@ -198,13 +198,13 @@ needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR1
 @pytest.mark.data
 @needs_data
 def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_blurred_do():
-    from training.data.cifar10 import load
+    from training.data.load import load_dataset
 
-    images = load(Path(os.environ["CIFAR10_DATA"])).held_out.pixels
+    images = load_dataset(Path(os.environ["CIFAR10_DATA"])).val.pixels
     said = answers(len(images))
     reference = reference_of(images, said, VERDICTS)
     some = np.random.default_rng(2).permutation(len(images))[:600]
-    part = Prediction(said.probabilities[some], novelty=said.novelty[some])
+    part = Predictions(said.probabilities[some], novelty=said.novelty[some])
 
     def raised(shown):
         compared = compare(reference, counted(shown, part), LABELS)

@@ -134,12 +134,12 @@ def test_a_classifier_scores_by_an_early_layer_of_its_network(tiny, engine):
     early = keras.Model(model.inputs[0], model.get_layer(LAYER).output)
     preprocessing = network.preprocessing
     normalised = (images / np.float32(255) - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
-    np.testing.assert_allclose(said.means, keras.ops.convert_to_numpy(early(normalised)).mean((1, 2)), atol=1e-4)
-    np.testing.assert_array_equal(said.score, GAUSSIAN.scores(said.energy, said.means))
-    np.testing.assert_array_equal(said.novelty, novelty(said.score, FITTED))
+    np.testing.assert_allclose(said.features, keras.ops.convert_to_numpy(early(normalised)).mean((1, 2)), atol=1e-4)
+    np.testing.assert_array_equal(said.ood_score, GAUSSIAN.scores(said.energy, said.features))
+    np.testing.assert_array_equal(said.novelty, novelty(said.ood_score, FITTED))
     alone = Classifier(tiny.network(verdicts=VERDICTS), engine, "float32").predict(images)
     np.testing.assert_allclose(said.probabilities, alone.probabilities, atol=1e-6)
-    np.testing.assert_array_equal(alone.score, alone.energy)
+    np.testing.assert_array_equal(alone.ood_score, alone.energy)
 
 
 def test_a_gaussian_is_for_networks_that_end_in_logits(tiny):

@@ -109,10 +109,10 @@ def test_a_version_with_a_gaussian_scores_by_it_and_one_without_by_the_energy(st
         return write(folder, version, verdicts={"novelty_above": 0.9, "confidence_below": 0.5, "scores": [-9, 9]})
 
     said = load(store.folder(NAME, store.publish(NAME, fill))).classifier.predict(tiny.images)
-    np.testing.assert_array_equal(said.score, gaussian.scores(said.energy, said.means))
+    np.testing.assert_array_equal(said.ood_score, gaussian.scores(said.energy, said.features))
     said = load(store.folder(NAME, store.publish(NAME, write))).classifier.predict(tiny.images)
-    assert said.means is None
-    np.testing.assert_array_equal(said.score, said.energy)
+    assert said.features is None
+    np.testing.assert_array_equal(said.ood_score, said.energy)
 
 
 def test_the_precision_of_this_machine_is_within_its_tolerance(published):

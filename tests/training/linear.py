@@ -12,7 +12,8 @@ from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
 from model_store.network.model import Network
 from model_store.network.weights import read_weights
-from training.data.cifar10 import LABELS, Images
+from training.data.cifar10 import LABELS
+from training.data.dataset import Images
 
 PATTERNS = np.stack(
     [

@@ -19,6 +19,7 @@ from model_store.manifest import read_manifest
 from model_store.store import Store, load, read_network, verify
 from training.__main__ import main
 from training.data import cifar10
+from training.data.load import load_dataset
 from training.evaluate.accuracy import evaluate
 from training.fit import loop
 from training.fit.distillation import Teachers
@@ -501,7 +502,7 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), "--from", str(teacher), recipe="small") == 0
     info = Run(tmp_path / "s").info
     assert info.teachers == (read_source(teacher).weights_sha256(),)
-    pixels = cifar10.load(data_folder).train.pixels
+    pixels = load_dataset(data_folder).trainval.pixels
     with loop.dtype_policy(loop.computed_precision(RECIPES["small"])):
         warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0, mirrored=False, views=1)).targets(pixels)
         cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0, mirrored=False, views=1)).targets(
@@ -515,7 +516,7 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert main(["compare", str(tmp_path / "s"), str(teacher)]) == 0
     rows = {line[:24].strip(): line[24:].split() for line in capsys.readouterr().out.splitlines()}
     assert rows["accuracy"][0] == rows["agreement with teachers"][1] == "-"
-    evaluation = evaluate(Classifier(publish.read_run(Run(tmp_path / "s"))), cifar10.load(data_folder).test)
+    evaluation = evaluate(Classifier(publish.read_run(Run(tmp_path / "s"))), load_dataset(data_folder).test)
     write_report(tmp_path / "report", evaluation, Run(tmp_path / "s").history)
     assert (tmp_path / "report" / "curves.png").stat().st_size > 5_000
 
@@ -564,7 +565,7 @@ def without_verdicts(version, folder, **changes):
 def held_out_version(data_folder, tmp_path_factory, narrow):
     root = tmp_path_factory.mktemp("held-out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cifar10, "HELD_OUT", 20)
+        patch.setattr(cifar10, "VAL_IMAGES", 20)
         assert train(data_folder, root / "run", "--hold-out", recipe="teacher") == 0
         assert main(["publish", str(root / "run"), "--store", str(root), "--data", str(data_folder)]) == 0
     return Store(root).folder("cifar10", 1)
@@ -573,11 +574,11 @@ def held_out_version(data_folder, tmp_path_factory, narrow):
 @pytest.fixture
 def few_held_out(monkeypatch):
     """The made-up set has 200 images; its last 20 stand for the last 5,000."""
-    monkeypatch.setattr(cifar10, "HELD_OUT", 20)
+    monkeypatch.setattr(cifar10, "VAL_IMAGES", 20)
 
 
 def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data_folder, teacher):
-    source, pixels = read_source(teacher), cifar10.load(data_folder).train.pixels
+    source, pixels = read_source(teacher), load_dataset(data_folder).trainval.pixels
     with loop.dtype_policy("float32"):
         one_way = Teachers([source], source.labels, Distillation(1.0, mirrored=False, views=1)).targets
         both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True, views=1)).targets

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from model_store.errors import ImageError, UnusableImage
 from model_store.images.decode import decode
 from model_store.manifest import Resize
-from training.data.cifar10 import LONGEST_LABEL, Images, is_label
+from training.data.dataset import LONGEST_LABEL, Images, is_label
 from training.errors import TrainingError
 
 FEWEST_IMAGES, FEWEST_CLASSES, MOST_CLASSES = 10, 2, 1_000
-TEST_SHARE = HELD_OUT_SHARE = 10  # one in so many, of each class, and at least one
+TEST_SHARE = VAL_SHARE = 10  # one in so many, of each class, and at least one
 MOST_BYTES = 32_000_000
 NAMED = 20  # skipped files are named up to this many
 
@@ -38,15 +38,15 @@ class ClassFolders:
     """A `Dataset` that has been read whole."""
 
     labels: tuple[str, ...]
-    fitting: Images
-    held_out: Images
+    train: Images
+    val: Images
     test: Images
     sha256: str
 
     @property
-    def train(self) -> Images:
+    def trainval(self) -> Images:
         """All images that may be learned from, the held-out ones last."""
-        pixels, labels = zip(*((part.pixels, part.labels) for part in (self.fitting, self.held_out)), strict=True)
+        pixels, labels = zip(*((part.pixels, part.labels) for part in (self.train, self.val)), strict=True)
         return Images(np.concatenate(pixels), np.concatenate(labels))
 
 
@@ -80,8 +80,8 @@ def load_classes(folder: Path) -> ClassFolders:
     examples = [_read_class(path) for path in classes]
     _check(folder, labels, examples)
     parts = [_split(found) for found in examples]
-    test, held_out, fitting = (_images([part[index] for part in parts]) for index in range(3))
-    return ClassFolders(labels, fitting, held_out, test, _sha256(labels, examples))
+    test, val, train = (_images([part[index] for part in parts]) for index in range(3))
+    return ClassFolders(labels, train, val, test, _sha256(labels, examples))
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -152,10 +152,10 @@ def _check(folder: Path, labels: tuple[str, ...], examples: list[list[_Example]]
 
 
 def _split(found: list[_Example]) -> tuple[list[_Example], list[_Example], list[_Example]]:
-    """Test, held-out and fitting examples of one class, which is sorted by hash, that is, in no order."""
+    """Test, validation and training examples of one class, which is sorted by hash, that is, in no order."""
     test = max(1, len(found) // TEST_SHARE)
-    held_out = test + max(1, len(found) // HELD_OUT_SHARE)
-    return found[:test], found[test:held_out], found[held_out:]
+    val = test + max(1, len(found) // VAL_SHARE)
+    return found[:test], found[test:val], found[val:]
 
 
 def _images(classes: list[list[_Example]]) -> Images:

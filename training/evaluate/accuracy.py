@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
 from model_store.network.architecture import Architecture
-from training.data.cifar10 import Images
-from training.data.human import SOURCE, human_accuracy
+from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
+from training.data.dataset import Images
 
 ECE_BINS = 15
 CHUNK = 1_000
@@ -70,7 +70,7 @@ class Evaluation:
             **self.summary(),
             "class_gap": round(self.class_gap, 4),
             "classes": self._classes(),
-            "human_source": SOURCE if human_accuracy(self.labels) else None,
+            "human_source": HUMAN_SOURCE if human_accuracy(self.labels) else None,
             "confusion": self.confusion.tolist(),
             "reliability": [list(row) for row in self.reliability],
             "mistakes": [

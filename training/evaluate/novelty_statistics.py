@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, Prediction
+from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import Architecture
 from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
 from model_store.network.model import Network
 from model_store.novelty import Gaussian
-from training.data.cifar10 import spread
+from training.data.dataset import spread
 
 IMAGES = 10_000
 SHRINKAGE = 0.1  # of the correlations towards none: directions that hardly vary do not decide, and few images suffice
@@ -49,7 +49,7 @@ def with_gaussian(network: Network, pixels: NDArray[np.uint8]) -> Network:
     channels = next(node.shape[2] for node in network.architecture.nodes if node.layer.name == layer)
     nothing = np.zeros(2, np.float32), np.ones(2, np.float32)
     plain = Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *nothing)
-    means = Classifier(replace(network, gaussian=plain)).predict(spread(pixels, IMAGES)).means
+    means = Classifier(replace(network, gaussian=plain)).predict(spread(pixels, IMAGES)).features
     assert means is not None
     return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=whitening(means)))
 
@@ -70,9 +70,9 @@ def whitening(means: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def standardised(gaussian: Gaussian, said: Prediction) -> Gaussian:
+def standardised(gaussian: Gaussian, said: Predictions) -> Gaussian:
     """The Gaussian with the scale of the energies and distances of held-out images, of which a network says this."""
-    assert said.energy is not None and said.means is not None
-    both = np.stack([said.energy, gaussian.distances(said.means)], 1).astype(np.float64)
+    assert said.energy is not None and said.features is not None
+    both = np.stack([said.energy, gaussian.distances(said.features)], 1).astype(np.float64)
     spread = np.maximum(both.std(0), 1e-6)
     return replace(gaussian, centre=both.mean(0).astype(np.float32), spread=spread.astype(np.float32))

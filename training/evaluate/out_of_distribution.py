@@ -53,15 +53,15 @@ def measure_foreign(
             "this version has no verdicts; publish its run anew, with a --twin or trained by --hold-out"
         )
     expected = classifier.predict(known)
-    assert expected.score is not None
+    assert expected.ood_score is not None
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise TrainingError(f"{missing[0]} is not a folder; pass folders of image files, one of each kind")
     rows = []
     for kind, pixels in _kinds(folders, resize):
         said = classifier.predict(pixels)
-        assert said.score is not None and said.novelty is not None
+        assert said.ood_score is not None and said.novelty is not None
         strange, sure = said.novelty > verdicts.novelty_above, said.probabilities.max(1) >= verdicts.confidence_below
-        figures = float(strange.mean()), auroc(expected.score, said.score), float((sure & ~strange).mean())
+        figures = float(strange.mean()), auroc(expected.ood_score, said.ood_score), float((sure & ~strange).mean())
         rows.append(Foreign(kind, len(pixels), *figures))
         say(row(rows[-1]))
     return rows

@@ -14,7 +14,7 @@ from model_store.classifier import Classifier, PrecisionChoice
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.quantization import quantizable, representable
-from training.data.cifar10 import Images, spread
+from training.data.dataset import Images, spread
 from training.evaluate.accuracy import predict
 
 IMAGES, BATCH = 1_024, 128

@@ -17,7 +17,7 @@ from PIL import Image
 from model_store.classifier import Classifier
 from model_store.images.decode import decode
 from model_store.manifest import Resize
-from training.data.cifar10 import Images
+from training.data.dataset import Images
 from training.evaluate.accuracy import predict
 from training.evaluate.corruptions import CORRUPTIONS, Pixels
 from training.evaluate.simulated_uploads import drawn_out, saved

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.classifier import Prediction
+from model_store.classifier import Predictions
 from model_store.manifest import Verdicts
 from model_store.novelty import novelty
 
@@ -17,16 +17,16 @@ RIGHT = 0.99  # of the confident answers are right
 STEPS = 100
 
 
-def fit_verdicts(said: Prediction, labels: NDArray[np.int32]) -> Verdicts:
+def fit_verdicts(said: Predictions, labels: NDArray[np.int32]) -> Verdicts:
     """Thresholds for a network whose answers to held-out images are these.
 
     `novelty_above` keeps 95 % of the images. `confidence_below` is the lowest at which 99 % of the answers to those
     that are kept are right, 1 if there is none. Source: Geifman and El-Yaniv, "Selective Classification for Deep
     Neural Networks", arXiv:1705.08500.
     """
-    assert said.score is not None
-    scores = np.quantile(said.score.astype(np.float64), np.linspace(0, 1, STEPS + 1))
-    kept = said.score <= np.quantile(said.score, KEPT)
+    assert said.ood_score is not None
+    scores = np.quantile(said.ood_score.astype(np.float64), np.linspace(0, 1, STEPS + 1))
+    kept = said.ood_score <= np.quantile(said.ood_score, KEPT)
     confidence = said.probabilities[kept].max(1)
     right = said.probabilities[kept].argmax(1) == labels[kept]
     return Verdicts(
@@ -44,10 +44,10 @@ def lowest_confidence(confidence: NDArray[np.float32], right: NDArray[np.bool_])
     return float(np.round(confidence[order[enough[-1]]], 4)) if len(enough) else 1.0
 
 
-def judged(said: Prediction, labels: NDArray[np.int32], verdicts: Verdicts) -> dict[str, Any]:
+def judged(said: Predictions, labels: NDArray[np.int32], verdicts: Verdicts) -> dict[str, Any]:
     """How many labelled images (N,) get which verdict, and how many of the confident answers are right."""
-    assert said.score is not None
-    kept = novelty(said.score, np.array(verdicts.scores)) <= verdicts.novelty_above
+    assert said.ood_score is not None
+    kept = novelty(said.ood_score, np.array(verdicts.scores)) <= verdicts.novelty_above
     confident = kept & (said.probabilities.max(1) >= verdicts.confidence_below)
     right = said.probabilities.argmax(1) == labels
     return {

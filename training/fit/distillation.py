@@ -13,7 +13,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from model_store.store import ARCHITECTURE, WEIGHTS
-from training.data.cifar10 import check_labels
+from training.data.dataset import check_labels
 from training.errors import TrainingError
 from training.fit.networks import in_present_policy
 from training.fit.run_directory import Source

@@ -28,7 +28,7 @@ from model_store.network.architecture import parse_architecture
 from model_store.network.layers import BatchNormalization, Conv2D, Dense
 from model_store.store import ARCHITECTURE, WEIGHTS
 from training import recipes
-from training.data.cifar10 import Dataset, Images, check_labels
+from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError
 from training.fit import networks, optimizer
 from training.fit.augmentation import augment, epoch_generator, translate_on_device
@@ -180,7 +180,7 @@ def _check_head(start: Source) -> None:
 def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
     """Refuse, for a run with --hold-out, what was itself trained without and may hand on what it saw."""
     for source in sources:
-        if source.saw_held_out(dataset.sha256):
+        if source.saw_val(dataset.sha256):
             raise TrainingError(
                 f"{source.folder} was not trained with --hold-out and may have seen the images that this run "
                 "leaves out; pass one that was"
@@ -216,9 +216,9 @@ def split(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
 
 
 def _given(hold_out: bool, chosen: Recipe, dataset: Dataset) -> tuple[Images, Images | None]:
-    images = dataset.fitting if hold_out else dataset.train
+    images = dataset.train if hold_out else dataset.trainval
     count = round(len(images) * (1 - chosen.validation))
-    watched = dataset.held_out if hold_out else images[count:] if chosen.validation else None
+    watched = dataset.val if hold_out else images[count:] if chosen.validation else None
     return images[:count], watched
 
 

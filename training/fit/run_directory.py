@@ -74,7 +74,7 @@ class Source:
     data_sha256: str | None
     hold_out: bool | None
 
-    def saw_held_out(self, data_sha256: str) -> bool:
+    def saw_val(self, data_sha256: str) -> bool:
         """Whether it learned from the images that --hold-out leaves out of this data, as far as is known.
 
         Only data that is the same to the last byte is recognised.

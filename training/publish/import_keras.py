@@ -21,7 +21,7 @@ from model_store.network.architecture import MAX_JSON_BYTES, Architecture
 from model_store.network.layers import INPUT_SHAPE, Add, Dropout
 from model_store.network.weights import Weights
 from model_store.store import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS, Store
-from training.data.cifar10 import LONGEST_LABEL, Dataset, is_label
+from training.data.dataset import LONGEST_LABEL, Dataset, is_label
 from training.errors import TrainingError
 from training.evaluate.robustness import Show, quiet
 from training.publish.keras_files import read_keras_json, read_keras_weights

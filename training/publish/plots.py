@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.human import SOURCE, human_accuracy
+from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.evaluate.accuracy import Evaluation, Mistake
 from training.evaluate.corruptions import CORRUPTIONS
 from training.evaluate.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
@@ -145,7 +145,7 @@ def _classes(evaluation: Evaluation) -> Figure:
         axes.set_xlim(min(left, people.min() - 0.01), max(right, people.max() + 0.01))
         _column(axes, 1.27, "◇ people", people, PEOPLE)
     shown = "recall" if len(order) == len(recall) else f"recall, the {MOST_ROWS} lowest of {len(recall)}"
-    axes.set_xlabel(f"{shown}; lines: 95% intervals" + (f"\npeople: {SOURCE}" if human else ""))
+    axes.set_xlabel(f"{shown}; lines: 95% intervals" + (f"\npeople: {HUMAN_SOURCE}" if human else ""))
     axes.set_title(f"Worst class: {evaluation.worst_class}, {100 * evaluation.class_gap:.1f} points below the best\n")
     return figure
 

@@ -36,7 +36,7 @@ from model_store.store import (
     verify,
     write_golden,
 )
-from training.data.cifar10 import Dataset, Images, check_labels
+from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError
 from training.evaluate.accuracy import evaluate, predict
 from training.evaluate.calibration import Calibration, fit_temperature
@@ -118,7 +118,7 @@ def publish_run(
         )
     if twin:
         check_twin(twin, info)
-    calibration = calibrate(twin, dataset.held_out) if twin and info.output == "logits" else None
+    calibration = calibrate(twin, dataset.val) if twin and info.output == "logits" else None
     metrics: dict[str, Any] = {}
     if calibration:
         uncalibrated = evaluate(Classifier(network), dataset.test).summary()
@@ -155,15 +155,15 @@ def _fitted(network: Network, twin: Network, dataset: Dataset) -> tuple[Network,
         network, metrics["quantization"] = _in_eight_bits(network, twin, dataset)
     if network.output != "logits":
         return network, None, metrics
-    served = quantized(twin, dataset.fitting.pixels) if network.ranges else twin
+    served = quantized(twin, dataset.train.pixels) if network.ranges else twin
     network, reference, metrics["verdicts"] = _judging(network, served, dataset)
     return network, reference, metrics
 
 
 def _in_eight_bits(network: Network, twin: Network, dataset: Dataset) -> tuple[Network, dict[str, Any]]:
     """The network with its ranges if its twin loses nothing by them, else as it was; and what was measured."""
-    trial = measure(quantized(twin, dataset.fitting.pixels), dataset.held_out)
-    rounded = quantized(network, dataset.fitting.pixels)
+    trial = measure(quantized(twin, dataset.train.pixels), dataset.val)
+    rounded = quantized(network, dataset.train.pixels)
     golden = dataset.test.pixels[:GOLDEN_IMAGES]
     served, exact = (Classifier(rounded, precision=each).predict(golden) for each in ("int8", "float32"))
     moved = float(np.abs(served.probabilities - exact.probabilities).max())
@@ -177,23 +177,23 @@ def _judging(network: Network, twin: Network, dataset: Dataset) -> tuple[Network
     The reference for drift is made of the same answers. What training images look like to an early layer is measured in
     each of the two networks, since their channels have nothing to do with each other.
     """
-    held_out, test, pixels = dataset.held_out, dataset.test, dataset.fitting.pixels
+    held_out, test, pixels = dataset.val, dataset.test, dataset.train.pixels
     network, twin = with_gaussian(network, pixels), with_gaussian(twin, pixels)
     if (network.gaussian and network.gaussian.layer) != (twin.gaussian and twin.gaussian.layer):
         network, twin = replace(network, gaussian=None), replace(twin, gaussian=None)  # one's scale is not the other's
     said = Classifier(twin).predict(held_out.pixels)
     if network.gaussian and twin.gaussian:
         fitted = standardised(twin.gaussian, said)
-        assert said.energy is not None and said.means is not None
-        said = replace(said, score=fitted.scores(said.energy, said.means))
+        assert said.energy is not None and said.features is not None
+        said = replace(said, ood_score=fitted.scores(said.energy, said.features))
         network = replace(network, gaussian=replace(network.gaussian, centre=fitted.centre, spread=fitted.spread))
-    assert said.score is not None
+    assert said.ood_score is not None
     verdicts = fit_verdicts(said, held_out.labels)
     figures = {
         "held_out": judged(said, held_out.labels, verdicts),
         "test": judged(Classifier(network).predict(test.pixels), test.labels, verdicts),
     }
-    said = replace(said, novelty=novelty(said.score, np.array(verdicts.scores)))
+    said = replace(said, novelty=novelty(said.ood_score, np.array(verdicts.scores)))
     return replace(network, verdicts=verdicts), reference_of(held_out.pixels, said, verdicts), figures
 
 

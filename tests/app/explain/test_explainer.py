@@ -7,7 +7,7 @@ import pytest
 from app.batcher import Batcher, QueueFullError
 from app.explain.explainer import CHUNK, Explainer
 from app.explain.saliency import MASKS, random_masks
-from app.prediction import Row
+from app.prediction import Prediction
 from tests.waiting import DEADLINE_SECONDS, run_ready_tasks
 
 masks = random_masks()
@@ -25,12 +25,12 @@ class Turnstile:
     def __init__(self) -> None:
         self.entered, self.let, self.batches = threading.Semaphore(0), threading.Semaphore(0), []
 
-    def __call__(self, batch: np.ndarray) -> list[Row]:
+    def __call__(self, batch: np.ndarray) -> list[Prediction]:
         self.batches.append(batch[:, 0, 0, 0].tolist())
         self.entered.release()
         assert self.let.acquire(timeout=DEADLINE_SECONDS)
         first = batch[:, 0, 0, :1].astype(np.float32) / 255
-        return [Row(row) for row in np.concatenate([first, 1 - first], 1)]
+        return [Prediction(row) for row in np.concatenate([first, 1 - first], 1)]
 
     async def holds_a_batch(self) -> None:
         assert await asyncio.to_thread(self.entered.acquire, timeout=DEADLINE_SECONDS)

@@ -11,7 +11,7 @@ from app.explain.saliency import MASKS, hide, random_masks, saliency
 from app.pipeline import load_chosen
 from app.settings import Settings
 from tests.app.explain.deletion import RANDOM, SERVED, SOBEL, mean_areas
-from training.data import cifar10
+from training.data.load import load_dataset
 
 masks = random_masks()
 PLACES = {
@@ -82,7 +82,7 @@ def test_a_network_that_sees_nothing_gives_an_empty_map():
 def test_deleting_by_the_map_loses_the_class_sooner_than_by_chance_or_edges():
     """On 64 held-out images that no choice was made on."""
     classifier = load_chosen(Settings()).classifier
-    images = cifar10.load(Path(os.environ["CIFAR10_DATA"])).held_out.pixels[1000:1064]
+    images = load_dataset(Path(os.environ["CIFAR10_DATA"])).val.pixels[1000:1064]
     mean = mean_areas(lambda copies: classifier.predict(copies).probabilities, images)
     for kind in ("pixels", "regions"):
         assert mean[SERVED][kind] < mean[RANDOM][kind] - 0.15, kind

@@ -14,14 +14,14 @@ from PIL import Image
 
 from app.monitoring.drift import Drift
 from app.pipeline import load_chosen
-from app.prediction import rows
+from app.prediction import predict_each
 from app.settings import Settings
 from model_store.drift import FEATURES, FEWEST_IMAGES
 from model_store.manifest import FEATURE_BINS
 from tests.app.conftest import blotches, png
 from tests.app.service import needs_reuseport, serving, stop
 from tests.waiting import next_turn, wait_until
-from training.data.cifar10 import load
+from training.data.load import load_dataset
 
 ENOUGH = 2 * 256
 
@@ -112,7 +112,7 @@ def test_only_images_that_were_asked_about_and_answered_are_counted(client_with,
 
 def watching(watched_store, directory=None):
     loaded = load_chosen(Settings(store=watched_store))
-    return Drift(loaded.manifest, directory), rows(loaded.classifier, blotches(4))
+    return Drift(loaded.manifest, directory), predict_each(loaded.classifier, blotches(4))
 
 
 def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(watched_store, tmp_path):
@@ -180,13 +180,13 @@ def test_images_like_those_it_was_tested_on_raise_no_alarm_and_darkened_or_blurr
     loaded = load_chosen(Settings())
     if loaded.manifest.reference is None:
         pytest.skip("the shipped version was published without a reference")
-    data = load(Path(os.environ["CIFAR10_DATA"]))
-    unseen = data.held_out if loaded.manifest.training.get("hold_out") else data.test
+    data = load_dataset(Path(os.environ["CIFAR10_DATA"]))
+    unseen = data.val if loaded.manifest.training.get("hold_out") else data.test
     images = unseen.pixels[np.random.default_rng(0).permutation(len(unseen))[:600]]
 
     async def compared(shown):
         drift = Drift(loaded.manifest)
-        drift.add(shown, rows(loaded.classifier, shown))
+        drift.add(shown, predict_each(loaded.classifier, shown))
         return drift.compared()[1]
 
     def raised(shown):

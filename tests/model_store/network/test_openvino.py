@@ -260,14 +260,14 @@ def test_the_means_of_a_layers_channels_come_last_and_change_nothing_else():
     parts = (network.architecture, network.weights, network.preprocessing, "logits")
     name = quantizable(network.architecture)[0]
     averaged = build_network(*parts, averaged=name)
-    assert [output.get_any_name() for output in averaged.outputs] == ["probabilities", "logits", "means"]
+    assert [output.get_any_name() for output in averaged.outputs] == ["probabilities", "logits", "features"]
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     plain, received = (
         openvino_network.ov.compile_model(each, "CPU", exact)(IMAGES) for each in (build_network(*parts), averaged)
     )
     assert_same(received["logits"], plain["logits"])
     early = keras.Model(model.input, model.get_layer(name).output)
-    assert_same(received["means"], keras_values(early, IMAGES).mean(axis=(1, 2)))
+    assert_same(received["features"], keras_values(early, IMAGES).mean(axis=(1, 2)))
 
 
 def test_the_float_network_takes_pixels_between_zero_and_one():

@@ -6,13 +6,14 @@ import pytest
 
 from training.data import cifar10
 from training.data.fetch import CIFAR10
+from training.data.load import load_dataset
 from training.errors import TrainingError
 
 real = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not name the real data")
 
 
 def test_records_become_channels_last_images(data_folder):
-    images = cifar10.load(data_folder).train
+    images = load_dataset(data_folder).trainval
     raw = np.fromfile(data_folder / "cifar-10-batches-bin" / "data_batch_1.bin", np.uint8)
     assert images.pixels.shape == (200, 32, 32, 3)
     assert images.labels[:3].tolist() == [0, 1, 2]
@@ -20,7 +21,7 @@ def test_records_become_channels_last_images(data_folder):
 
 
 def test_the_batches_own_folder_is_accepted_too(data_folder):
-    assert len(cifar10.load(data_folder / "cifar-10-batches-bin").test) == 40
+    assert len(load_dataset(data_folder / "cifar-10-batches-bin").test) == 40
 
 
 @pytest.mark.parametrize(
@@ -32,20 +33,20 @@ def test_a_bad_batch_is_named(tmp_path, content, said):
     if content is not None:
         (tmp_path / "data_batch_1.bin").write_bytes(content)
     with pytest.raises(TrainingError, match=said):
-        _ = cifar10.load(tmp_path).train
+        _ = load_dataset(tmp_path).trainval
 
 
 def test_labels_of_another_data_set_are_refused(tmp_path):
     (tmp_path / "data_batch_1.bin").write_bytes(bytes([77]) + bytes(3072))
     with pytest.raises(TrainingError, match="label 77"):
-        _ = cifar10.load(tmp_path).train
+        _ = load_dataset(tmp_path).trainval
 
 
 @pytest.mark.data
 @real
 def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
-    dataset = cifar10.load(Path(os.environ["CIFAR10_DATA"]))
-    train, fitting, held_out = dataset.train, dataset.fitting, dataset.held_out
+    dataset = load_dataset(Path(os.environ["CIFAR10_DATA"]))
+    train, fitting, held_out = dataset.trainval, dataset.train, dataset.val
     assert (len(train), len(fitting), len(held_out)) == (50_000, 45_000, 5_000)
     assert np.array_equal(np.concatenate([fitting.labels, held_out.labels]), train.labels)
     assert np.array_equal(held_out.pixels, train.pixels[45_000:])
@@ -54,7 +55,7 @@ def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
 @pytest.mark.data
 @real
 def test_stated_mean_and_deviation_are_those_of_the_training_images():
-    pixels = cifar10.load(Path(os.environ["CIFAR10_DATA"])).train.pixels
+    pixels = load_dataset(Path(os.environ["CIFAR10_DATA"])).trainval.pixels
     values = np.arange(256) / 255
     for channel in range(3):
         shares = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., channel].size

@@ -14,7 +14,7 @@ from keras import layers
 from PIL import Image
 
 from training.__main__ import main
-from training.data import cifar10
+from training.data.load import load_dataset
 from training.errors import TrainingError
 
 ROOT = Path(__file__).parents[3]
@@ -45,18 +45,18 @@ def photos(tmp_path_factory) -> Path:
 
 
 def test_the_split_is_by_content_and_covers_every_class(photos, tmp_path):
-    dataset = cifar10.load(photos)
+    dataset = load_dataset(photos)
     assert dataset.labels == ("blue", "green", "red")
-    assert (len(dataset.fitting), len(dataset.held_out), len(dataset.test)) == (96, 12, 12)
-    for part in (dataset.fitting, dataset.held_out, dataset.test):
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (96, 12, 12)
+    for part in (dataset.train, dataset.val, dataset.test):
         assert len(set(np.bincount(part.labels))) == 1 and part.pixels.shape[1:] == (32, 32, 3)
-    ends = dataset.fitting[:20], dataset.fitting[-20:]  # of which whitening sees one, and validation the other
+    ends = dataset.train[:20], dataset.train[-20:]  # of which whitening sees one, and validation the other
     assert all(len(set(end.labels)) == 3 for end in ends)
     renamed = tmp_path / "renamed"
     for path in photos.glob("*/*"):
         (renamed / path.parent.name).mkdir(parents=True, exist_ok=True)
         (renamed / path.parent.name / f"other-{path.name}").write_bytes(path.read_bytes())
-    again = cifar10.load(renamed)
+    again = load_dataset(renamed)
     assert again.sha256 == dataset.sha256 and (again.test.pixels == dataset.test.pixels).all()
 
 
@@ -68,7 +68,7 @@ def test_broken_files_are_named_and_skipped_and_copies_count_once(photos, tmp_pa
     (tmp_path / "red" / "cut.png").write_bytes((photos / "red" / "0.png").read_bytes()[:100])
     (tmp_path / "red" / ".DS_Store").write_bytes(b"hidden")
     (tmp_path / "red" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
-    assert cifar10.load(tmp_path).sha256 == cifar10.load(photos).sha256
+    assert load_dataset(tmp_path).sha256 == load_dataset(photos).sha256
     said = capsys.readouterr().err
     assert "notes.txt: 8 bytes cannot be read" in said and "cut.png: the PNG file ends early" in said
     assert "DS_Store" not in said
@@ -80,12 +80,12 @@ def test_too_few_images_or_classes_are_refused(photos, tmp_path):
         for number in range(12 if name == "many" else 9):
             photo(tmp_path / name / f"{number}.png", (90, 90, 90), number + 100 * len(name))
     with pytest.raises(TrainingError, match=r"needs 10 different usable images; .* fewer: few \(9\)"):
-        cifar10.load(tmp_path)
+        load_dataset(tmp_path)
     for path in (tmp_path / "few").iterdir():
         path.unlink()
     (tmp_path / "few").rmdir()
     with pytest.raises(TrainingError, match="holds 1 folders; a class each, from 2 to 1000"):
-        cifar10.load(tmp_path)
+        load_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"x" * 65])
@@ -104,7 +104,7 @@ def test_one_image_in_two_classes_is_refused(photos, tmp_path):
         for number in range(12):
             photo(tmp_path / name / f"{number}.png", (90, 90, 90), number)
     with pytest.raises(TrainingError, match="the same image file is in"):
-        cifar10.load(tmp_path)
+        load_dataset(tmp_path)
 
 
 @pytest.mark.slow

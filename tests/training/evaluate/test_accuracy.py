@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.training import linear
-from training.data.cifar10 import LABELS, Images
-from training.data.human import human_accuracy
+from training.data.cifar10 import LABELS, human_accuracy
+from training.data.dataset import Images
 from training.evaluate.accuracy import confident_mistakes, evaluate
 
 OTHERS = tuple(f"thing {number}" for number in range(10))

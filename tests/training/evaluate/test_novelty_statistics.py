@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from model_store.classifier import Classifier, Prediction
+from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import parse_architecture
 from model_store.novelty import Gaussian
 from tests.model_store.network.keras_models import as_network, chain, randomised, tiny_model
@@ -76,7 +76,7 @@ def test_what_a_network_was_not_trained_on_is_further_away():
     fitted = with_gaussian(network, dark(300, seed=0))
     gaussian, classifier = fitted.gaussian, Classifier(fitted, precision="float32")
     known, foreign = (
-        gaussian.distances(classifier.predict(each).means) for each in (dark(100, seed=1), 255 - dark(100, seed=2))
+        gaussian.distances(classifier.predict(each).features) for each in (dark(100, seed=1), 255 - dark(100, seed=2))
     )
     assert foreign.min() > known.max()
 
@@ -92,7 +92,7 @@ def test_standardised_energies_and_distances_of_held_out_images_have_mean_0_and_
     nothing = np.zeros(2, np.float32), np.ones(2, np.float32)
     plain = Gaussian("layer", np.zeros(3, np.float32), np.eye(3, dtype=np.float32), *nothing)
     energy, means = rng.normal(-9, 2, 500).astype(np.float32), rng.normal(size=(500, 3)).astype(np.float32)
-    fitted = standardised(plain, Prediction(np.ones((500, 2), np.float32) / 2, energy, means))
+    fitted = standardised(plain, Predictions(np.ones((500, 2), np.float32) / 2, energy, means))
     both = (np.stack([energy, plain.distances(means)], 1) - fitted.centre) / fitted.spread
     np.testing.assert_allclose(both.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(both.std(0), 1, atol=1e-3)

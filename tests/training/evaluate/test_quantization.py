@@ -11,7 +11,7 @@ from model_store.network.architecture import parse_architecture
 from model_store.network.model import Network
 from model_store.network.weights import read_weights
 from tests.model_store.network.keras_models import chain, random_images, randomised, saved
-from training.data.cifar10 import Images
+from training.data.dataset import Images
 from training.evaluate.quantization import Quantization, measure, quantized
 
 PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

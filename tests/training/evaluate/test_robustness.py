@@ -9,7 +9,7 @@ from PIL import Image
 
 from model_store.manifest import Resize
 from tests.training import linear
-from training.data.cifar10 import Images
+from training.data.dataset import Images
 from training.evaluate import robustness
 from training.evaluate.accuracy import predict
 from training.evaluate.corruptions import CORRUPTIONS

@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 
-from model_store.classifier import Prediction
+from model_store.classifier import Predictions
 from training.evaluate.thresholds import KEPT, RIGHT, fit_verdicts, judged, lowest_confidence
 
 
-def answers(count: int = 2_000, seed: int = 0) -> tuple[Prediction, np.ndarray]:
+def answers(count: int = 2_000, seed: int = 0) -> tuple[Predictions, np.ndarray]:
     """Answers between two classes that are right as often as their confidence says."""
     rng = np.random.default_rng(seed)
     confidence = rng.uniform(0.5, 1, count)
     labels = (rng.random(count) > confidence).astype(np.int32)
     probabilities = np.stack([confidence, 1 - confidence], 1).astype(np.float32)
-    return Prediction(probabilities, score=rng.normal(size=count).astype(np.float32)), labels
+    return Predictions(probabilities, ood_score=rng.normal(size=count).astype(np.float32)), labels
 
 
 def test_as_many_as_promised_are_kept_and_the_confident_are_as_right_as_promised():
