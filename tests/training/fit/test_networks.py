@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.fit import networks
-from training.fit.loop import dtype_policy
+from training.fit.device import dtype_policy
 from training.recipes import RECIPES, Airbench
 
 SAMPLE = np.random.default_rng(0).normal(size=(20, 32, 32, 3)).astype(np.float32)

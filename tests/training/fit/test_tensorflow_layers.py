@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from training.fit import networks, tensorflow_layers
-from training.fit.loop import dtype_policy
+from training.fit.device import dtype_policy
 from training.recipes import Airbench
 
 RNG = np.random.default_rng(0)
