@@ -81,7 +81,8 @@ def recipe_of(info: RunInfo) -> Recipe:
         TrainingError: the recipe has been changed or removed since.
     """
     recipe = dataclasses.replace(recipes.recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
-    if _recorded(recipe) != info.recipe_values:
+    # The description trains nothing: a run resumes after its recipe's has been reworded.
+    if _recorded(recipe) | {"description": ""} != info.recipe_values | {"description": ""}:
         raise TrainingError(
             f"recipe {info.recipe!r} has changed since this run began; start a new run with another --out"
         )
