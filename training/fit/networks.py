@@ -113,20 +113,20 @@ def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> ke
 
 
 def pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
-    """The network of a run or version in the present dtype policy, its last Dense layer made anew for the labels."""
+    """The network of a run or version in the present dtype policy, with a new last Dense layer for the labels."""
     _reset_keras(seed)
-    known = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
-    known.load_weights(folder / WEIGHTS)
-    *_, head = (layer for layer in known.layers if isinstance(layer, layers.Dense))
-    model = in_present_policy(known, {head.name: {"units": classes}})
+    original = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
+    original.load_weights(folder / WEIGHTS)
+    *_, head = (layer for layer in original.layers if isinstance(layer, layers.Dense))
+    model = in_present_policy(original, {head.name: {"units": classes}})
     for layer in model.layers:
         if layer.name != head.name:
-            layer.set_weights(known.get_layer(layer.name).get_weights())
+            layer.set_weights(original.get_layer(layer.name).get_weights())
     return model
 
 
 def in_present_policy(model: keras.Model, changes: Mapping[str, Mapping[str, Any]] | None = None) -> keras.Model:
-    """A copy without the weights, in the dtype policy of now, with some layers' configurations changed.
+    """A copy without the weights, in the present dtype policy, with changes to some layers' configurations.
 
     Dense and Rescaling layers stay in float32: logits must not be rounded to bfloat16.
     """

@@ -28,7 +28,7 @@ class View(NamedTuple):
 def make_views(pixels: NDArray[np.uint8], recipe: Recipe, seed: int, first_epoch: int, count: int) -> Iterator[View]:
     """Yield the view of each epoch from `first_epoch` on, with `count` of the images in random order.
 
-    Later views are made while earlier ones are trained on: one ahead, and one more for every four cores.
+    Later views are made while earlier ones are trained on: one ahead, or one for every four cores, up to four.
     """
     augmentation, accelerated = recipe.augmentation, has_accelerator()
     source = keras.ops.convert_to_tensor(pixels) if accelerated else pixels

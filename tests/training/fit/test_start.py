@@ -11,13 +11,13 @@ from training.recipes import RECIPES, recipe
 
 def recorded(name: str, **changes) -> RunInfo:
     """The `run.json` of a run of three epochs, read back from its text."""
-    chosen = dataclasses.replace(recipe(name), epochs=3, batch_size=64, **changes)
+    changed = dataclasses.replace(recipe(name), epochs=3, batch_size=64, **changes)
     info = RunInfo(
         recipe=name,
-        recipe_values=dataclasses.asdict(chosen),
+        recipe_values=dataclasses.asdict(changed),
         labels=("a", "b"),
-        preprocessing=Preprocessing(mean=chosen.mean, std=chosen.std),
-        output=chosen.output,
+        preprocessing=Preprocessing(mean=changed.mean, std=changed.std),
+        output=changed.output,
         seed=0,
         epochs=3,
         batch_size=64,
