@@ -77,7 +77,7 @@ def build(run: Run, recipe: Recipe, images: Images) -> keras.Model:
     """The run's network before its first epoch, in the present dtype policy."""
     info = run.info
     if isinstance(recipe.network, Pretrained):
-        return networks.pretrained(run.start_folder, len(info.labels), info.seed)
+        return networks.build_pretrained(run.start_folder, len(info.labels), info.seed)
     sample = networks.normalise(images.pixels[:WHITENING_SAMPLE], info.preprocessing)
     return networks.build(recipe.network, len(info.labels), sample, info.seed)
 

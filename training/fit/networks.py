@@ -112,8 +112,8 @@ def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> ke
     return model
 
 
-def pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
-    """The network of a run or version in the present dtype policy, with a new last Dense layer for the labels."""
+def build_pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
+    """Build the network of a run or version in the present dtype policy, with a new last Dense layer for the labels."""
     _reset_keras(seed)
     original = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
     original.load_weights(folder / WEIGHTS)
