@@ -26,8 +26,9 @@ PEER = Path(__file__).with_name("pytorch_step.py")
 def keras_rates(data: Path) -> list[float]:
     """Images a second in each epoch but the first, which compiles."""
     from training.data.load import load_dataset
-    from training.fit import loop
+    from training.fit.loop import train
     from training.fit.run_directory import Run
+    from training.fit.start import new_info
     from training.recipes import recipe
 
     chosen = dataclasses.replace(recipe("fast"), epochs=EPOCHS + 1)
@@ -35,8 +36,8 @@ def keras_rates(data: Path) -> list[float]:
     count = BATCHES * chosen.batch_size
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder, "run"))
-        run.start(loop.new_info("fast", chosen, dataset, 0, False, None))
-        loop.train(run, dataset.trainval[:count])
+        run.start(new_info("fast", chosen, dataset, 0, False, None))
+        train(run, dataset.trainval[:count])
         return [count / record["seconds"] for record in run.history[1:]]
 
 

@@ -22,7 +22,8 @@ from model_store.network.model import Network
 from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, Store, check_name, load, read_network, verify
 from training.errors import TrainingError
 from training.export.export import CONTRACT, FORMATS, export
-from training.fit.run_directory import Run, check_version, read_source
+from training.fit.run_directory import Run
+from training.fit.sources import check_version, read_source
 from training.recipes import RECIPES, Pretrained, recipe
 
 STORE = Path("model_store/models")
@@ -247,7 +248,9 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from training.data.load import load_dataset
-    from training.fit import loop
+    from training.fit.device import computed_precision
+    from training.fit.loop import train
+    from training.fit.start import new_info, recipe_of, split
     from training.fit.tensorboard import TensorBoard
 
     run, start = Run(options.out), read_source(options.start) if options.start else None
@@ -258,15 +261,15 @@ def _train(options: argparse.Namespace) -> None:
         chosen = recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         chosen = dataclasses.replace(chosen, **{key: value for key, value in overrides.items() if value})
-        info = loop.new_info(options.recipe, chosen, dataset, options.seed or 0, options.hold_out, start, teachers)
-        run.start(info, start if isinstance(chosen.network, Pretrained) else None)
-    chosen = loop.recipe_of(run.info)
+        info = new_info(options.recipe, chosen, dataset, options.seed or 0, options.hold_out, start, teachers)
+        run.start(info, start.folder if start and isinstance(chosen.network, Pretrained) else None)
+    chosen = recipe_of(run.info)
     if options.resume:
         _require_same_settings(run, options)
-    if loop.computed_precision(chosen) != chosen.precision:
+    if computed_precision(chosen) != chosen.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
-    images, watched = loop.split(run, dataset)
-    loop.train(run, images, watched, start, teachers, log)
+    images, watched = split(run, dataset)
+    train(run, images, watched, start, teachers, log)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
 
 

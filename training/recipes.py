@@ -88,9 +88,9 @@ class Muon(LookaheadSGD):
 class Distillation:
     """Learn from the mean of the teachers' probabilities for the same augmented view, instead of from labels.
 
-    Teachers and student divide their logits by `temperature` first. `mirrored` teachers answer for a view and for its
-    mirror image, and the mean counts. The augmented views begin again after `views` epochs, and the answers to each are
-    kept; an even number of them shows every image both ways. Sources: see `teachers`.
+    Teachers and student divide their logits by `temperature` first. With `mirrored` the teachers' probabilities for a
+    view and for its mirror image are averaged. The augmented views repeat after `views` epochs, so that the teachers'
+    soft targets for each can be cached; an even number shows every image both ways. Sources: see `fit.distillation`.
     """
 
     temperature: float
@@ -102,9 +102,9 @@ class Distillation:
 class Recipe:
     """How a network is made. `mean` and `std` are of pixel / 255, per RGB channel.
 
-    `validation` is the share of the training images, taken from their end, that is only watched; `starts_from` names
-    the recipe whose run `--from` expects, when it does. `partial_batch` says whether an epoch's last, smaller batch is
-    trained on. A `Pretrained` network keeps the normalisation and output of what it goes on from.
+    `validation` is the fraction of the training images, taken from their end, that is only evaluated on;
+    `starts_from` names the recipe whose run `--from` must name, if any. `partial_batch` says whether an epoch's last,
+    smaller batch is trained on. A `Pretrained` network keeps the normalisation and output of its source.
     """
 
     description: str
@@ -124,7 +124,7 @@ class Recipe:
     starts_from: str | None = None
 
     def view(self, epoch: int) -> int:
-        """Which augmented view of the images an epoch shows."""
+        """Number of the augmented view of the images that an epoch shows."""
         return epoch % self.distillation.views if self.distillation else epoch
 
 

@@ -1,4 +1,4 @@
-"""A small made-up data set in CIFAR-10's binary format: ten flat colours with noise, so that a network can learn it."""
+"""A small synthetic data set in CIFAR-10's binary format: ten flat colours with noise, which a network can learn."""
 
 import resource
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def data_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def full_disk():
-    """Inside `with full_disk():` no file grows beyond a kilobyte; not around a test, since pytest has files, too."""
+    """Inside `with full_disk():` no file grows beyond a kilobyte. Whole tests cannot run in it: pytest writes files."""
 
     @contextmanager
     def limited():
@@ -48,7 +48,7 @@ def full_disk():
 
 @pytest.fixture(scope="module")
 def short_reports():
-    """Measure robustness on four images, and speed for a moment."""
+    """Measure robustness on four images, and speed for 10 ms."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robustness, "MOST_IMAGES", 4)
         patch.setattr(accuracy, "COST_SECONDS", 0.01)

@@ -21,9 +21,10 @@ from training.__main__ import main
 from training.data import cifar10
 from training.data.load import load_dataset
 from training.evaluate.accuracy import evaluate
-from training.fit import loop
+from training.fit import checkpoints, device, loop, networks
 from training.fit.distillation import Teachers
-from training.fit.run_directory import Run, read_source
+from training.fit.run_directory import Run
+from training.fit.sources import read_source
 from training.publish import publish
 from training.publish.report import write_report
 from training.recipes import RECIPES, Distillation
@@ -75,14 +76,14 @@ def narrow_fast():
 @pytest.mark.usefixtures("narrow_fast")
 def test_interrupted_training_resumes_exactly(data_folder, tmp_path, monkeypatch, capsys, recipe):
     assert train(data_folder, tmp_path / "straight", recipe=recipe, epochs=3) == 0
-    checkpoint = Run.checkpoint
+    checkpoint = checkpoints.save_checkpoint
 
     def interrupted(self, variables, history):
         checkpoint(self, variables, history)
         if len(history) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "checkpoint", interrupted)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", interrupted)
     assert train(data_folder, tmp_path / "broken", recipe=recipe, epochs=3) == 130
     assert "--resume" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "broken"), "--data", str(data_folder)]) == 1
@@ -107,7 +108,7 @@ def test_a_kill_between_the_two_files_of_a_checkpoint_loses_no_state(data_folder
     monkeypatch.setattr(np, "savez", killed)
     assert train(data_folder, tmp_path / "broken", epochs=3) == 130
     monkeypatch.undo()
-    assert len(Run(tmp_path / "broken").history) == 3 and Run(tmp_path / "broken").restore()[1] == 1
+    assert len(Run(tmp_path / "broken").history) == 3 and checkpoints.load_checkpoint(tmp_path / "broken")[1] == 1
     assert train(data_folder, tmp_path / "broken", "--resume", epochs=3) == 0
     straight, resumed = weights(tmp_path / "straight"), weights(tmp_path / "broken")
     for name, value in straight.items():
@@ -130,7 +131,7 @@ def test_what_has_not_begun_is_not_resumed(data_folder, tmp_path, monkeypatch, c
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "new_info", interrupted)
+    monkeypatch.setattr("training.fit.start.new_info", interrupted)
     assert train(data_folder, tmp_path / "run") == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
 
@@ -171,13 +172,13 @@ def test_a_run_of_a_removed_recipe_is_usable_but_not_resumed(data_folder, run, t
 
 
 def test_quick_epochs_are_not_saved_one_by_one(data_folder, tmp_path, monkeypatch):
-    saved, checkpoint = [], Run.checkpoint
+    saved, checkpoint = [], checkpoints.save_checkpoint
 
     def counted(self, variables, history):
         saved.append(len(history))
         checkpoint(self, variables, history)
 
-    monkeypatch.setattr(Run, "checkpoint", counted)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", counted)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 600.0)
     assert train(data_folder, tmp_path / "run", epochs=3) == 0
     assert saved == [1, 3] and len(Run(tmp_path / "run").history) == 3
@@ -222,10 +223,10 @@ def test_bfloat16_is_left_to_processors_that_have_it(data_folder, tmp_path, monk
         (False, ["gpu:0"], "mixed_bfloat16"),
         (False, ["cpu:0"], "float32"),
     ):
-        monkeypatch.setattr(loop, "has_bfloat16", lambda has=instructions: has)
+        monkeypatch.setattr(device, "has_bfloat16", lambda has=instructions: has)
         monkeypatch.setattr("keras.distribution.list_devices", lambda listed=devices: listed)
-        assert loop.computed_precision(RECIPES["fast"]) == precision
-        assert loop.computed_precision(RECIPES["notebook"]) == "float32"
+        assert device.computed_precision(RECIPES["fast"]) == precision
+        assert device.computed_precision(RECIPES["notebook"]) == "float32"
     assert train(data_folder, tmp_path / "run", recipe="teacher", epochs=1) == 0
     assert "no bfloat16 instructions: training in float32" in capsys.readouterr().err
     assert Run(tmp_path / "run").info.environment["precision"] == "float32"
@@ -380,8 +381,8 @@ def test_publishing_a_version_adds_the_next_and_changes_nothing(store, data_fold
 
 
 def test_a_version_that_is_not_served_as_keras_has_it_is_not_published(run, data_folder, tmp_path, monkeypatch, capsys):
-    honest = loop.normalise
-    monkeypatch.setattr(loop, "normalise", lambda pixels, how: 1 - honest(pixels, how))
+    honest = networks.normalise
+    monkeypatch.setattr(networks, "normalise", lambda pixels, how: 1 - honest(pixels, how))
     assert main(["publish", str(run), "--store", str(tmp_path), "--data", str(data_folder)]) == 1
     assert "differ from Keras's by" in capsys.readouterr().err
     assert Store(tmp_path).versions("cifar10") == []
@@ -503,11 +504,13 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     info = Run(tmp_path / "s").info
     assert info.teachers == (read_source(teacher).weights_sha256(),)
     pixels = load_dataset(data_folder).trainval.pixels
-    with loop.dtype_policy(loop.computed_precision(RECIPES["small"])):
-        warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0, mirrored=False, views=1)).targets(pixels)
-        cold = Teachers([read_source(teacher)] * 2, info.labels, Distillation(1.0, mirrored=False, views=1)).targets(
+    with device.dtype_policy(device.computed_precision(RECIPES["small"])):
+        warm = Teachers([read_source(teacher)], info.labels, Distillation(2.0, mirrored=False, views=1)).soft_targets(
             pixels
         )
+        cold = Teachers(
+            [read_source(teacher)] * 2, info.labels, Distillation(1.0, mirrored=False, views=1)
+        ).soft_targets(pixels)
     np.testing.assert_allclose(warm.sum(1), 1, atol=1e-5)
     assert warm.shape == (200, 10) and (warm.max(1) < cold.max(1)).all()
     entropy = -(warm * np.log(warm)).sum(1).mean()
@@ -531,13 +534,13 @@ def test_teachers_are_asked_for_and_refused_where_they_do_not_belong(data_folder
 
 
 def test_a_taught_run_resumes_with_its_own_teachers_only(data_folder, tmp_path, monkeypatch, capsys, teacher):
-    checkpoint = Run.checkpoint
+    checkpoint = checkpoints.save_checkpoint
 
     def interrupted(self, variables, history):
         checkpoint(self, variables, history)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "checkpoint", interrupted)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", interrupted)
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small") == 130
     monkeypatch.undo()
     assert train(data_folder, tmp_path / "s", "--resume", recipe="small") == 1
@@ -579,9 +582,9 @@ def few_held_out(monkeypatch):
 
 def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data_folder, teacher):
     source, pixels = read_source(teacher), load_dataset(data_folder).trainval.pixels
-    with loop.dtype_policy("float32"):
-        one_way = Teachers([source], source.labels, Distillation(1.0, mirrored=False, views=1)).targets
-        both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True, views=1)).targets
+    with device.dtype_policy("float32"):
+        one_way = Teachers([source], source.labels, Distillation(1.0, mirrored=False, views=1)).soft_targets
+        both_ways = Teachers([source], source.labels, Distillation(1.0, mirrored=True, views=1)).soft_targets
     here, there = both_ways(pixels), both_ways(pixels[:, :, ::-1])
     np.testing.assert_allclose(here, there, atol=1e-6)
     np.testing.assert_allclose(here, (one_way(pixels) + one_way(pixels[:, :, ::-1])) / 2, atol=1e-6)
@@ -591,22 +594,24 @@ def test_a_mirrored_teacher_answers_alike_for_an_image_and_its_mirror_image(data
 def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path, monkeypatch, teacher):
     chosen = dataclasses.replace(RECIPES["small"], distillation=Distillation(2.0, mirrored=False, views=2))
     monkeypatch.setitem(RECIPES, "small", chosen)
-    asked, targets = [], Teachers.targets
-    monkeypatch.setattr(Teachers, "targets", lambda self, pixels: asked.append(pixels) or targets(self, pixels))
+    asked, soft_targets = [], Teachers.soft_targets
+    monkeypatch.setattr(
+        Teachers, "soft_targets", lambda self, pixels: asked.append(pixels) or soft_targets(self, pixels)
+    )
     assert train(data_folder, tmp_path / "s", "--teachers", str(teacher), recipe="small", epochs=4) == 0
     assert len(asked) == 2 and not np.array_equal(*asked)
-    with loop.dtype_policy(loop.computed_precision(RECIPES["small"])):
-        anew = targets(
+    with device.dtype_policy(device.computed_precision(RECIPES["small"])):
+        anew = soft_targets(
             Teachers(
                 [read_source(teacher)], Run(tmp_path / "s").info.labels, Distillation(2.0, mirrored=False, views=1)
             ),
             asked[1],
         )
-    kept = Run(tmp_path / "s").answers(1)
+    kept = checkpoints.load_soft_targets(tmp_path / "s", 1)
     assert kept is not None
     np.testing.assert_allclose(kept, anew, atol=1e-6)
     (tmp_path / "s" / "answers-1.npy").write_bytes(b"")  # of a machine that stopped
-    assert Run(tmp_path / "s").answers(1) is None
+    assert checkpoints.load_soft_targets(tmp_path / "s", 1) is None
 
 
 def test_a_version_teaches_as_the_run_it_was_made_from(data_folder, tmp_path, teacher):

@@ -1,1 +1,1 @@
-"""Labelled images: CIFAR-10, and folders of people's own."""
+"""Labelled images: CIFAR-10, and folders of users' own."""

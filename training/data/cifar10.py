@@ -1,9 +1,9 @@
-"""CIFAR-10's binary batches as arrays, and how well people do on its test images.
+"""CIFAR-10's binary batches as arrays, and human accuracy on its test images.
 
-Sources: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. People's accuracy: CIFAR-10H,
+Sources: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Human accuracy: CIFAR-10H,
 Peterson, Battleday, Griffiths and Russakovsky, "Human uncertainty makes classification more robust", 2019: some fifty
-people named each of the 10,000 test images, choosing from the ten labels. A class's accuracy is the share of single
-answers that agree with CIFAR-10's label; that of a vote would be higher.
+people labelled each of the 10,000 test images. A class's accuracy is the fraction of single answers that agree with
+CIFAR-10's label; that of a majority vote would be higher.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from training.data.dataset import Images
 from training.errors import TrainingError
 
+FOLDER = "cifar-10-batches-bin"
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_BATCHES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_BATCH = "test_batch.bin"
@@ -34,7 +35,7 @@ _HUMAN_ACCURACY = (0.952, 0.972, 0.948, 0.915, 0.905, 0.949, 0.962, 0.979, 0.973
 
 @dataclass(frozen=True)
 class Cifar10:
-    """The binary version in the folder that `fetch` made."""
+    """The binary version, in the folder that `fetch` prints."""
 
     folder: Path
     labels: tuple[str, ...] = LABELS
@@ -61,7 +62,7 @@ class Cifar10:
 
     @cached_property
     def sha256(self) -> str:
-        """Over the five training batches in order."""
+        """SHA-256 of the five training batches in order."""
         digest = hashlib.sha256()
         for name in TRAIN_BATCHES:
             digest.update(_bytes(self.folder / name))
@@ -69,7 +70,7 @@ class Cifar10:
 
 
 def human_accuracy(labels: tuple[str, ...]) -> tuple[float, ...] | None:
-    """People's accuracy for each label, or None where the labels are not CIFAR-10's, in its order."""
+    """Human accuracy for each label, or None if the labels are not CIFAR-10's in its order."""
     return _HUMAN_ACCURACY if labels == LABELS else None
 
 

@@ -1,7 +1,6 @@
-"""Labelled images for a job, and the split that decides which of them it may look at.
+"""Labelled images, split into train, val and test.
 
-A network that choices are made with is trained on `train`; the choices are made on `val`, which it has not seen; `test`
-is for published figures only.
+Choices are made on `val`, by a network trained on `train` alone; `test` is for published figures only.
 """
 
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ class Images:
 
 
 class Dataset(Protocol):
-    """Labelled images in three parts. A part is read when it is first used, so a job touches no other."""
+    """Labelled images in three parts, each read when it is first used."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -40,11 +39,11 @@ class Dataset(Protocol):
 
     @property
     def trainval(self) -> Images:
-        """All images that may be learned from: `train`, then `val`."""
+        """All images that may be trained on: `train`, then `val`."""
 
     @property
     def train(self) -> Images:
-        """All that a network sees when choices are made on `val`."""
+        """The images to train on when choices are made on `val`."""
 
     @property
     def val(self) -> Images:
@@ -52,7 +51,7 @@ class Dataset(Protocol):
 
     @property
     def test(self) -> Images:
-        """The images of published figures, and of nothing else."""
+        """The images of published figures only."""
 
     @property
     def sha256(self) -> str:
@@ -60,30 +59,34 @@ class Dataset(Protocol):
 
 
 def is_label(text: str) -> bool:
-    """Whether it can name a class: 1 to 64 printable characters."""
+    """Whether the text can name a class: 1 to 64 printable characters."""
     return 1 <= len(text) <= LONGEST_LABEL and text.isprintable()
 
 
 def check_labels(
-    what: Path,
+    network: Path,
     known: tuple[str, ...],
     labels: tuple[str, ...],
     remedy: str = "pass its --data",
     whose: str = "the data has",
 ) -> None:
-    """Refuse a network that knows other labels than the data, or whose they are, or the same in another order.
+    """Refuse a network whose labels are not those of the data, in the same order.
+
+    Args:
+        network: folder of the network, for the message.
+        whose: the owner of `labels` and its verb, for the message.
 
     Raises:
-        TrainingError: it does; the text has the first difference.
+        TrainingError: the labels differ; the text has the first difference.
     """
-    for number, (here, there) in enumerate(zip_longest(known, labels, fillvalue="no more"), start=1):
-        if here != there:
+    for number, (theirs, ours) in enumerate(zip_longest(known, labels, fillvalue="no more"), start=1):
+        if theirs != ours:
             raise TrainingError(
-                f"{what} knows {len(known)} labels, {whose} {len(labels)}, and label {number} is {here!r} there and "
-                f"{there!r} here; {remedy}"
+                f"{network} knows {len(known)} labels, {whose} {len(labels)}, and label {number} is {theirs!r} there "
+                f"and {ours!r} here; {remedy}"
             )
 
 
 def spread(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """So many of the images (N, 32, 32, 3), or all of fewer, from the first to the last: people's own come by class."""
+    """Up to `count` of the images (N, 32, 32, 3), evenly spaced, since data sets may be sorted by class."""
     return pixels[np.linspace(0, len(pixels) - 1, count).astype(np.intp)] if len(pixels) > count else pixels

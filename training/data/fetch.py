@@ -1,7 +1,7 @@
-"""Fetch CIFAR-10's binary version: download it or take a local copy, verify, unpack.
+"""Fetch CIFAR-10's binary version: download it or copy it from a local folder or archive, verify, unpack.
 
 An archive is opened only if its SHA-256 is the published one, and batches get their final names only when all of them
-are verified. What the records mean is `data.py`'s.
+are verified. `cifar10.py` reads the records.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from training.data.cifar10 import FOLDER
 from training.errors import TrainingError
 
-FOLDER = "cifar-10-batches-bin"
 PART = "cifar-10-binary.tar.gz.part"
 CHUNK = 1 << 18
-TIMEOUT_S = 30.0  # of one silence on the socket, not of the whole download
+TIMEOUT_S = 30.0  # for one read of the socket, not for the whole download
 ATTEMPTS = 5
 PAUSE_S = 2.0
 NETWORK_ERRORS = urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError
@@ -41,6 +41,7 @@ class Published(NamedTuple):
     batches: Mapping[str, str]
 
 
+# The same hashes as in GoMLX (archive) and TorchVision for Ruby (archive and batches).
 CIFAR10 = Published(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -79,20 +80,21 @@ def fetch(destination: Path, *, source: Path | None = None, published: Published
             return folder
         destination.mkdir(parents=True, exist_ok=True)
         if source:
-            remedy = (
-                "get that copy again, pass a folder with the .bin files, or leave out --from to download the archive"
-            )
+            remedy = "get that copy again, pass a folder with the .bin files, or leave out --from to download"
             _install(source, folder, published, remedy)
         else:
             _download(published, part, say)
             try:
                 _install(part, folder, published, f"run the same command to download it again, {ELSEWHERE}")
             except FetchError:
-                part.unlink()  # complete and wrong: no later run could continue it
+                part.unlink()  # complete and wrong, so no later run could continue it
                 raise
             part.unlink()
     except OSError as error:
-        raise FetchError(_disk_advice(error, destination)) from error
+        raise FetchError(
+            f"{error.filename or destination}: {error.strerror or error}; a fetch reads its source and needs a folder "
+            "it may write to with about 400 MB free: check permissions and space, or choose another folder"
+        ) from error
     say(f"{folder}: {len(published.batches)} batches verified")
     return folder
 
@@ -107,16 +109,16 @@ def _install(source: Path, folder: Path, published: Published, remedy: str) -> N
             for file in published.batches:
                 if (origin / file).is_file():
                     shutil.copyfile(origin / file, unpacked / file)
-        elif (found := _sha256(source)) == published.sha256:
+        elif (sha256 := _sha256(source)) == published.sha256:
             with tarfile.open(source) as archive:
                 archive.extractall(name, filter="data")
         else:
-            what = f"has SHA-256 {found}, the published archive {published.sha256}" if found else "does not exist"
-            raise FetchError(f"{source} {what}; {remedy}")
+            reason = f"has SHA-256 {sha256}, the published archive {published.sha256}" if sha256 else "does not exist"
+            raise FetchError(f"{source} {reason}; {remedy}")
         for file, expected in published.batches.items():
-            if (found := _sha256(unpacked / file)) != expected:
-                what = f"{file} has SHA-256 {found}, expected {expected}" if found else f"{source} lacks {file}"
-                raise FetchError(f"{what}; {remedy}")
+            if (sha256 := _sha256(unpacked / file)) != expected:
+                reason = f"{file} has SHA-256 {sha256}, expected {expected}" if sha256 else f"{source} lacks {file}"
+                raise FetchError(f"{reason}; {remedy}")
         folder.mkdir(exist_ok=True)
         for file in published.batches:
             (unpacked / file).replace(folder / file)
@@ -135,7 +137,7 @@ def _size(part: Path) -> int:
 
 
 def _download(published: Published, part: Path, say: Say) -> None:
-    """Complete `part` in a few attempts, each continuing where the last one stopped."""
+    """Complete `part` in up to five attempts, each continuing where the last one stopped."""
     for attempt in range(1, ATTEMPTS + 1):
         failure = _attempt(published, part, say) if _size(part) < published.size else None
         if failure is None:
@@ -150,21 +152,21 @@ def _download(published: Published, part: Path, say: Say) -> None:
 
 
 def _attempt(published: Published, part: Path, say: Say) -> str | None:
-    """Complete `part`. Returns what went wrong if another attempt may succeed; raises FetchError if none can."""
-    have = _size(part)
-    request = urllib.request.Request(published.url, headers={"Range": f"bytes={have}-"} if have else {})
+    """Complete `part`. Returns an error that another attempt may not meet; raises FetchError for any other."""
+    start = _size(part)
+    request = urllib.request.Request(published.url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            length = answer.headers["Content-Length"]
-            if answer.status != 206:  # the server sends the whole archive
-                have = 0
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            length = response.headers["Content-Length"]
+            if response.status != 206:  # the server sends the whole archive
+                start = 0
                 if length not in (None, str(published.size)):
                     raise FetchError(
                         f"{published.url}: the server offers {length} bytes, the archive has {published.size} (a login "
                         f"page or a proxy's answer?); check the network, {ELSEWHERE}"
                     )
-            say(f"downloading {published.url}, from byte {have:,} of {published.size:,}")
-            _receive(answer, part, have, published.size)
+            say(f"downloading {published.url}, from byte {start:,} of {published.size:,}")
+            _receive(response, part, start, published.size)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 429 or error.code >= 500:
@@ -172,7 +174,7 @@ def _attempt(published: Published, part: Path, say: Say) -> str | None:
         raise FetchError(
             f"{published.url}: the server answered {error.code} {error.reason}; try again later, {ELSEWHERE}"
         ) from error
-    except NETWORK_ERRORS as error:  # those of a full disk go on to `fetch`
+    except NETWORK_ERRORS as error:  # `fetch` handles a full disk
         cause = getattr(error, "reason", error)
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise FetchError(_certificate_advice(request.host, cause)) from error
@@ -181,14 +183,14 @@ def _attempt(published: Published, part: Path, say: Say) -> str | None:
     return None if size == published.size else f"the connection ended at byte {size:,} of {published.size:,}"
 
 
-def _receive(answer: http.client.HTTPResponse, part: Path, start: int, total: int) -> None:
+def _receive(response: http.client.HTTPResponse, part: Path, start: int, total: int) -> None:
     """Append the body to the first `start` bytes of `part`, up to `total`, with a progress bar on a terminal."""
     console = Console(stderr=True)
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
     with part.open("ab" if start else "wb") as out, progress:
         task = progress.add_task("", total=total, completed=start)
-        while chunk := answer.read(min(CHUNK, total - start)):
+        while chunk := response.read(min(CHUNK, total - start)):
             out.write(chunk)
             start += len(chunk)
             progress.update(task, completed=start)
@@ -202,11 +204,4 @@ def _certificate_advice(host: str, error: ssl.SSLCertVerificationError) -> str:
         "CA bundle (Debian: `apt-get install ca-certificates`; Python from python.org on macOS: run `Install "
         "Certificates.command`). Where a company's proxy re-signs HTTPS, put its root certificate into a PEM file and "
         "point SSL_CERT_FILE at it. Switching certificate checks off is never the fix: anybody on the way could answer"
-    )
-
-
-def _disk_advice(error: OSError, destination: Path) -> str:
-    return (
-        f"{error.filename or destination}: {error.strerror or error}; a fetch reads its source and needs a folder it "
-        "may write to with about 400 MB free: check permissions and space, or choose another folder"
     )

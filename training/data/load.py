@@ -1,19 +1,19 @@
-"""The data in a folder, whichever kind it is: CIFAR-10 as `fetch` made it, or a folder of images for each class."""
+"""Load a data set from a folder of either kind."""
 
 from pathlib import Path
 
-from training.data.cifar10 import MISSING, Cifar10
+from training.data.cifar10 import FOLDER, MISSING, Cifar10
 from training.data.dataset import Dataset
 from training.data.image_folder import is_class_folder, load_classes
 from training.errors import TrainingError
 
 
 def load_dataset(folder: Path) -> Dataset:
-    """CIFAR-10 as `fetch` made it, or a folder with one folder of images for each class.
+    """Load CIFAR-10 as `fetch` made it, or a folder with one folder of images for each class.
 
     Raises:
-        TrainingError: there is no such folder, or a folder of classes is too small. Damage to CIFAR-10 is found when a
-            part is read.
+        TrainingError: the folder does not exist, or a folder of classes is too small. Damage to CIFAR-10 is
+            noticed when a part is read.
     """
     if not folder.exists():
         raise TrainingError(f"{folder} {MISSING}")
@@ -21,6 +21,6 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def _resolve(folder: Path) -> Path:
-    """`fetch` prints the folder that holds it all; accept that one and the batches' own folder alike."""
-    nested = folder / "cifar-10-batches-bin"
+    """Accept the folder passed to `fetch --to` as well as the batches' own, which `fetch` prints."""
+    nested = folder / FOLDER
     return nested if nested.is_dir() else folder

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from training.fit.run_directory import AGREEMENT, Run, RunInfo, clock
+from training.fit.checkpoints import AGREEMENT
+from training.fit.progress import clock
+from training.fit.run_directory import Run, RunInfo
 
 History = list[dict[str, float]]
 ROWS: dict[str, Callable[[RunInfo, History], str]] = {

@@ -23,41 +23,41 @@ def epoch_generator(seed: int, epoch: int) -> Generator:
     return np.random.default_rng((seed, epoch))
 
 
-def augment(pixels: Pixels, how: Translate | Affine | None, seed: int, epoch: int) -> Pixels:
+def augment(pixels: Pixels, augmentation: Translate | Affine | None, seed: int, epoch: int) -> Pixels:
     """One epoch's view of all images, in their given order."""
     rng = epoch_generator(seed, epoch)
-    match how:
+    match augmentation:
         case Translate():
-            moved = translate(alternating_flip(pixels, seed, epoch), rng, how.pixels)
-            return cutout(moved, rng, how.cutout) if how.cutout else moved
+            shifted = translate(alternating_flip(pixels, seed, epoch), rng, augmentation.pixels)
+            return cutout(shifted, rng, augmentation.cutout) if augmentation.cutout else shifted
         case Affine():
-            return affine(pixels, rng, how)
+            return affine(pixels, rng, augmentation)
         case None:
             return pixels
 
 
-def translate_on_device(pixels: Any, how: Translate, seed: int, epoch: int) -> Pixels:
-    """What `augment` returns for the same arguments, computed by Keras's backend.
+def translate_on_device(pixels: Any, augmentation: Translate, seed: int, epoch: int) -> Pixels:
+    """The same as `augment`, computed by Keras's backend.
 
     Args:
-        pixels: (N, 32, 32, 3) uint8, best as a tensor that is on the device already.
+        pixels: (N, 32, 32, 3) uint8, preferably a tensor that is already on the device.
     """
     count, side = pixels.shape[:2]
-    width, rng = side + 2 * how.pixels, epoch_generator(seed, epoch)
-    offsets = rng.integers(0, 2 * how.pixels + 1, size=(count, 2))
+    width, rng = side + 2 * augmentation.pixels, epoch_generator(seed, epoch)
+    offsets = rng.integers(0, 2 * augmentation.pixels + 1, size=(count, 2))
     rows, columns = np.moveaxis(offsets[:, :, None] + np.arange(side), 1, 0)
     columns = np.where(_mirrored(count, seed, epoch)[:, None], width - 1 - columns, columns)
-    border = (how.pixels, how.pixels)
+    border = (augmentation.pixels, augmentation.pixels)
     padded = ops.pad(pixels, ((0, 0), border, border, (0, 0)), mode="reflect")
     row_starts = (np.arange(count)[:, None] * width + rows) * width
-    where = ops.convert_to_tensor(row_starts, "int32")[:, :, None] + ops.convert_to_tensor(columns, "int32")[:, None]
-    moved = ops.take(ops.reshape(padded, (-1, 3)), where, axis=0)
-    if how.cutout:
-        inside = ops.convert_to_tensor(_cutout_squares(count, side, rng, how.cutout))
+    indices = ops.convert_to_tensor(row_starts, "int32")[:, :, None] + ops.convert_to_tensor(columns, "int32")[:, None]
+    shifted = ops.take(ops.reshape(padded, (-1, 3)), indices, axis=0)
+    if augmentation.cutout:
+        inside = ops.convert_to_tensor(_cutout_squares(count, side, rng, augmentation.cutout))
         grey = inside[:, 0, :, None] & inside[:, 1, None, :]
-        moved = ops.where(grey[..., None], ops.cast(GREY, "uint8"), moved)
-    made: Pixels = ops.convert_to_numpy(moved)
-    return made
+        shifted = ops.where(grey[..., None], ops.cast(GREY, "uint8"), shifted)
+    view: Pixels = ops.convert_to_numpy(shifted)
+    return view
 
 
 def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
@@ -82,12 +82,12 @@ def translate(pixels: Pixels, rng: Generator, reach: int) -> Pixels:
     side = pixels.shape[1]
     padded = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     offsets = rng.integers(0, 2 * reach + 1, size=(len(pixels), 2))
-    moved = np.empty_like(pixels)
+    shifted = np.empty_like(pixels)
     for dy in range(2 * reach + 1):
         for dx in range(2 * reach + 1):
             same = np.flatnonzero((offsets[:, 0] == dy) & (offsets[:, 1] == dx))
-            moved[same] = padded[same, dy : dy + side, dx : dx + side]
-    return moved
+            shifted[same] = padded[same, dy : dy + side, dx : dx + side]
+    return shifted
 
 
 def cutout(pixels: Pixels, rng: Generator, size: int) -> Pixels:
@@ -99,19 +99,19 @@ def cutout(pixels: Pixels, rng: Generator, size: int) -> Pixels:
 
 
 def _cutout_squares(count: int, side: int, rng: Generator, size: int) -> NDArray[np.bool_]:
-    """Which rows and which columns (N, 2, side) are inside a square."""
+    """Masks (N, 2, side) of the rows and the columns inside each square."""
     centres = rng.integers(0, side, size=(count, 2, 1))
     inside: NDArray[np.bool_] = np.abs(np.arange(side) - centres + 0.5) < size // 2
     return inside
 
 
-def affine(pixels: Pixels, rng: Generator, how: Affine) -> Pixels:
+def affine(pixels: Pixels, rng: Generator, augmentation: Affine) -> Pixels:
     """Rotate, shift, zoom and mirror at random; bilinear, nearest pixel outside the border."""
     n = len(pixels)
-    angle = np.deg2rad(rng.uniform(-how.rotation, how.rotation, n))
-    shift = rng.uniform(-how.shift, how.shift, (n, 2)) * pixels.shape[1]
-    zoom = rng.uniform(1 - how.zoom, 1 + how.zoom, (n, 2))
-    mirrored = rng.random(n) < (0.5 if how.mirror else 0.0)
+    angle = np.deg2rad(rng.uniform(-augmentation.rotation, augmentation.rotation, n))
+    shift = rng.uniform(-augmentation.shift, augmentation.shift, (n, 2)) * pixels.shape[1]
+    zoom = rng.uniform(1 - augmentation.zoom, 1 + augmentation.zoom, (n, 2))
+    mirrored = rng.random(n) < (0.5 if augmentation.mirror else 0.0)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)  # (N, 2, 2), output y, x -> input
     matrix = rotation * zoom[:, None, :]
@@ -129,9 +129,9 @@ def _sample(pixels: Pixels, matrix: NDArray[np.float64], offset: NDArray[np.floa
     side = pixels.shape[1]
     centre = (side - 1) / 2
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(-1, 2) - centre
-    where = np.clip(grid @ matrix.transpose(0, 2, 1) + offset[:, None] + centre, 0, side - 1).astype(np.float32)
-    low = np.minimum(where.astype(np.intp), side - 2)
-    wy, wx = np.moveaxis(where - low, -1, 0)[..., None]
+    points = np.clip(grid @ matrix.transpose(0, 2, 1) + offset[:, None] + centre, 0, side - 1).astype(np.float32)
+    low = np.minimum(points.astype(np.intp), side - 2)
+    wy, wx = np.moveaxis(points - low, -1, 0)[..., None]
     y, x = low[..., 0], low[..., 1]
     flat = pixels.reshape(len(pixels), side * side, 3)
     image = np.arange(len(pixels))[:, None]

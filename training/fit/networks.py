@@ -13,18 +13,20 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from model_store.manifest import Preprocessing
+from model_store.store import ARCHITECTURE, WEIGHTS
 from training.recipes import Airbench, NotebookCNN
 
 SHAPE = (32, 32, 3)
 
 
 def build(network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.float32], seed: int) -> keras.Model:
-    """A freshly initialised network, the same for the same seed.
+    """Build a freshly initialised network, the same for the same seed.
 
     Args:
-        sample: some normalised training images (M, 32, 32, 3), which a whitening layer is fitted on.
+        sample: normalised training images (M, 32, 32, 3) to fit a whitening layer on.
     """
-    _begin(seed)
+    _reset_keras(seed)
     match network:
         case NotebookCNN():
             return notebook_cnn(classes)
@@ -32,7 +34,20 @@ def build(network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.floa
             return airbench(network, classes, sample)
 
 
-def _begin(seed: int) -> None:
+def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """The network's input: `(pixel / 255 - mean) / std`, (N, 32, 32, 3) float32."""
+    mean, std = (np.asarray(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
+    return ((pixels / np.float32(255) - mean) / std).astype(np.float32)
+
+
+def normalisation(preprocessing: Preprocessing) -> layers.Rescaling:
+    """The same as a layer, for uint8 images."""
+    scale = [1 / (255 * std) for std in preprocessing.std]
+    offset = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
+    return layers.Rescaling(scale, offset, dtype="float32")
+
+
+def _reset_keras(seed: int) -> None:
     """Let layer names count from one again, so that equal networks have equal JSON, and seed the initialisation."""
     policy = keras.config.dtype_policy()
     keras.utils.clear_session()  # forgets the dtype policy, too
@@ -71,7 +86,7 @@ def notebook_cnn(classes: int) -> keras.Model:
 def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> keras.Model:
     """A fixed whitening convolution, then convolution, pool, convolution for each width, ending in logits.
 
-    A third convolution, if there is one, adds to what the second gave.
+    A third convolution adds its output to the second's.
 
     Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
     """
@@ -97,21 +112,21 @@ def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> ke
     return model
 
 
-def pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
-    """The network of a run or version in the present dtype policy, its last Dense layer made anew for the labels."""
-    _begin(seed)
-    known = keras.models.model_from_json((folder / "architecture.json").read_text())
-    known.load_weights(folder / "model.weights.h5")
-    *_, head = (layer for layer in known.layers if isinstance(layer, layers.Dense))
-    model = in_present_policy(known, {head.name: {"units": classes}})
+def build_pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
+    """Build the network of a run or version in the present dtype policy, with a new last Dense layer for the labels."""
+    _reset_keras(seed)
+    original = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
+    original.load_weights(folder / WEIGHTS)
+    *_, head = (layer for layer in original.layers if isinstance(layer, layers.Dense))
+    model = in_present_policy(original, {head.name: {"units": classes}})
     for layer in model.layers:
         if layer.name != head.name:
-            layer.set_weights(known.get_layer(layer.name).get_weights())
+            layer.set_weights(original.get_layer(layer.name).get_weights())
     return model
 
 
 def in_present_policy(model: keras.Model, changes: Mapping[str, Mapping[str, Any]] | None = None) -> keras.Model:
-    """A copy without the weights, in the dtype policy of now, with some layers' configurations changed.
+    """A copy without the weights, in the present dtype policy, with changes to some layers' configurations.
 
     Dense and Rescaling layers stay in float32: logits must not be rounded to bfloat16.
     """

@@ -1,4 +1,4 @@
-"""The optimizers of our own recipes, as Keras optimizers that run on every backend."""
+"""Optimizers of the recipes, as Keras optimizers that run on every backend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,27 @@ from typing import Any
 import keras
 from keras import ops
 
+from training import recipes
+
 LOOKAHEAD_STEPS = 5
+
+
+def optimizer_from_recipe(
+    recipe: recipes.RMSprop | recipes.LookaheadSGD, total_steps: int
+) -> keras.optimizers.Optimizer:
+    """Make the optimizer that a recipe describes, for a run of so many steps."""
+    if isinstance(recipe, recipes.RMSprop):
+        return keras.optimizers.RMSprop(recipe.learning_rate)
+    rate = Triangle(recipe.learning_rate, total_steps, recipe.start, recipe.warmup, recipe.end)
+    common: dict[str, Any] = {
+        "total_steps": total_steps,
+        "momentum": recipe.momentum,
+        "l2": recipe.l2,
+        "bias_multiplier": recipe.bias_multiplier,
+    }
+    if isinstance(recipe, recipes.Muon):
+        return Muon(rate, filter_multiplier=recipe.filter_multiplier, filter_momentum=recipe.filter_momentum, **common)
+    return LookaheadSGD(rate, **common)
 
 
 class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
@@ -49,7 +69,7 @@ class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """One step of one variable."""
         index = self._get_variable_index(variable)
-        fast = self._moved(index, ops.cast(gradient, variable.dtype), variable, ops.cast(learning_rate, variable.dtype))
+        fast = self._step(index, ops.cast(gradient, variable.dtype), variable, ops.cast(learning_rate, variable.dtype))
         slow = self.slow[index]
         before = ops.convert_to_tensor(slow)  # JAX takes no Keras variable for an array
         step = ops.cast(self.iterations, "float32") + 1
@@ -59,16 +79,16 @@ class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.assign(slow, ops.where(due, averaged, before))
         self.assign(variable, ops.where(due, averaged, fast))
 
-    def _moved(self, index: int, gradient: Any, variable: keras.Variable, rate: Any) -> Any:
+    def _step(self, index: int, gradient: Any, variable: keras.Variable, rate: Any) -> Any:
         multiplier = self.bias_multiplier if len(variable.shape) == 1 else 1.0
         gradient = gradient + variable * (self.l2 / multiplier)
         return variable - rate * multiplier * self._nesterov(index, gradient, self.momentum)
 
     def _nesterov(self, index: int, gradient: Any, momentum: float) -> Any:
         velocity = self.velocities[index]
-        moved = velocity * momentum + gradient
-        self.assign(velocity, moved)
-        return gradient + momentum * moved
+        updated = velocity * momentum + gradient
+        self.assign(velocity, updated)
+        return gradient + momentum * updated
 
 
 class Muon(LookaheadSGD):
@@ -86,9 +106,9 @@ class Muon(LookaheadSGD):
         self.filter_multiplier = filter_multiplier
         self.filter_momentum = filter_momentum
 
-    def _moved(self, index: int, gradient: Any, variable: keras.Variable, rate: Any) -> Any:
+    def _step(self, index: int, gradient: Any, variable: keras.Variable, rate: Any) -> Any:
         if len(variable.shape) != 4:
-            return super()._moved(index, gradient, variable, rate)
+            return super()._step(index, gradient, variable, rate)
         step = self._nesterov(index, gradient, self.filter_momentum)
         filters = variable.shape[-1]
         direction = orthogonal(ops.transpose(ops.reshape(step, (-1, filters))))

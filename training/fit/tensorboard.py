@@ -1,4 +1,4 @@
-"""An epoch's figures for TensorBoard, written by TensorFlow whatever backend trains."""
+"""Logs for TensorBoard, written by TensorFlow on every backend."""
 
 from pathlib import Path
 
@@ -19,13 +19,11 @@ class TensorBoard:
         except ImportError:
             raise TrainingError("--tensorboard writes with TensorFlow, which is not installed here") from None
         self._summary = tf.compat.v1.Summary
-        with (
-            tf.Graph().as_default()
-        ):  # the one writer that needs no TensorBoard installed wants to be out of eager mode
+        with tf.Graph().as_default():  # the only writer that works without TensorBoard refuses eager mode
             self._writer = tf.compat.v1.summary.FileWriter(str(folder))
 
     def write(self, record: dict[str, float]) -> None:
-        """One epoch's record, its `epoch` being the step."""
+        """Write one epoch's record, with its `epoch` as the step."""
         values = [
             self._summary.Value(tag=name, simple_value=value) for name, value in record.items() if name != "epoch"
         ]

@@ -1,8 +1,7 @@
-"""Keras's layers in fewer passes over memory, for training by TensorFlow on a CPU.
+"""Keras's layers in fewer passes over memory, for training with TensorFlow on a CPU.
 
-Each computes what the stock layer does, within rounding, and has the same weights and configuration. Only networks
-that are being trained hold them; what is written and served is made of stock layers. What each gains is in
-docs/training.md.
+Each computes the same as the stock layer, within rounding, and has the same weights and configuration. They are used
+in training only; networks are written and served with stock layers. docs/training.md has each one's speed-up.
 """
 
 from typing import Any
@@ -16,7 +15,7 @@ NARROW_SIDE = 8
 
 
 def accelerate(model: keras.Model) -> keras.Model:
-    """The same network, weights included, with the layers of this module where they stand in for stock ones."""
+    """Copy a network and its weights, replacing stock layers by those of this module."""
 
     def copy(layer: layers.Layer) -> layers.Layer:
         config = layer.get_config()
@@ -37,11 +36,11 @@ def accelerate(model: keras.Model) -> keras.Model:
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
     """Batch normalisation of (N, H, W, C) by TensorFlow's fused kernel, which reads its input once.
 
-    Keras composes it of operations on float32, each of which goes over memory once, and so for the gradient.
+    Keras composes it, and its gradient, of float32 operations, each of which passes over memory once.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """As the stock layer; anything but training on masked-free images with channels last is left to it."""
+        """Call the stock layer, except in training on channels-last images without a mask."""
         fits = len(inputs.shape) == 4 and self.axis in (-1, 3) and mask is None and not self.renorm
         if not (training and self.trainable and fits):
             return super().call(inputs, training=training, mask=mask)
@@ -63,7 +62,7 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
 
 
 class NarrowConv2D(layers.Conv2D):  # type: ignore[misc]
-    """A convolution that, where it is 3×3 and its images are narrow, gets its weight gradient from whole matrices."""
+    """A convolution whose weight gradient is nine matrix products if it is 3×3 and its images are narrow."""
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Keras's hook for the convolution itself."""
@@ -89,17 +88,18 @@ def convolve(images: Any, kernel: Any) -> Any:
 def weight_gradient(images: Any, upstream: Any) -> Any:
     """The gradient (3, 3, I, O) of `convolve` for its kernel, from images (N, H, W, I) and `upstream` (N, H, W, O).
 
-    With a column of zeros after each row, a row after each image and an image of them at both ends, all pixels in one
-    long list, the neighbour of every pixel in one direction is the same list begun elsewhere: no copy is made of it.
+    Each row is padded with a zero pixel, each image with a row of zeros, and the batch with an image of zeros at both
+    ends. In the flat list of all pixels, every pixel's neighbour in one direction then lies at a constant offset, so
+    that shifted images are slices and need no copies.
     """
     _, height, width, channels = images.shape
     row = width + 1
     after = [[0, 0], [0, 1], [0, 1], [0, 0]]
     pixels = tf.reshape(tf.pad(images, [[1, 1], *after[1:]]), (-1, channels))
-    wanted = tf.reshape(tf.pad(upstream, after), (-1, upstream.shape[-1]))
-    first, count = (height + 1) * row, tf.shape(wanted)[0]
+    gradients = tf.reshape(tf.pad(upstream, after), (-1, upstream.shape[-1]))
+    first, count = (height + 1) * row, tf.shape(gradients)[0]
     starts = [first + (y - 1) * row + x - 1 for y in range(3) for x in range(3)]
-    products = [tf.matmul(pixels[start : start + count], wanted, transpose_a=True) for start in starts]
+    products = [tf.matmul(pixels[start : start + count], gradients, transpose_a=True) for start in starts]
     return tf.reshape(tf.stack(products), (3, 3, channels, upstream.shape[-1]))
 
 

@@ -23,7 +23,7 @@ from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.evaluate.accuracy import Evaluation, Mistake
 from training.evaluate.corruptions import CORRUPTIONS
 from training.evaluate.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
-from training.fit.run_directory import AGREEMENT
+from training.fit.checkpoints import AGREEMENT
 
 NAMES = (
     "curves.png",

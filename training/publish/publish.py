@@ -355,7 +355,7 @@ def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8
     """What Keras itself makes of the two files: probabilities (N, K) for uint8 images (N, 32, 32, 3)."""
     import keras
 
-    from training.fit.loop import normalise
+    from training.fit.networks import normalise
 
     # Only files that parse_architecture has admitted come here, so nothing but stock layers is deserialised.
     model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from training.data.fetch import CIFAR10
 from training.data.load import load_dataset
 from training.errors import TrainingError
 
+ROOT = Path(__file__).parents[3]
 real = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA does not name the real data")
 
 
@@ -20,19 +23,26 @@ def test_records_become_channels_last_images(data_folder):
     assert images.pixels[0, 2, 5].tolist() == [raw[1 + channel * 1024 + 2 * 32 + 5] for channel in range(3)]
 
 
+def test_the_sha256_is_of_the_training_batches_in_order(data_folder):
+    batches = [
+        (data_folder / "cifar-10-batches-bin" / f"data_batch_{number}.bin").read_bytes() for number in range(1, 6)
+    ]
+    assert load_dataset(data_folder).sha256 == hashlib.sha256(b"".join(batches)).hexdigest()
+
+
 def test_the_batches_own_folder_is_accepted_too(data_folder):
     assert len(load_dataset(data_folder / "cifar-10-batches-bin").test) == 40
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(None, "does not exist; run `python -m training fetch`"), (b"12345", "not a whole number"), (b"", "0 bytes")],
     ids=["missing", "cut", "empty"],
 )
-def test_a_bad_batch_is_named(tmp_path, content, said):
+def test_a_bad_batch_is_named(tmp_path, content, message):
     if content is not None:
         (tmp_path / "data_batch_1.bin").write_bytes(content)
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=message):
         _ = load_dataset(tmp_path).trainval
 
 
@@ -44,12 +54,20 @@ def test_labels_of_another_data_set_are_refused(tmp_path):
 
 @pytest.mark.data
 @real
-def test_the_held_out_images_are_the_last_5000_and_nobody_fits_on_them():
+def test_val_is_the_last_5000_images_and_train_the_others():
     dataset = load_dataset(Path(os.environ["CIFAR10_DATA"]))
-    train, fitting, held_out = dataset.trainval, dataset.train, dataset.val
-    assert (len(train), len(fitting), len(held_out)) == (50_000, 45_000, 5_000)
-    assert np.array_equal(np.concatenate([fitting.labels, held_out.labels]), train.labels)
-    assert np.array_equal(held_out.pixels, train.pixels[45_000:])
+    trainval, train, val = dataset.trainval, dataset.train, dataset.val
+    assert (len(trainval), len(train), len(val)) == (50_000, 45_000, 5_000)
+    assert np.array_equal(np.concatenate([train.labels, val.labels]), trainval.labels)
+    assert np.array_equal(val.pixels, trainval.pixels[45_000:])
+
+
+@pytest.mark.data
+@real
+@pytest.mark.parametrize("version", ["cifar10/7", "cifar10-small/1"])
+def test_the_shipped_models_were_trained_on_the_published_batches(version):
+    manifest = json.loads((ROOT / "model_store" / "models" / version / "manifest.json").read_text())
+    assert load_dataset(Path(os.environ["CIFAR10_DATA"])).sha256 == manifest["training"]["data_sha256"]
 
 
 @pytest.mark.data

@@ -1,4 +1,4 @@
-"""People's own images: what is a usable set, and the whole way from a folder of photos to an answer of the service."""
+"""Users' own images: requirements on the data set, and the way from a folder of photos to the service's prediction."""
 
 import json
 import os
@@ -35,12 +35,11 @@ def photo(path: Path, colour: tuple[int, int, int], seed: int) -> None:
 def photos(tmp_path_factory) -> Path:
     """Three classes of 40 photos, of several sizes and types."""
     folder = tmp_path_factory.mktemp("photos")
-    for name, colour in COLOURS.items():
+    for index, (name, colour) in enumerate(COLOURS.items()):
         (folder / name).mkdir()
         for number in range(40):
-            photo(
-                folder / name / f"{number}.{('png', 'jpg', 'webp')[number % 3]}", colour, hash((name, number)) % 2**32
-            )
+            file = folder / name / f"{number}.{('png', 'jpg', 'webp')[number % 3]}"
+            photo(file, colour, seed=100 * index + number)
     return folder
 
 
@@ -69,9 +68,9 @@ def test_broken_files_are_named_and_skipped_and_copies_count_once(photos, tmp_pa
     (tmp_path / "red" / ".DS_Store").write_bytes(b"hidden")
     (tmp_path / "red" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
     assert load_dataset(tmp_path).sha256 == load_dataset(photos).sha256
-    said = capsys.readouterr().err
-    assert "notes.txt: 8 bytes cannot be read" in said and "cut.png: the PNG file ends early" in said
-    assert "DS_Store" not in said
+    stderr = capsys.readouterr().err
+    assert "notes.txt: 8 bytes cannot be read" in stderr and "cut.png: the PNG file ends early" in stderr
+    assert "DS_Store" not in stderr
 
 
 def test_too_few_images_or_classes_are_refused(photos, tmp_path):
@@ -94,8 +93,8 @@ def test_a_folder_whose_name_is_no_label_is_refused_before_images_are_read(photo
     (tmp_path / "photos" / os.fsdecode(name)).mkdir()
     (tmp_path / "photos" / "red" / "notes.txt").write_text("no image")
     assert main(["train", "--recipe", "fast", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]) == 1
-    said = capsys.readouterr().err
-    assert "has no name for a class: up to 64 printable characters" in said and "skipped" not in said
+    stderr = capsys.readouterr().err
+    assert "has no name for a class: up to 64 printable characters" in stderr and "skipped" not in stderr
 
 
 def test_one_image_in_two_classes_is_refused(photos, tmp_path):
@@ -109,7 +108,7 @@ def test_one_image_in_two_classes_is_refused(photos, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # trains the shipped network, which takes a busy machine a while
-def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
+def test_a_folder_of_photos_becomes_a_served_model(photos, tmp_path, capsys):
     run, store = tmp_path / "run", tmp_path / "store"
     train = ["train", "--recipe", "fine-tune", "--data", str(photos), "--out", str(run), "--hold-out", "--epochs", "6"]
     assert main(train) == 1
@@ -122,13 +121,13 @@ def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
     photo(tmp_path / "unseen.jpg", COLOURS["green"], 999)
     environment = {"CIFAR10_STORE": str(store), "CIFAR10_MODEL_NAME": "colours", "PATH": ""}
     command = [sys.executable, "-m", "app", "classify", str(tmp_path / "unseen.jpg")]
-    answer = json.loads(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
-    assert answer["label"] == "green" and set(answer["probabilities"]) == set(COLOURS)
-    assert answer["model"] == {"name": "colours", "version": "1"}
+    prediction = json.loads(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
+    assert prediction["label"] == "green" and set(prediction["probabilities"]) == set(COLOURS)
+    assert prediction["model"] == {"name": "colours", "version": "1"}
 
 
 @pytest.mark.parametrize(
-    ("head", "said"),
+    ("head", "message"),
     [
         (
             [layers.Conv2D(3, 1, name="last"), layers.GlobalAveragePooling2D()],
@@ -141,18 +140,18 @@ def test_from_a_folder_of_photos_to_an_answer(photos, tmp_path, capsys):
     ],
     ids=["no dense", "something after it"],
 )
-def test_a_network_without_a_last_dense_layer_is_not_fine_tuned(photos, tmp_path, capsys, head, said):
+def test_a_network_without_a_last_dense_layer_is_not_fine_tuned(photos, tmp_path, capsys, head, message):
     model = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(4, 3, strides=4), *head])
     model.save_weights(tmp_path / "start.weights.h5")
     (tmp_path / "start.json").write_text(model.to_json())
-    given = ["--architecture", str(tmp_path / "start.json"), "--weights", str(tmp_path / "start.weights.h5")]
-    names = ["--labels", "a", "b", "c", "--store", str(tmp_path), "--name", "start", "--data", str(photos)]
-    assert main(["import", *given, *names]) == 0
+    files = ["--architecture", str(tmp_path / "start.json"), "--weights", str(tmp_path / "start.weights.h5")]
+    options = ["--labels", "a", "b", "c", "--store", str(tmp_path), "--name", "start", "--data", str(photos)]
+    assert main(["import", *files, *options]) == 0
     command = ["train", "--recipe", "fine-tune", "--data", str(photos), "--from", str(tmp_path / "start" / "1")]
     assert main([*command, "--out", str(tmp_path / "run")]) == 1
-    assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_data_of_other_labels_is_not_measured_with(data_folder, photos, capsys):
+def test_evaluate_refuses_data_with_other_labels(data_folder, photos, capsys):
     assert main(["evaluate", str(SHIPPED), "--data", str(photos)]) == 1
     assert "pass its --data" in capsys.readouterr().err

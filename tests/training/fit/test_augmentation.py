@@ -11,16 +11,16 @@ def pixels(n=8, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
 
 
-AUGMENTATIONS = {name: chosen.augmentation for name, chosen in RECIPES.items() if chosen.augmentation}
+AUGMENTATIONS = {name: recipe.augmentation for name, recipe in RECIPES.items() if recipe.augmentation}
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_epoch_depends_on_seed_and_number_alone(name):
-    how, images = AUGMENTATIONS[name], pixels()
-    once = augment(images, how, seed=1, epoch=2)
-    assert np.array_equal(once, augment(images, how, seed=1, epoch=2))
-    assert not np.array_equal(once, augment(images, how, seed=1, epoch=3))
-    assert not np.array_equal(once, augment(images, how, seed=2, epoch=2))
+    augmentation, images = AUGMENTATIONS[name], pixels()
+    once = augment(images, augmentation, seed=1, epoch=2)
+    assert np.array_equal(once, augment(images, augmentation, seed=1, epoch=2))
+    assert not np.array_equal(once, augment(images, augmentation, seed=1, epoch=3))
+    assert not np.array_equal(once, augment(images, augmentation, seed=2, epoch=2))
     assert once.dtype == np.uint8 and once.shape == images.shape
     assert np.array_equal(images, pixels())
 
@@ -48,11 +48,11 @@ def test_which_way_an_image_is_shown_says_nothing_of_its_shift(epoch):
 @given(st.integers(1, 5), st.integers(0, 1_000))
 def test_translation_is_a_window_of_the_reflected_image(reach, seed):
     images = pixels(4, seed)
-    moved = translate(images, np.random.default_rng(seed), reach)
+    shifted = translate(images, np.random.default_rng(seed), reach)
     padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     offsets = np.random.default_rng(seed).integers(0, 2 * reach + 1, size=(4, 2))
     for i, (dy, dx) in enumerate(offsets):
-        assert np.array_equal(moved[i], padded[i, dy : dy + 32, dx : dx + 32])
+        assert np.array_equal(shifted[i], padded[i, dy : dy + 32, dx : dx + 32])
 
 
 def test_cutout_greys_a_square_and_nothing_else():
@@ -85,9 +85,9 @@ def test_affine_turns_by_its_angle():
 
 def test_affine_shifts_by_its_share_and_repeats_the_border():
     images = pixels()
-    moved = affine(images, Fixed(), Affine(rotation=0, shift=0.25, zoom=0, mirror=False))
-    assert np.array_equal(moved[:, :24, :24], images[:, 8:, 8:])
-    assert np.array_equal(moved[:, 30, 30], images[:, 31, 31])
+    shifted = affine(images, Fixed(), Affine(rotation=0, shift=0.25, zoom=0, mirror=False))
+    assert np.array_equal(shifted[:, :24, :24], images[:, 8:, 8:])
+    assert np.array_equal(shifted[:, 30, 30], images[:, 31, 31])
 
 
 def test_every_recipe_says_how_it_augments():
@@ -95,8 +95,8 @@ def test_every_recipe_says_how_it_augments():
     assert RECIPES["notebook-augmented"].augmentation == Affine(rotation=40, shift=0.2, zoom=0.2, mirror=True)
 
 
-@pytest.mark.parametrize("how", [Translate(pixels=2), Translate(pixels=4, cutout=12)])
+@pytest.mark.parametrize("augmentation", [Translate(pixels=2), Translate(pixels=4, cutout=12)])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_device_shows_the_same_views(how, epoch):
+def test_a_device_shows_the_same_views(augmentation, epoch):
     images = pixels(64)
-    assert np.array_equal(translate_on_device(images, how, 7, epoch), augment(images, how, 7, epoch))
+    assert np.array_equal(translate_on_device(images, augmentation, 7, epoch), augment(images, augmentation, 7, epoch))

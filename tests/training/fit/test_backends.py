@@ -23,13 +23,13 @@ sys.exit(main())
 
 def test_a_run_on_jax(data_folder, tmp_path):
     options = ["--data", str(data_folder), "--out", str(tmp_path / "run"), "--epochs", "2", "--batch-size", "64"]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", NARROW, "train", "--recipe", "fast", *options],
         env=os.environ | {"KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     run = Run(tmp_path / "run").require_finished()
     assert (run.info.environment["backend"], run.info.environment["device"]) == ("jax", "cpu")
     assert len(run.history) == 2 and math.isfinite(run.history[-1]["loss"])

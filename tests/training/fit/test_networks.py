@@ -1,11 +1,9 @@
-"""What a recipe's network is before its first epoch."""
-
 import keras
 import numpy as np
 import pytest
 
 from training.fit import networks
-from training.fit.loop import dtype_policy
+from training.fit.device import dtype_policy
 from training.recipes import RECIPES, Airbench
 
 SAMPLE = np.random.default_rng(0).normal(size=(20, 32, 32, 3)).astype(np.float32)
@@ -28,10 +26,10 @@ def test_the_same_seed_gives_the_same_names_and_weights():
     first, second, other = (networks.build(small, 3, SAMPLE, seed) for seed in (1, 1, 2))
     assert first.to_json() == second.to_json() == other.to_json()
     pairs = list(zip(first.get_weights(), second.get_weights(), strict=True))
-    assert all(np.array_equal(one, same) for one, same in pairs)
+    assert all(np.array_equal(weights, same) for weights, same in pairs)
     assert not np.array_equal(first.get_weights()[-1], other.get_weights()[-1])
 
 
 def test_views_that_recur_show_every_image_both_ways():
-    recur = [chosen.distillation.views for chosen in RECIPES.values() if chosen.distillation]
-    assert all(views is None or views % 2 == 0 for views in recur) and any(recur)
+    views = [recipe.distillation.views for recipe in RECIPES.values() if recipe.distillation]
+    assert views and all(count % 2 == 0 for count in views)

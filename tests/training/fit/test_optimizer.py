@@ -45,11 +45,11 @@ def test_every_fifth_step_goes_part_of_the_way_back_to_the_slow_average():
 
 def test_orthogonal_moves_all_singular_values_near_one_and_keeps_their_vectors():
     matrix = np.random.default_rng(0).normal(size=(16, 72)).astype("float32")
-    made = np.array(orthogonal(matrix))
+    orthogonalised = np.array(orthogonal(matrix))
     left, _, right = np.linalg.svd(matrix, full_matrices=False)
-    among = left.T @ made @ right.T
-    assert np.all((np.diag(among) > 0.6) & (np.diag(among) < 1.3))
-    np.testing.assert_allclose(among - np.diag(np.diag(among)), 0, atol=1e-4)
+    rotated = left.T @ orthogonalised @ right.T
+    assert np.all((np.diag(rotated) > 0.6) & (np.diag(rotated) < 1.3))
+    np.testing.assert_allclose(rotated - np.diag(np.diag(rotated)), 0, atol=1e-4)
 
 
 def test_filters_are_brought_to_their_norm_and_moved_by_the_same_whatever_the_gradients_size(kernels):

@@ -1,0 +1,30 @@
+import pytest
+
+from training.fit.progress import Progress, clock
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3_599, "59:59"), (3_723, "1:02:03")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ({"loss": 1.25, "accuracy": 0.5}, "epoch 2/3  loss 1.2500  accuracy 0.5000  "),
+        ({"loss": 1.25, "agreement": 0.5}, "epoch 2/3  loss 1.2500  agreement 0.5000  "),
+        (
+            {"loss": 1.25, "accuracy": 0.5, "watched_accuracy": 0.4},
+            "epoch 2/3  loss 1.2500  accuracy 0.5000  val accuracy 0.4000  ",
+        ),
+    ],
+    ids=["train", "distilled", "val"],
+)
+def test_an_epoch_ends_with_its_figures(capsys, record, text):
+    progress = Progress(epochs=3, images_per_epoch=100, steps_per_epoch=2)
+    progress.start(1)
+    progress.show(0, {"loss": 2.0, "accuracy": 0.1})  # prints on a terminal only
+    progress.stop_clock(1)
+    progress.finish(record)
+    output = capsys.readouterr().out
+    assert output.startswith(text) and " images/s  0:0" in output

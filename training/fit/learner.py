@@ -1,0 +1,53 @@
+"""The model that Keras trains: a recipe's network behind its normalisation, with its loss and optimizer."""
+
+import keras
+from keras import layers
+
+from training.errors import TrainingError
+from training.fit.checkpoints import AGREEMENT
+from training.fit.device import STEPS_PER_EXECUTION
+from training.fit.networks import SHAPE, normalisation
+from training.fit.optimizer import optimizer_from_recipe
+from training.fit.run_directory import RunInfo
+from training.recipes import Recipe
+
+
+def compile_learner(network: keras.Model, recipe: Recipe, info: RunInfo, images: int) -> keras.Model:
+    """Compile the network for training on so many uint8 images, a quarter of the bytes of float32 to move per batch.
+
+    Distillation divides the logits by its temperature here, and only here.
+    """
+    learner = keras.Sequential([keras.Input(SHAPE, dtype="uint8"), normalisation(info.preprocessing), network])
+    if recipe.distillation:
+        learner.add(layers.Rescaling(1 / recipe.distillation.temperature, dtype="float32"))
+    backend = keras.backend.backend()
+    learner.compile(
+        optimizer=optimizer_from_recipe(recipe.optimizer, steps_per_epoch(recipe, images) * recipe.epochs),
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=info.output == "logits", label_smoothing=recipe.label_smoothing
+        ),
+        metrics=[keras.metrics.CategoricalAccuracy(AGREEMENT if recipe.distillation else "accuracy")],
+        steps_per_execution=STEPS_PER_EXECUTION[backend],
+        jit_compile=backend != "tensorflow",  # TensorFlow's XLA is slower than none on a CPU
+    )
+    learner.optimizer.build(learner.trainable_variables)
+    return learner
+
+
+def steps_per_epoch(recipe: Recipe, images: int) -> int:
+    """Number of batches in an epoch over so many images.
+
+    Raises:
+        TrainingError: there are too few images for one batch.
+    """
+    steps = -(-images // recipe.batch_size) if recipe.partial_batch else images // recipe.batch_size
+    if not steps:
+        raise TrainingError(
+            f"{images} images are less than one batch of {recipe.batch_size}; pass a smaller --batch-size"
+        )
+    return steps
+
+
+def state(learner: keras.Model) -> list[keras.Variable]:
+    """Everything an epoch changes: weights, batch-norm statistics, dropout's random state, the optimizer."""
+    return [*learner.variables, *learner.optimizer.variables]

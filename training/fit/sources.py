@@ -1,0 +1,82 @@
+"""Networks that `--from` and `--teachers` name: finished runs and published versions. No backend is imported here."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from model_store.manifest import Preprocessing, read_manifest
+from model_store.store import MANIFEST, WEIGHTS, verify
+from training.errors import TrainingError
+from training.fit.run_directory import Run
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished run or a published version, and what is known of its network.
+
+    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` describe the data it was trained on. An imported
+    network has none of the three.
+    """
+
+    folder: Path
+    recipe: str
+    recipe_values: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    output: Literal["logits", "probabilities"]
+    data_sha256: str | None
+    hold_out: bool | None
+
+    def saw_val(self, data_sha256: str) -> bool:
+        """Whether the network is known to be trained on the validation images of this data.
+
+        Only data that is the same to the last byte is recognised.
+        """
+        return self.data_sha256 == data_sha256 and not self.hold_out
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights' file, in hexadecimal."""
+        return hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def read_source(folder: Path) -> Source:
+    """Read the run or version in a folder.
+
+    Raises:
+        TrainingError: it is neither a finished run nor a version.
+        ModelError: a file of the version is missing or altered.
+    """
+    if Run(folder).begun:
+        info = Run(folder).require_finished().info
+        return Source(
+            folder,
+            info.recipe,
+            info.recipe_values,
+            info.labels,
+            info.preprocessing,
+            info.output,
+            info.data_sha256,
+            info.hold_out,
+        )
+    check_version(folder)
+    manifest = read_manifest(folder / MANIFEST)
+    verify(folder, manifest)
+    training = manifest.training
+    return Source(
+        folder,
+        f"{manifest.name}/{manifest.version}",
+        training.get("recipe_values", {}),
+        manifest.labels,
+        manifest.preprocessing,
+        manifest.output,
+        training.get("data_sha256"),
+        training.get("hold_out"),
+    )
+
+
+def check_version(folder: Path) -> None:
+    """Raises TrainingError if a folder that holds no run holds no version either."""
+    if not (folder / MANIFEST).exists():
+        reason = "it has no run.json and no manifest.json" if folder.exists() else "it does not exist"
+        raise TrainingError(f"{folder} is neither a run nor a version: {reason}")

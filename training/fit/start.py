@@ -1,0 +1,175 @@
+"""The start of a run: what a recipe, the data, `--from` and `--teachers` must agree on, recorded in `run.json`.
+
+A resumed run is held to the same record.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from model_store.manifest import Preprocessing
+from model_store.network.architecture import parse_architecture
+from model_store.network.layers import BatchNormalization, Conv2D, Dense
+from model_store.store import ARCHITECTURE, WEIGHTS
+from training import recipes
+from training.data.dataset import Dataset, Images, check_labels
+from training.errors import TrainingError
+from training.fit.device import computed_precision, device_name
+from training.fit.distillation import check_teachers
+from training.fit.environment import describe_environment
+from training.fit.learner import steps_per_epoch
+from training.fit.run_directory import Run, RunInfo
+from training.fit.sources import Source
+from training.recipes import Pretrained, Recipe
+
+
+def new_info(
+    name: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    seed: int,
+    hold_out: bool,
+    source: Source | None,
+    teachers: Sequence[Source] = (),
+) -> RunInfo:
+    """Make the `run.json` of a new run.
+
+    Args:
+        source: the network that `--from` names.
+
+    Raises:
+        TrainingError: `source` or `teachers` are missing, unexpected or do not fit; or there are too few images.
+    """
+    if bool(teachers) != bool(recipe.distillation):
+        needs = "learns from others; pass finished runs or versions as --teachers"
+        raise TrainingError(f"recipe {name!r} {needs if recipe.distillation else 'has no teachers'}")
+    check_teachers(teachers, dataset.labels)
+    _check_source(name, recipe, source, dataset)
+    if hold_out:
+        _check_unseen([*teachers, *([source] if source else [])], dataset)
+    pretrained = source if isinstance(recipe.network, Pretrained) else None
+    images = len(_split(hold_out, recipe, dataset)[0])
+    steps_per_epoch(recipe, images)  # raises if there are none
+    return RunInfo(
+        recipe=name,
+        recipe_values=dataclasses.asdict(recipe),
+        labels=dataset.labels,
+        preprocessing=pretrained.preprocessing if pretrained else Preprocessing(mean=recipe.mean, std=recipe.std),
+        output=pretrained.output if pretrained else recipe.output,
+        seed=seed,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        hold_out=hold_out,
+        started_from=source.recipe if source else None,
+        start_sha256=source.weights_sha256() if source and not pretrained else None,
+        teachers=tuple(teacher.weights_sha256() for teacher in teachers),
+        data_sha256=dataset.sha256,
+        images=images,
+        environment=describe_environment(keras.backend.backend(), device_name())
+        | {"precision": computed_precision(recipe)},
+    )
+
+
+def recipe_of(info: RunInfo) -> Recipe:
+    """Return the recipe a run was started with, with its own epochs and batch size.
+
+    Raises:
+        TrainingError: the recipe has been changed or removed since.
+    """
+    recipe = dataclasses.replace(recipes.recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
+    # The description trains nothing: a run resumes after its recipe's has been reworded.
+    if _recorded(recipe) | {"description": ""} != info.recipe_values | {"description": ""}:
+        raise TrainingError(
+            f"recipe {info.recipe!r} has changed since this run began; start a new run with another --out"
+        )
+    return recipe
+
+
+def split(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
+    """The images a run is trained on, and those it is validated on.
+
+    Raises:
+        TrainingError: the data is not what the run began with.
+    """
+    info = run.info
+    if dataset.sha256 != info.data_sha256:
+        raise TrainingError(
+            f"this is not the data {run.folder} began with: its SHA-256 begins {dataset.sha256[:12]}, "
+            f"run.json says {info.data_sha256[:12]}; pass the same --data"
+        )
+    return _split(info.hold_out, recipe_of(info), dataset)
+
+
+def check_resumed(run: Run, source: Source | None, teachers: Sequence[Source]) -> None:
+    """Raises TrainingError unless `--from` and `--teachers` name the networks that the run began with."""
+    info = run.info
+    if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
+        raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
+    if source and not info.started_from:
+        raise TrainingError(f"{run.folder} began from nothing; leave out --from")
+    weights = run.start_folder / WEIGHTS
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else info.start_sha256
+    if (source and source.weights_sha256() != sha256) or (info.start_sha256 and not source):
+        raise TrainingError(f"{run.folder} began from a network of {info.started_from!r}; pass the same --from")
+
+
+def _split(hold_out: bool, recipe: Recipe, dataset: Dataset) -> tuple[Images, Images | None]:
+    images = dataset.train if hold_out else dataset.trainval
+    count = round(len(images) * (1 - recipe.validation))
+    val = dataset.val if hold_out else images[count:] if recipe.validation else None
+    return images[:count], val
+
+
+def _check_source(name: str, recipe: Recipe, source: Source | None, dataset: Dataset) -> None:
+    """Raises TrainingError if the recipe needs a source, or the source has a network or labels that do not fit."""
+    pretrained = isinstance(recipe.network, Pretrained)
+    if not source:
+        if recipe.starts_from or pretrained:
+            expected = (
+                f"a run of {recipe.starts_from!r}" if recipe.starts_from else "a published version or a finished run"
+            )
+            raise TrainingError(f"recipe {name!r} goes on from {expected}; pass it as --from")
+    elif pretrained:
+        _check_head(source)
+    else:
+        if not _has_network(source, recipe):
+            raise TrainingError(f"{source.folder} was made by {source.recipe!r}, whose network is not that of {name!r}")
+        check_labels(source.folder, source.labels, dataset.labels, "pass one that knows the data's")
+
+
+def _check_head(source: Source) -> None:
+    """Raises TrainingError unless the last layer with weights is a Dense one, which fine-tuning replaces."""
+    parsed = parse_architecture((source.folder / ARCHITECTURE).read_bytes())
+    layers = [node.layer for node in parsed.nodes if isinstance(node.layer, Conv2D | Dense | BatchNormalization)]
+    if not layers or not isinstance(layers[-1], Dense):
+        last = f"{layers[-1].name!r} ({type(layers[-1]).__name__})" if layers else "none"
+        raise TrainingError(
+            f"{source.folder} cannot be fine-tuned: its last layer with weights must be a Dense one, it is {last}"
+        )
+
+
+def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
+    """Raises TrainingError if a source was trained on the validation images: it would leak them into the run."""
+    for source in sources:
+        if source.saw_val(dataset.sha256):
+            raise TrainingError(
+                f"{source.folder} was not trained with --hold-out and may have seen the images that this run "
+                "leaves out; pass one that was"
+            )
+
+
+def _has_network(source: Source, recipe: Recipe) -> bool:
+    """Whether the source has the recipe's network. That of a fine-tuned one is not in its recipe's values."""
+    source_recipe = recipes.RECIPES.get(source.recipe)
+    fine_tuned = source_recipe is not None and isinstance(source_recipe.network, Pretrained)
+    return not fine_tuned and source.recipe_values.get("network") == _recorded(recipe)["network"]
+
+
+def _recorded(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's values as they are read back from `run.json`, tuples as lists."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return values

@@ -1,0 +1,68 @@
+"""Augmented views of the training images, made ahead of the epochs that show them, and their batches."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from training.fit.augmentation import augment, epoch_generator, translate_on_device
+from training.fit.device import has_accelerator
+from training.recipes import Recipe, Translate
+
+MAX_AHEAD = 4  # views of 50,000 images, 300 MB each
+
+
+class View(NamedTuple):
+    """The images as one epoch shows them."""
+
+    pixels: NDArray[np.uint8]  # (N, 32, 32, 3), all images in the data's order
+    order: NDArray[np.intp]  # (M,), indices of the images that are trained on
+    shuffled: NDArray[np.uint8]  # (M, 32, 32, 3), pixels[order]
+
+
+def make_views(pixels: NDArray[np.uint8], recipe: Recipe, seed: int, first_epoch: int, count: int) -> Iterator[View]:
+    """Yield the view of each epoch from `first_epoch` on, with `count` of the images in random order.
+
+    Later views are made while earlier ones are trained on: one ahead, or one for every four cores, up to four.
+    """
+    augmentation, accelerated = recipe.augmentation, has_accelerator()
+    source = keras.ops.convert_to_tensor(pixels) if accelerated else pixels
+
+    def make_view(epoch: int) -> View:
+        order = epoch_generator(seed, epoch).permutation(len(pixels))[:count]
+        if isinstance(augmentation, Translate) and accelerated:
+            augmented = translate_on_device(source, augmentation, seed, recipe.view(epoch))
+        else:
+            augmented = augment(pixels, augmentation, seed, recipe.view(epoch))
+        return View(augmented, order, augmented[order])
+
+    ahead = min(max(1, (os.cpu_count() or 1) // 4), MAX_AHEAD)
+    with ThreadPoolExecutor(ahead) as pool:
+        pending = deque(
+            pool.submit(make_view, epoch) for epoch in range(first_epoch, min(first_epoch + ahead, recipe.epochs))
+        )
+        for epoch in range(first_epoch + ahead, recipe.epochs + ahead):
+            view = pending.popleft().result()
+            if epoch < recipe.epochs:
+                pending.append(pool.submit(make_view, epoch))
+            yield view
+
+
+def batches(pixels: NDArray[np.uint8], targets: NDArray[np.float32], size: int) -> dict[str, Any]:
+    """Arguments by which Keras's `fit` and `evaluate` take the batches, in order, on the present backend.
+
+    TensorFlow tunes a pipeline made from arrays in a thread that sleeps ever longer, and the end of `fit` waits until
+    it wakes: after 10, 20, 41 or 82 seconds, whichever comes next. There is nothing to tune, so autotuning is off.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return {"x": pixels, "y": targets, "batch_size": size}
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return {"x": tf.data.Dataset.from_tensor_slices((pixels, targets)).batch(size).with_options(options)}
