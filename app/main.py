@@ -11,13 +11,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app import model_routes, routes
 from app.errors import Problem, answer_error
 from app.fast_path import Shortcut
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
 from app.pipeline import Pipeline
 from app.process.supervisor import Workers
-from app.routes import router
 from app.settings import Settings
 from model_store.errors import ImageError
 
@@ -50,7 +50,7 @@ def create_app(
             await workers.wait()
         await pipeline.stop()
 
-    metrics = Metrics()
+    routers, metrics = (routes.router, model_routes.router), Metrics()
     app = FastAPI(
         title="CIFAR-10 image classification",
         version="0.1.0",
@@ -64,10 +64,12 @@ def create_app(
     app.state.metrics = metrics
     app.state.pipeline = Pipeline(settings, metrics, threads)
     app.state.page = PAGE
-    app.include_router(router)
+    for router in routers:
+        app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     # Outside of FastAPI's own layers, which most requests have no need of.
-    app.middleware_stack = RequestContext(Shortcut(app.build_middleware_stack(), router.routes), metrics)
+    fast_path = Shortcut(app.build_middleware_stack(), [route for router in routers for route in router.routes])
+    app.middleware_stack = RequestContext(fast_path, metrics)
     return app
 
 

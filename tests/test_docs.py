@@ -9,8 +9,7 @@ import pytest
 from app.errors import CODES
 from app.main import create_app
 from app.pipeline import load_chosen
-from app.prediction import predict_each
-from app.routes import prediction
+from app.prediction import predict_each, prediction
 from app.settings import Settings
 from model_store.images.decode import decode
 from training.recipes import RECIPES

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.monitoring.drift_window import WINDOW_SECONDS, Recent
-from app.prediction import Prediction
+from app.prediction import Prediction, model_name
 from model_store.classifier import Predictions
 from model_store.drift import FEWEST_IMAGES, Comparison, Status, by_feature, compare, overall, places, sizes
 from model_store.manifest import Feature, Manifest
@@ -72,7 +72,7 @@ class Drift:
         images, features = self.compared()
         status: Status = overall(found.status for found in features.values()) if features else "no_reference"
         return {
-            "model": {"name": self._manifest.name, "version": str(self._manifest.version)},
+            "model": model_name(self._manifest),
             "window_seconds": WINDOW_SECONDS,
             "images": images,
             "status": status,

@@ -17,8 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.prediction import Prediction
-from app.routes import prediction, to_json
+from app.prediction import Prediction, largest, prediction, to_json
 from model_store.manifest import Manifest
 
 FormatName = Literal["table", "jsonl", "csv"]
@@ -133,8 +132,7 @@ def _table(labels: Sequence[str], top_k: int, names: Sequence[str]) -> Format:
 
 def _best(labels: Sequence[str], row: Prediction, count: int) -> list[tuple[str, np.float32]]:
     """The most probable labels, largest first."""
-    order = np.argsort(-row.probabilities, kind="stable")[:count].tolist()
-    return [(labels[index], row.probabilities[index]) for index in order]
+    return [(labels[index], row.probabilities[index]) for index in largest(row.probabilities, count)]
 
 
 def _width(text: str) -> int:
