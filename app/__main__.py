@@ -106,7 +106,7 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
-    from app.process.supervisor import shared_metrics
+    from app.process.shared_directory import shared_metrics
 
     with shared_metrics():
         from app.server import serve

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.process.supervisor import give_way
+from app.process.cores import give_way
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Result = TypeVar("Result")  # what the network says of one image

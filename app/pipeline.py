@@ -22,7 +22,8 @@ from app.explain.saliency import random_masks
 from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
 from app.prediction import Prediction, predict_each
-from app.process.supervisor import give_way, shared_directory
+from app.process.cores import give_way
+from app.process.shared_directory import shared_directory
 from app.settings import Settings
 from model_store.errors import ImageError, ModelError
 from model_store.images.decode import decode, read_header

@@ -1,13 +1,10 @@
-"""uvicorn, with a shutdown that loses nothing: readiness falls, requests under way finish, the exit code is 0."""
+"""Bind the address, configure uvicorn and run it."""
 
-import asyncio
 import ctypes
 import logging
 import os
-import signal
 import socket
 import sys
-from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,71 +13,14 @@ from app.main import create_app
 from app.monitoring.logs import configure_logging
 from app.monitoring.metrics import forget_process
 from app.process.connection import Connection
-from app.process.supervisor import Workers, available_cores
+from app.process.cores import available_cores
+from app.process.shutdown import DrainingServer, WorkerServer
+from app.process.supervisor import Workers
 from app.settings import Settings
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); the threshold that glibc begins with
 FEWEST_THREADS = 2  # a lone request is answered sooner on two cores; two processes that both take both lose 2 % at most
-
-
-class DrainingServer(uvicorn.Server):
-    """On SIGTERM says not ready for `drain_seconds` while still accepting, then stops; on SIGINT stops at once.
-
-    SIGHUP is as SIGTERM. Requests under way are waited for, until the same is asked again.
-
-    A load balancer goes on sending until it has seen the readiness probe fail; whoever closes the port before that
-    drops requests.
-    """
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float, workers: Workers | None) -> None:
-        super().__init__(config)
-        self._pipeline, self._drain_seconds, self._workers = app.state.pipeline, drain_seconds, workers
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Remember the loop, which signals must talk to."""
-        self._loop = asyncio.get_running_loop()
-        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored
-            self._loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGTERM, None)
-        await super().startup(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the shutdown. uvicorn would afterwards raise the signal again and so end with its number."""
-        again, self._pipeline.draining = self._pipeline.draining, True
-        if self._loop and self._workers:
-            self._loop.call_soon_threadsafe(self._workers.stop, signal.SIGINT if again else sig)
-        if sig == signal.SIGTERM and not again and self._loop:
-            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._stop)
-        else:
-            if self.should_exit and self._loop:
-                self._loop.call_soon_threadsafe(self._hang_up)
-            self._stop()
-
-    def _stop(self) -> None:
-        self.should_exit = True
-
-    def _hang_up(self) -> None:
-        for connection in list(self.server_state.connections):  # what is done for them then stops
-            connection.transport.abort()
-
-
-class WorkerServer(DrainingServer):
-    """A further process, which also stops when the one that started it is gone: its standard input ends then."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Watch standard input."""
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._left_alone)
-        await super().startup(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A second SIGTERM is the first again, which a supervisor sent to all and the first process hands on."""
-        if sig != signal.SIGTERM or not self._pipeline.draining:
-            super().handle_exit(sig, frame)
-
-    def _left_alone(self) -> None:
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())  # which would say so again and again
-        self.handle_exit(signal.SIGINT, None)
 
 
 def serve(settings: Settings, host: str, port: int) -> int:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.offline.output import Console, FormatName, default_format, file_name, new_format
 from app.pipeline import load_chosen
 from app.prediction import Prediction, predict_each
-from app.process.supervisor import available_cores
+from app.process.cores import available_cores
 from app.settings import Settings
 from model_store.errors import ImageError, ModelError, UnsupportedImage
 from model_store.images.decode import decode, read_header
