@@ -4,9 +4,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         with _importing():
             from pydantic import ValidationError
 
-            from app.settings import REMOVED, Settings
+            from app.settings import Settings, environment_warnings, variables
     except ModuleNotFoundError as error:
         print(
             f"error: {sys.executable} has no {error.name}; `make run` installs it for .venv/bin/python", file=sys.stderr
@@ -36,25 +35,14 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings()
     except ValidationError as error:
         for item in error.errors():
-            name = f"CIFAR10_{item['loc'][0]}".upper()
-            print(f"error: {name} is {item['input']!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
+            field, value = str(item["loc"][0]), item["input"]
+            variable = variables().get(field, field)
+            print(f"error: {variable} is {value!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
         return 2
     if options.command is not _work:
-        _warn_of_removed(REMOVED)
-        _warn_of_misspelt({f"CIFAR10_{name.upper()}" for name in Settings.model_fields}, set(REMOVED))
+        for warning in environment_warnings():
+            print(f"warning: {warning}", file=sys.stderr)
     return int(options.command(options, settings))
-
-
-def _warn_of_removed(removed: Mapping[str, str]) -> None:
-    for name in sorted(removed.keys() & os.environ.keys()):
-        print(f"warning: {name} is set but no longer a setting: {removed[name]}; remove it", file=sys.stderr)
-
-
-def _warn_of_misspelt(known: set[str], removed: set[str]) -> None:
-    """Name what is nearly a setting. Others with the prefix may be Kubernetes's, which describes services so."""
-    for name in sorted(set(os.environ) - known - removed):
-        if name.startswith("CIFAR10_") and (meant := get_close_matches(name, known, 1, cutoff=0.85)):
-            print(f"warning: {name} is no setting; did you mean {meant[0]}?", file=sys.stderr)
 
 
 @contextmanager
@@ -106,11 +94,12 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
-    from app.process.shared_directory import shared_metrics
+    from app.process.shared_directory import shared_directory
 
-    with shared_metrics():
-        from app.server import serve
+    with shared_directory(settings.metrics_directory) as directory:
+        from app.server import serve  # imports prometheus_client, which reads the directory from the environment
 
+        settings = settings.model_copy(update={"metrics_directory": directory})
         return serve(settings, options.host, options.port)
 
 
@@ -131,10 +120,11 @@ def _classify(options: argparse.Namespace, settings: "Settings") -> int:
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:
     from app.pipeline import load_chosen
+    from app.settings import variables
     from model_store.errors import ModelError
 
-    for name, value in settings.model_dump(mode="json").items():
-        print(f"CIFAR10_{name.upper()}={'' if value is None else value}")
+    for field, value in settings.model_dump(mode="json").items():
+        print(f"{variables()[field]}={'' if value is None else value}")
     try:
         loaded = load_chosen(settings)
     except ModelError as error:

@@ -26,11 +26,16 @@ HANDLED = (Problem, ImageError, RequestValidationError, HTTPException, ClientDis
 
 
 def create_app(
-    settings: Settings, threads: int | None = None, workers: Workers | None = None, is_worker: bool = False
+    settings: Settings,
+    processes: int = 1,
+    threads: int | None = None,
+    workers: Workers | None = None,
+    is_worker: bool = False,
 ) -> FastAPI:
     """The service.
 
     Args:
+        processes: how many serve, this one included; each keeps to its share of the limits.
         threads: for the network, in this process; None leaves it to the engine.
         workers: the further processes, which this one starts when it is ready.
         is_worker: whether this process is one of those. The first one loads the model in the background, so that it can
@@ -50,7 +55,7 @@ def create_app(
             await workers.wait()
         await pipeline.stop()
 
-    routers, metrics = (routes.router, model_routes.router), Metrics()
+    routers, metrics = (routes.router, model_routes.router), Metrics(settings.metrics_directory)
     app = FastAPI(
         title="CIFAR-10 image classification",
         version="0.1.0",
@@ -62,7 +67,7 @@ def create_app(
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
     app.state.metrics = metrics
-    app.state.pipeline = Pipeline(settings, metrics, threads)
+    app.state.pipeline = Pipeline(settings, settings.limits(processes), metrics, threads)
     app.state.page = PAGE
     for router in routers:
         app.include_router(router)

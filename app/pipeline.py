@@ -23,8 +23,7 @@ from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
 from app.prediction import Prediction, predict_each
 from app.process.cores import give_way
-from app.process.shared_directory import shared_directory
-from app.settings import Settings
+from app.settings import Limits, Settings
 from model_store.errors import ImageError, ModelError
 from model_store.images.decode import decode, read_header
 from model_store.store import Loaded, Store, load
@@ -44,8 +43,8 @@ MAX_BATCH = 32
 class Pipeline:
     """What a running service holds. Not ready until `start` has come to its end."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, threads: int | None = None) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, limits: Limits, metrics: Metrics, threads: int | None = None) -> None:
+        self.settings, self._limits = settings, limits
         self._metrics = metrics
         self._threads = threads
         self.loaded: Loaded | None = None
@@ -56,7 +55,7 @@ class Pipeline:
         self._requests = 0
         self._batcher: Batcher[Prediction] | None = None
         self._explainer: Explainer | None = None
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, "decode", initializer=give_way)
+        self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
 
     async def start(self) -> None:
         """Load and test the model. A failure leaves the service up, not ready, and saying why."""
@@ -73,15 +72,15 @@ class Pipeline:
             logger.error("the model failed to load", exc_info=error)
             return
         classifier = loaded.classifier
-        self.drift = Drift(loaded.manifest, shared_directory())
+        self.drift = Drift(loaded.manifest, self.settings.metrics_directory)
         self._metrics.serves(loaded.manifest.name, loaded.manifest.version, self.drift)
         self._batcher = Batcher(
             lambda batch: predict_each(classifier, batch),
             MAX_BATCH,
-            self.settings.max_waiting_images,
+            self._limits.max_waiting_images,
             self._metrics.batch,
         )
-        self._explainer = Explainer(self._batcher, masks, min(CHUNK, self.settings.max_waiting_images))
+        self._explainer = Explainer(self._batcher, masks, min(CHUNK, self._limits.max_waiting_images))
         gc.freeze()  # what is loaded stays, and need not be looked at again
         self.loaded = loaded
         logger.info(
@@ -123,7 +122,7 @@ class Pipeline:
             Problem: there is no model, there are too many requests, or they take too long.
         """
         loaded = self.require_loaded()
-        if self._requests >= self.settings.max_requests:
+        if self._requests >= self._limits.max_requests:
             raise Problem("overloaded", f"{self._requests} predictions are under way, the limit; try again")
         if (seconds := self.backlog.seconds) > self.settings.max_wait_seconds:
             raise Problem("overloaded", f"predictions take {seconds:.1f} s at present, which is too long; try again")

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -38,8 +39,8 @@ def serve(settings: Settings, host: str, port: int) -> int:
         logger.error("cannot listen on %s port %s: %s; choose others with --host and --port", host, port, reason)
         return 1
     logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
-    workers = Workers(count - 1, host, port, forget_process) if count > 1 else None
-    app = create_app(settings.share_of(count), _threads(count), workers)
+    workers = Workers(count - 1, host, port, partial(forget_process, settings.metrics_directory)) if count > 1 else None
+    app = create_app(settings, count, _threads(count), workers)
     return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)
 
 
@@ -47,7 +48,7 @@ def work(settings: Settings, host: str, port: int) -> int:
     """Be one of the further processes of `serve`. Returns the exit code."""
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
-    app = create_app(settings.share_of(count), _threads(count), is_worker=True)
+    app = create_app(settings, count, _threads(count), is_worker=True)
     server = WorkerServer(_config(app, settings), app, settings.drain_seconds, None)
     return _run(server, _bind(host, port, shared=True))
 

@@ -6,6 +6,7 @@ Several processes write into one directory of memory-mapped files, so that which
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -13,7 +14,6 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from app.monitoring.drift import Drift
-from app.process.shared_directory import METRICS_DIRECTORY
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -22,8 +22,13 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Metrics:
     """One process's share of the metrics, and the rendering of all processes' shares."""
 
-    def __init__(self) -> None:
-        if METRICS_DIRECTORY in os.environ:
+    def __init__(self, directory: Path | None = None) -> None:
+        """`directory` is the one that the processes share; None for this process alone.
+
+        prometheus_client must find it in the environment when it is imported: see process/shared_directory.py.
+        """
+        self._directory = directory
+        if directory:
             # By default each step of a counter asks the kernel for the process id, in case of a fork. Nothing forks.
             values.ValueClass = values.MultiProcessValue(partial(int, os.getpid()))  # type: ignore[no-untyped-call]
         self._own = CollectorRegistry()
@@ -83,14 +88,14 @@ class Metrics:
 
     def render(self) -> bytes:
         """All processes' metrics in Prometheus's text format."""
-        counted = self._own
-        if METRICS_DIRECTORY in os.environ:
-            counted = CollectorRegistry()
-            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        registry = self._own
+        if self._directory:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, str(self._directory))  # type: ignore[no-untyped-call]
         drift = CollectorRegistry()
         if self._drift:
             drift.register(self._drift)
-        return generate_latest(counted) + generate_latest(drift)
+        return generate_latest(registry) + generate_latest(drift)
 
 
 class DriftGauges(Collector):
@@ -115,7 +120,7 @@ class DriftGauges(Collector):
         yield from (images, index) if features else ()
 
 
-def forget_process(pid: int) -> None:
-    """A process has ended: its counts stay, its gauges go."""
-    if METRICS_DIRECTORY in os.environ:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def forget_process(directory: Path | None, pid: int) -> None:
+    """Remove the gauges of a process that has ended from the shared directory; its counts stay."""
+    if directory:
+        mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]

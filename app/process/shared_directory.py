@@ -6,38 +6,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported, so set before that
-LEFT_BEHIND = "*.db", "*.counts"
+from app.settings import METRICS_DIRECTORY
+
+LEFT_BEHIND = "*.db", "*.counts"  # by prometheus_client and by monitoring/drift_window.py
 
 
 @contextmanager
-def shared_metrics() -> Iterator[None]:
-    """Give this process and those that it starts one directory for their metrics, in memory if possible.
+def shared_directory(directory: Path | None) -> Iterator[Path]:
+    """Empty `directory` of an earlier service's counts, or make a temporary one, in memory where possible.
 
-    One that the operator names is used, emptied of what an earlier service left in it.
+    Raises:
+        SystemExit: the directory cannot be written.
     """
-    if given := os.environ.get(METRICS_DIRECTORY):
-        try:
-            Path(given).mkdir(parents=True, exist_ok=True)
-            for ending in LEFT_BEHIND:
-                for left in Path(given).glob(ending):
-                    left.unlink()
-        except OSError as error:
-            raise SystemExit(
-                f"error: {METRICS_DIRECTORY} is {given!r}: {error.strerror}; name a folder that can be written, or none"
-            ) from None
-        yield
+    if directory:
+        _empty(directory)
+        yield directory
         return
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="cifar10-metrics-", dir=memory) as made:
-        os.environ[METRICS_DIRECTORY] = made
+    with tempfile.TemporaryDirectory(prefix="cifar10-metrics-", dir=memory) as temporary:
+        # prometheus_client, which is imported later, and the further processes read it from the environment.
+        os.environ[METRICS_DIRECTORY] = temporary
         try:
-            yield
+            yield Path(temporary)
         finally:
             del os.environ[METRICS_DIRECTORY]
 
 
-def shared_directory() -> Path | None:
-    """The directory of the service's metrics, if it has one."""
-    given = os.environ.get(METRICS_DIRECTORY)
-    return Path(given) if given else None
+def _empty(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for pattern in LEFT_BEHIND:
+            for path in directory.glob(pattern):
+                path.unlink()
+    except OSError as error:
+        raise SystemExit(
+            f"error: {METRICS_DIRECTORY} is {str(directory)!r}: {error.strerror}; "
+            "name a folder that can be written, or none"
+        ) from None
