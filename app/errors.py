@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from app.batcher import QueueFullError
 from app.monitoring.logs import request_id
 from model_store.errors import ImageError, UnsupportedImage
 
@@ -77,6 +78,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem("unsupported_image", str(error))
         case ImageError():
             return Problem("unusable_image", str(error))
+        case QueueFullError():
+            return Problem("overloaded", f"{error}; try again")
         case RequestValidationError():
             first = error.errors()[0]
             return Problem(

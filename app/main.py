@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import model_routes, routes
+from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
 from app.fast_path import Shortcut
 from app.monitoring.metrics import Metrics
@@ -22,7 +23,7 @@ from app.settings import Settings
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
-HANDLED = (Problem, ImageError, RequestValidationError, HTTPException, ClientDisconnect, Exception)
+HANDLED = (Problem, ImageError, QueueFullError, RequestValidationError, HTTPException, ClientDisconnect, Exception)
 
 
 def create_app(
@@ -48,7 +49,7 @@ def create_app(
         loading = asyncio.create_task(_load(pipeline, workers))
         if is_worker:
             await loading
-            pipeline.require_loaded()
+            pipeline.require_serving()
         yield
         await loading  # a thread cannot be cancelled; it takes a second
         if workers:
@@ -80,5 +81,5 @@ def create_app(
 
 async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
     await pipeline.start()
-    if workers and pipeline.loaded:
-        workers.start(pipeline.loaded.manifest.version)
+    if workers and pipeline.serving:
+        workers.start(pipeline.serving.loaded.manifest.version)

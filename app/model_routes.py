@@ -13,7 +13,7 @@ from app.card.sections import EVALUATION, card
 from app.card.values import read_document
 from app.errors import Problem
 from app.monitoring.metrics import Metrics
-from app.pipeline import Pipeline
+from app.pipeline import Serving
 from app.prediction import to_json
 from model_store.manifest import Manifest
 from model_store.store import Loaded
@@ -28,7 +28,7 @@ router = APIRouter()
 )
 async def model(request: Request) -> Response:
     """Labels, preprocessing, files with their SHA-256, metrics and how the network was trained."""
-    loaded: Loaded = request.app.state.pipeline.require_loaded()
+    loaded: Loaded = request.app.state.pipeline.require_serving().loaded
     document = {
         "manifest": loaded.manifest.model_dump(mode="json"),
         "engine": loaded.classifier.engine,
@@ -45,10 +45,8 @@ async def model(request: Request) -> Response:
 )
 async def model_drift(request: Request) -> Response:
     """Of all processes of the service together, over the last hour. No image is kept to tell it, only counts."""
-    pipeline: Pipeline = request.app.state.pipeline
-    pipeline.require_loaded()
-    assert pipeline.drift is not None
-    return Response(to_json(pipeline.drift.document()), media_type="application/json")
+    serving: Serving = request.app.state.pipeline.require_serving()
+    return Response(to_json(serving.drift.document()), media_type="application/json")
 
 
 @router.get(
@@ -59,7 +57,7 @@ async def model_drift(request: Request) -> Response:
 )
 async def model_card(request: Request) -> HTMLResponse:
     """What it is for and not for, what it learned from, how good it is and where it fails, from manifest and report."""
-    loaded: Loaded = request.app.state.pipeline.require_loaded()
+    loaded: Loaded = request.app.state.pipeline.require_serving().loaded
     manifest, classifier = loaded.manifest, loaded.classifier
     report = await _published_file(loaded, EVALUATION) if EVALUATION in manifest.files else None
     evaluation = read_document(report or b"")
@@ -76,7 +74,7 @@ async def model_card(request: Request) -> HTMLResponse:
 async def model_report(request: Request) -> Response:
     """Only what the manifest lists under `report/`, and only the bytes whose SHA-256 it states."""
     name: str = request.path_params["name"]  # not a parameter of the function: every name is valid, if only to be 404
-    loaded: Loaded = request.app.state.pipeline.require_loaded()
+    loaded: Loaded = request.app.state.pipeline.require_serving().loaded
     types = _report_types(loaded.manifest)
     if name not in types:
         raise Problem("not_found", f"this version's report has {', '.join(types) or 'no files'}, and not {name[:80]!r}")

@@ -40,12 +40,12 @@ router = APIRouter()
 async def predict(request: Request, top_k: TopK = None) -> Response:
     """Send the image as the form field `file`, or as the body itself with any other content type."""
     pipeline: Pipeline = request.app.state.pipeline
-    with pipeline.admit() as loaded:
+    with pipeline.admit() as serving:
         async with _deadline(request, pipeline.settings.timeout_seconds):
             (data,) = await _receive(request, pipeline, "file", 1)
-            row = await pipeline.predict(data, request.scope["stages"])
+            row = await serving.predict(data, request.scope["stages"])
         with _timed(request, "serialize"):
-            return _json_response(prediction(loaded.manifest, row, top_k))
+            return _json_response(prediction(serving.loaded.manifest, row, top_k))
 
 
 @router.post(
@@ -57,12 +57,12 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
 async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     """Send the images as form fields `files`. An image that cannot be used has a problem in its place."""
     pipeline: Pipeline = request.app.state.pipeline
-    with pipeline.admit() as loaded:
+    with pipeline.admit() as serving:
         async with _deadline(request, pipeline.settings.timeout_seconds):
             files = await _receive(request, pipeline, "files", pipeline.settings.max_files)
-            rows = await pipeline.predict_all(files, request.scope["stages"])
+            rows = await serving.predict_all(files, request.scope["stages"])
         with _timed(request, "serialize"):
-            return _json_response({"results": [_result(loaded.manifest, row, top_k) for row in rows]})
+            return _json_response({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})
 
 
 @router.post(
@@ -76,14 +76,14 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
 async def explain(request: Request, label: Label = None, kind: Format = "png") -> Response:
     """Send the image as for /predict. The PNG is what the network saw, 256×256, with heat where it matters."""
     pipeline: Pipeline = request.app.state.pipeline
-    with pipeline.admit() as loaded:
-        index = None if label is None else _class_index(loaded.manifest, label)
+    with pipeline.admit() as serving:
+        index = None if label is None else _class_index(serving.loaded.manifest, label)
         async with _deadline(request, pipeline.settings.timeout_seconds):
             (data,) = await _receive(request, pipeline, "file", 1)
-            explanation = await pipeline.explain(data, index, request.scope["stages"])
+            explanation = await serving.explain(data, index, request.scope["stages"])
         render = _explanation_picture if kind == "png" else _explanation_json
         with _timed(request, "serialize"):  # in a thread: drawing takes milliseconds, for which others would wait
-            return await asyncio.to_thread(render, loaded.manifest, explanation)
+            return await asyncio.to_thread(render, serving.loaded.manifest, explanation)
 
 
 @router.get(
@@ -94,7 +94,7 @@ async def explain(request: Request, label: Label = None, kind: Format = "png") -
 async def health(request: Request) -> Response:
     """200 once the version's hashes, golden images and warm-up have passed; 503 with the reason otherwise."""
     pipeline: Pipeline = request.app.state.pipeline
-    loaded = pipeline.require_loaded()
+    loaded = pipeline.require_serving().loaded
     if pipeline.draining:
         raise Problem("not_ready", "the service is shutting down; requests under way are being finished")
     return _json_response(

@@ -46,7 +46,7 @@ def test_prediction_is_what_the_classifier_gives_for_the_pixels(client):
     buffer = io.BytesIO()
     Image.fromarray(pixels[0]).save(buffer, "PNG")
     served = list(ask(client, buffer.getvalue()).json()["probabilities"].values())
-    direct = client.app.state.pipeline.loaded.classifier.predict(pixels).probabilities[0]
+    direct = client.app.state.pipeline.serving.loaded.classifier.predict(pixels).probabilities[0]
     assert np.abs(np.array(served) - direct).max() < 1e-6
 
 
@@ -167,7 +167,7 @@ def test_unservable_store_keeps_the_service_up_and_says_why(client_with, tmp_pat
 
 
 def test_health_tells_what_is_served(client):
-    loaded = client.app.state.pipeline.loaded
+    loaded = client.app.state.pipeline.serving.loaded
     health = client.get("/health").json()
     assert health == {
         "status": "ready",

@@ -157,7 +157,7 @@ def test_what_is_not_counted_yet_is_counted_when_somebody_asks_and_at_the_end(wa
 
 
 def test_a_version_without_a_reference_says_so(client):
-    manifest = client.app.state.pipeline.loaded.manifest.model_copy(update={"reference": None})
+    manifest = client.app.state.pipeline.serving.loaded.manifest.model_copy(update={"reference": None})
     drift = Drift(manifest)
     assert drift.document() | {"model": None} == {
         "model": None,
