@@ -102,7 +102,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_LEFT)  # for the log and the metrics
     problem = problem_of(error)
-    request.app.state.metrics.refusal(problem.code)
+    request.app.state.metrics.count_refusal(problem.code)
     if problem.code == "internal":
         logger.error("request failed", exc_info=error)
     response = problem.response()

@@ -61,7 +61,7 @@ class Serving:
             lambda images: predict_each(loaded.classifier, images),
             MAX_BATCH,
             max_waiting_images,
-            metrics.batch,
+            metrics.observe_batch,
             initializer=give_way,
         )
         self._explainer = Explainer(self._batcher, masks, min(CHUNK, max_waiting_images))
@@ -181,7 +181,7 @@ class Pipeline:
             self.admission,
             self._decoders,
         )
-        self._metrics.serves(loaded.manifest.name, loaded.manifest.version, serving.drift)
+        self._metrics.watch_model(loaded.manifest.name, loaded.manifest.version, serving.drift)
         gc.freeze()  # the model stays: the garbage collector need not look at it again
         self.serving = serving
         logger.info(
