@@ -19,7 +19,7 @@ from app.admission import Admission
 from app.batcher import Batcher, Output
 from app.errors import Problem
 from app.explain.explainer import CHUNK, Explainer, Explanation
-from app.explain.saliency import Masks, random_masks
+from app.explain.saliency import Masks, sample_masks
 from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
 from app.prediction import Prediction, predict_each
@@ -163,7 +163,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         try:  # in a thread that gives way, as then do those that the engine starts from there
             loaded = await loop.run_in_executor(self._decoders, load_chosen, self.settings, self._threads)
-            masks = await asyncio.to_thread(random_masks)
+            masks = await asyncio.to_thread(sample_masks)
         except ModelError as error:
             self.reason = str(error)
             logger.error("the model cannot be served: %s", error)

@@ -185,7 +185,7 @@ def _class_index(manifest: Manifest, label: str) -> int:
 
 
 def _explanation_picture(manifest: Manifest, explanation: Explanation) -> Response:
-    return Response(heatmap.overlay_png(explanation.seen, explanation.saliency), media_type="image/png")
+    return Response(heatmap.draw_overlay(explanation.seen, explanation.saliency), media_type="image/png")
 
 
 def _explanation_json(manifest: Manifest, explanation: Explanation) -> Response:
@@ -194,8 +194,8 @@ def _explanation_json(manifest: Manifest, explanation: Explanation) -> Response:
             "label": manifest.labels[explanation.index],
             "confidence": explanation.confidence,
             "saliency": [[round(value, 3) for value in row] for row in explanation.saliency.tolist()],
-            "seen": _data_address(heatmap.pixels_png(explanation.seen)),
-            "overlay": _data_address(heatmap.heat_png(explanation.saliency)),
+            "seen": _data_address(heatmap.draw_pixels(explanation.seen)),
+            "overlay": _data_address(heatmap.draw_heatmap(explanation.saliency)),
             "method": METHOD,
             "model": model_name(manifest),
         }
