@@ -7,9 +7,9 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import openapi, schemas
-from app.card.captions import FOLDER
-from app.card.results import Served
-from app.card.sections import EVALUATION, card
+from app.card.captions import REPORT_FOLDER
+from app.card.results import ServedVersion
+from app.card.sections import EVALUATION, render_card
 from app.card.values import read_document
 from app.errors import Problem
 from app.monitoring.metrics import Metrics
@@ -61,7 +61,7 @@ async def model_card(request: Request) -> HTMLResponse:
     manifest, classifier = loaded.manifest, loaded.classifier
     report = await _published_file(loaded, EVALUATION) if EVALUATION in manifest.files else None
     evaluation = read_document(report or b"")
-    return HTMLResponse(card(Served(manifest, evaluation, classifier.engine, classifier.precision)))
+    return HTMLResponse(render_card(ServedVersion(manifest, evaluation, classifier.engine, classifier.precision)))
 
 
 @router.get(
@@ -78,7 +78,7 @@ async def model_report(request: Request) -> Response:
     types = _report_types(loaded.manifest)
     if name not in types:
         raise Problem("not_found", f"this version's report has {', '.join(types) or 'no files'}, and not {name[:80]!r}")
-    content = await _published_file(loaded, FOLDER + name)
+    content = await _published_file(loaded, REPORT_FOLDER + name)
     if content is None:
         raise Problem("not_found", "the version was removed from the store since it was loaded, and its report with it")
     return Response(content, media_type=types[name])
@@ -100,6 +100,6 @@ async def _published_file(loaded: Loaded, name: str) -> bytes | None:
 
 def _report_types(manifest: Manifest) -> dict[str, str]:
     """Media types of the report's files that are served, by name."""
-    names = [name.removeprefix(FOLDER) for name in manifest.files if name.startswith(FOLDER)]
+    names = [name.removeprefix(REPORT_FOLDER) for name in manifest.files if name.startswith(REPORT_FOLDER)]
     plots = {name: "image/png" for name in names if name.endswith(".png")}
     return plots | ({"evaluation.json": "application/json"} if EVALUATION in manifest.files else {})
