@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from app.settings import Settings
 
-INTERRUPTED = 130  # as a shell has it for SIGINT
+INTERRUPTED = 130  # exit code, the shell's for SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns its exit code: 0, 1 for a failure, 2 for a wrong command line or setting."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started this
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 open for as long as the process
     options = _parser().parse_args(argv)
     try:
-        with _importing():
+        with _interruptible():
             from pydantic import ValidationError
 
             from app.settings import Settings, environment_warnings, variables
@@ -46,15 +46,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextmanager
-def _importing() -> Iterator[None]:
-    """Let Ctrl-C end the process itself: native packages panic when an exception cuts their import short."""
-    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background it may be ignored
-    if heeded:
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process directly: an exception during their import makes native packages panic."""
+    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # ignored in the background
+    if handled:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        if heeded:
+        if handled:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -110,7 +110,7 @@ def _work(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:
-    with _importing():
+    with _interruptible():
         from app.offline.classify import classify
     try:
         return classify(options.images, settings, options.format, options.top_k)

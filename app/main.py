@@ -1,4 +1,4 @@
-"""`create_app(settings)`: the application put together, everything in view."""
+"""`create_app(settings)` assembles the application."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from app import model_routes, routes
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
-from app.fast_path import Shortcut
+from app.fast_path import FastPath
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
 from app.pipeline import Pipeline
@@ -36,11 +36,11 @@ def create_app(
     """The service.
 
     Args:
-        processes: how many serve, this one included; each keeps to its share of the limits.
-        threads: for the network, in this process; None leaves it to the engine.
+        processes: number of processes that serve, this one included; each keeps to its share of the limits.
+        threads: for the network in this process; None leaves the number to the engine.
         workers: the further processes, which this one starts when it is ready.
-        is_worker: whether this process is one of those. The first one loads the model in the background, so that it can
-            say from the start why it is not ready; a worker is silent until its model is ready.
+        is_worker: this process is one of those. The first process loads the model in the background, so that it can
+            say from the start why it is not ready; a worker accepts no connection until its model is ready.
     """
 
     @asynccontextmanager
@@ -73,8 +73,8 @@ def create_app(
     for router in routers:
         app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    # Outside of FastAPI's own layers, which most requests have no need of.
-    fast_path = Shortcut(app.build_middleware_stack(), [route for router in routers for route in router.routes])
+    # Outside FastAPI's own layers, which most requests do not need.
+    fast_path = FastPath(app.build_middleware_stack(), [route for router in routers for route in router.routes])
     app.middleware_stack = RequestContext(fast_path, metrics)
     return app
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from app import schemas
-from app.errors import Problem, problem_of
+from app.errors import Problem, problem_from_error
 from app.explain import heatmap
 from app.explain.explainer import Explanation
 from app.explain.saliency import METHOD
@@ -173,7 +173,7 @@ def _timed(request: Request, stage: str) -> Iterator[None]:
 
 def _result(manifest: Manifest, row: Prediction | ImageError, top_k: int | None) -> dict[str, Any]:
     if isinstance(row, ImageError):
-        return {"problem": problem_of(row).document()}
+        return {"problem": problem_from_error(row).document()}
     return {"prediction": prediction(manifest, row, top_k)}
 
 

@@ -20,18 +20,18 @@ from app.process.supervisor import Workers
 from app.settings import Settings
 
 logger = logging.getLogger("app")
-M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); the threshold that glibc begins with
-FEWEST_THREADS = 2  # a lone request is answered sooner on two cores; two processes that both take both lose 2 % at most
+M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); glibc's initial threshold
+MIN_THREADS = 2  # a lone request is faster on two cores; two processes that each use both lose at most 2 %
 
 
 def serve(settings: Settings, host: str, port: int) -> int:
-    """Serve until told to stop, in as many processes as the settings say. Returns the exit code."""
+    """Serve until a signal, in the number of processes that the settings choose. Returns the exit code."""
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
     try:
         listener = _bind(host, port, shared=False)
         port = listener.getsockname()[1]
-        if count > 1:  # the first bind has shown that nobody else serves here, which a shared one would not
+        if count > 1:  # the first bind fails if another service uses the port, a shared one would not
             listener.close()
             listener = _bind(host, port, shared=True)
     except (OSError, UnicodeError) as error:
@@ -40,15 +40,15 @@ def serve(settings: Settings, host: str, port: int) -> int:
         return 1
     logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
     workers = Workers(count - 1, host, port, partial(forget_process, settings.metrics_directory)) if count > 1 else None
-    app = create_app(settings, count, _threads(count), workers)
+    app = create_app(settings, count, _network_threads(count), workers)
     return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)
 
 
 def work(settings: Settings, host: str, port: int) -> int:
-    """Be one of the further processes of `serve`. Returns the exit code."""
+    """Serve as one of the further processes of `serve`. Returns the exit code."""
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
-    app = create_app(settings, count, _threads(count), is_worker=True)
+    app = create_app(settings, count, _network_threads(count), is_worker=True)
     server = WorkerServer(_config(app, settings), app, settings.drain_seconds, None)
     return _run(server, _bind(host, port, shared=True))
 
@@ -60,21 +60,21 @@ def _run(server: uvicorn.Server, listener: socket.socket) -> int:
 
 
 def return_large_blocks() -> None:
-    """Let freed bodies and pixels go back to the system at once.
+    """Make free() return large blocks, such as bodies and pixels, to the system at once.
 
-    glibc raises its threshold to the largest block that was ever freed, and keeps what is below it in pieces.
+    By default glibc raises its threshold to the largest block ever freed, and keeps smaller ones for itself.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
-def _threads(processes: int) -> int:
+def _network_threads(processes: int) -> int:
     cores = available_cores()
-    return min(cores, max(FEWEST_THREADS, cores // processes))
+    return min(cores, max(MIN_THREADS, cores // processes))
 
 
 def _bind(host: str, port: int, shared: bool) -> socket.socket:
-    """A socket with the address, which does not listen yet."""
+    """Bind a socket to the address, without listening yet."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
