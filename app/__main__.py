@@ -4,29 +4,28 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
-INTERRUPTED = 130  # as a shell has it for SIGINT
+INTERRUPTED = 130  # exit code, the shell's for SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns its exit code: 0, 1 for a failure, 2 for a wrong command line or setting."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started this
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 open for as long as the process
     options = _parser().parse_args(argv)
     try:
-        with _importing():
+        with _interruptible():
             from pydantic import ValidationError
 
-            from app.settings import REMOVED, Settings
+            from app.settings import Settings, environment_warnings, variables
     except ModuleNotFoundError as error:
         print(
             f"error: {sys.executable} has no {error.name}; `make run` installs it for .venv/bin/python", file=sys.stderr
@@ -36,37 +35,26 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings()
     except ValidationError as error:
         for item in error.errors():
-            name = f"CIFAR10_{item['loc'][0]}".upper()
-            print(f"error: {name} is {item['input']!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
+            field, value = str(item["loc"][0]), item["input"]
+            variable = variables().get(field, field)
+            print(f"error: {variable} is {value!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
         return 2
     if options.command is not _work:
-        _warn_of_removed(REMOVED)
-        _warn_of_misspelt({f"CIFAR10_{name.upper()}" for name in Settings.model_fields}, set(REMOVED))
+        for warning in environment_warnings():
+            print(f"warning: {warning}", file=sys.stderr)
     return int(options.command(options, settings))
 
 
-def _warn_of_removed(removed: Mapping[str, str]) -> None:
-    for name in sorted(removed.keys() & os.environ.keys()):
-        print(f"warning: {name} is set but no longer a setting: {removed[name]}; remove it", file=sys.stderr)
-
-
-def _warn_of_misspelt(known: set[str], removed: set[str]) -> None:
-    """Name what is nearly a setting. Others with the prefix may be Kubernetes's, which describes services so."""
-    for name in sorted(set(os.environ) - known - removed):
-        if name.startswith("CIFAR10_") and (meant := get_close_matches(name, known, 1, cutoff=0.85)):
-            print(f"warning: {name} is no setting; did you mean {meant[0]}?", file=sys.stderr)
-
-
 @contextmanager
-def _importing() -> Iterator[None]:
-    """Let Ctrl-C end the process itself: native packages panic when an exception cuts their import short."""
-    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background it may be ignored
-    if heeded:
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process directly: an exception during their import makes native packages panic."""
+    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # ignored in the background
+    if handled:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        if heeded:
+        if handled:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -106,11 +94,12 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
-    from app.process.supervisor import shared_metrics
+    from app.process.shared_directory import shared_directory
 
-    with shared_metrics():
-        from app.server import serve
+    with shared_directory(settings.metrics_directory) as directory:
+        from app.server import serve  # imports prometheus_client, which reads the directory from the environment
 
+        settings = settings.model_copy(update={"metrics_directory": directory})
         return serve(settings, options.host, options.port)
 
 
@@ -121,7 +110,7 @@ def _work(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:
-    with _importing():
+    with _interruptible():
         from app.offline.classify import classify
     try:
         return classify(options.images, settings, options.format, options.top_k)
@@ -131,10 +120,11 @@ def _classify(options: argparse.Namespace, settings: "Settings") -> int:
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:
     from app.pipeline import load_chosen
+    from app.settings import variables
     from model_store.errors import ModelError
 
-    for name, value in settings.model_dump(mode="json").items():
-        print(f"CIFAR10_{name.upper()}={'' if value is None else value}")
+    for field, value in settings.model_dump(mode="json").items():
+        print(f"{variables()[field]}={'' if value is None else value}")
     try:
         loaded = load_chosen(settings)
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""How long a prediction of one image takes at present, which a queue's length alone does not say.
+"""Decides which predictions are let in: not too many at once, and none while they take too long.
 
 Knows no settings and no network.
 """
@@ -9,33 +9,35 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# So many predictions at a time make one call of the network, or two: that is no backlog, however long they take.
+from app.errors import Problem
+
+# Predictions that fit into one or two calls of the network are no backlog, however long they take.
 NO_BACKLOG = 32
-# Answers come a call of the network at a time, and the first calls are slow: of fewer than four no rate is told.
-FEWEST, MOST = 4 * NO_BACKLOG, 8 * NO_BACKLOG
+# Predictions end a call of the network at a time, and the first calls are slow: fewer than four calls give no rate.
+MIN_COMPLETED, MAX_COMPLETED = 4 * NO_BACKLOG, 8 * NO_BACKLOG
 
 
 class Backlog:
-    """Predictions at work, and when the last ones were done.
+    """Counts predictions in progress, and remembers when the last ones were completed.
 
-    By Little's law those at work divided by how many are done in a second is the seconds that each takes. What still
-    waits for its client to send it is not at work.
+    By Little's law a prediction takes as many seconds as there are predictions in progress, divided by the number
+    completed in a second. A request is not in progress while its client still sends the body.
     """
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._at_work = 0
-        self._done: deque[float] = deque(maxlen=MOST)
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._in_progress = 0
+        self._completed: deque[float] = deque(maxlen=MAX_COMPLETED)
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Around one prediction, from when its body is there until its answer is.
+    def track(self) -> Iterator[None]:
+        """Count one prediction, from the time its body has arrived until its answer is ready.
 
-        One that is cancelled, because its client left or its time was up, was not done.
+        A cancelled one (its client left, or its time was up) is not counted as completed.
         """
-        if not self._at_work:
-            self._done.clear()  # how long nothing was asked for says nothing of how fast it would have been answered
-        self._at_work += 1
+        if not self._in_progress:
+            self._completed.clear()  # the time without any request says nothing about speed
+        self._in_progress += 1
         cancelled = False
         try:
             yield
@@ -43,13 +45,39 @@ class Backlog:
             cancelled = True
             raise
         finally:
-            self._at_work -= 1
+            self._in_progress -= 1
             if not cancelled:
-                self._done.append(self._now())
+                self._completed.append(self._clock())
 
     @property
     def seconds(self) -> float:
-        """What a prediction takes that comes now; 0 while there is no backlog, or too little to tell."""
-        if self._at_work <= NO_BACKLOG or len(self._done) < FEWEST:
+        """Expected duration of a prediction that arrives now; 0 without a backlog, or with too few to tell."""
+        if self._in_progress <= NO_BACKLOG or len(self._completed) < MIN_COMPLETED:
             return 0.0
-        return self._at_work * (self._now() - self._done[0]) / len(self._done)
+        return self._in_progress * (self._clock() - self._completed[0]) / len(self._completed)
+
+
+class Admission:
+    """Limits the requests in flight, each of which holds a body in memory, and the time that predictions take."""
+
+    def __init__(self, max_requests: int, max_wait_seconds: float) -> None:
+        self._max_requests, self._max_wait_seconds = max_requests, max_wait_seconds
+        self.requests = 0  # in flight
+        self.backlog = Backlog()
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Let one request in.
+
+        Raises:
+            Problem: too many requests are in flight, or predictions take too long.
+        """
+        if self.requests >= self._max_requests:
+            raise Problem("overloaded", f"{self.requests} predictions are under way, the limit; try again")
+        if (seconds := self.backlog.seconds) > self._max_wait_seconds:
+            raise Problem("overloaded", f"predictions take {seconds:.1f} s at present, which is too long; try again")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1

@@ -1,7 +1,7 @@
-"""Every error the service answers with, and the one place where an exception becomes a response.
+"""The table of error codes, and the one place where an exception becomes a response.
 
-Answers are problem documents (RFC 9457) with a stable `code`. Errors are raised where they are found, with a text for
-the person who sent the request.
+Answers are problem documents (RFC 9457) with a stable `code`. Errors are raised where they are detected, with a text
+for the person who sent the request.
 """
 
 import json
@@ -14,15 +14,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from app.batcher import QueueFullError
 from app.monitoring.logs import request_id
 from model_store.errors import ImageError, UnsupportedImage
 
 logger = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 1
 PROBLEM = "application/problem+json"
-CLIENT_LEFT = 499  # nginx's, of a request that nobody waits for any more
+CLIENT_LEFT = 499  # nginx's status for a request whose client has closed the connection
 
-# code -> (status, what it means); docs/api.md lists them, too.
+# code -> (status, meaning); docs/api.md lists them, too.
 CODES: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "The body is not the multipart form it says it is, or has no file where one is needed."),
     "not_found": (404, "There is nothing at this address."),
@@ -48,7 +49,7 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status that belongs to the code."""
+        """The code's HTTP status."""
         return CODES[self.code][0]
 
     def document(self) -> dict[str, object]:
@@ -68,8 +69,8 @@ class Problem(Exception):
         return Response(json.dumps(self.document()), self.status, headers, PROBLEM)
 
 
-def problem_of(error: Exception) -> Problem:
-    """What any exception looks like from outside."""
+def problem_from_error(error: Exception) -> Problem:
+    """The problem that clients see for any exception."""
     match error:
         case Problem():
             return error
@@ -77,6 +78,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem("unsupported_image", str(error))
         case ImageError():
             return Problem("unusable_image", str(error))
+        case QueueFullError():
+            return Problem("overloaded", f"{error}; try again")
         case RequestValidationError():
             first = error.errors()[0]
             return Problem(
@@ -98,8 +101,8 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_LEFT)  # for the log and the metrics
-    problem = problem_of(error)
-    request.app.state.metrics.refusal(problem.code)
+    problem = problem_from_error(error)
+    request.app.state.metrics.count_refusal(problem.code)
     if problem.code == "internal":
         logger.error("request failed", exc_info=error)
     response = problem.response()

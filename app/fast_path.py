@@ -1,4 +1,7 @@
-"""The short way from a request to its endpoint: to look for parameters that are not there costs more than to decode."""
+"""Fast path: calls the endpoint directly when a request has no query string.
+
+FastAPI's parameter parsing costs more than decoding a small image.
+"""
 
 from collections.abc import Iterable
 
@@ -11,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import answer_error
 
 
-class Shortcut:
-    """Takes requests without parameters to their endpoint; all others go the long way."""
+class FastPath:
+    """Calls the endpoints of requests without parameters; all others go through FastAPI."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self.app = app
@@ -34,6 +37,6 @@ class Shortcut:
         scope["route"], request = route, Request(scope, receive)
         try:
             response: Response = await route.endpoint(request)
-        except Exception as error:  # noqa: BLE001 as FastAPI would: the one error handler answers all of them
+        except Exception as error:  # noqa: BLE001 as in FastAPI, the one error handler answers all of them
             response = await answer_error(request, error)
         await response(scope, receive, send)

@@ -1,4 +1,4 @@
-"""`create_app(settings)`: the application put together, everything in view."""
+"""`create_app(settings)` assembles the application."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,30 +11,36 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app import model_routes, routes
+from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
-from app.fast_path import Shortcut
+from app.fast_path import FastPath
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
 from app.pipeline import Pipeline
 from app.process.supervisor import Workers
-from app.routes import router
 from app.settings import Settings
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
-HANDLED = (Problem, ImageError, RequestValidationError, HTTPException, ClientDisconnect, Exception)
+HANDLED = (Problem, ImageError, QueueFullError, RequestValidationError, HTTPException, ClientDisconnect, Exception)
 
 
 def create_app(
-    settings: Settings, threads: int | None = None, workers: Workers | None = None, is_worker: bool = False
+    settings: Settings,
+    processes: int = 1,
+    threads: int | None = None,
+    workers: Workers | None = None,
+    is_worker: bool = False,
 ) -> FastAPI:
     """The service.
 
     Args:
-        threads: for the network, in this process; None leaves it to the engine.
+        processes: number of processes that serve, this one included; each keeps to its share of the limits.
+        threads: for the network in this process; None leaves the number to the engine.
         workers: the further processes, which this one starts when it is ready.
-        is_worker: whether this process is one of those. The first one loads the model in the background, so that it can
-            say from the start why it is not ready; a worker is silent until its model is ready.
+        is_worker: this process is one of those. The first process loads the model in the background, so that it can
+            say from the start why it is not ready; a worker accepts no connection until its model is ready.
     """
 
     @asynccontextmanager
@@ -43,14 +49,14 @@ def create_app(
         loading = asyncio.create_task(_load(pipeline, workers))
         if is_worker:
             await loading
-            pipeline.require_loaded()
+            pipeline.require_serving()
         yield
         await loading  # a thread cannot be cancelled; it takes a second
         if workers:
             await workers.wait()
         await pipeline.stop()
 
-    metrics = Metrics()
+    routers, metrics = (routes.router, model_routes.router), Metrics(settings.metrics_directory)
     app = FastAPI(
         title="CIFAR-10 image classification",
         version="0.1.0",
@@ -62,16 +68,18 @@ def create_app(
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
     app.state.metrics = metrics
-    app.state.pipeline = Pipeline(settings, metrics, threads)
+    app.state.pipeline = Pipeline(settings, settings.limits(processes), metrics, threads)
     app.state.page = PAGE
-    app.include_router(router)
+    for router in routers:
+        app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    # Outside of FastAPI's own layers, which most requests have no need of.
-    app.middleware_stack = RequestContext(Shortcut(app.build_middleware_stack(), router.routes), metrics)
+    # Outside FastAPI's own layers, which most requests do not need.
+    fast_path = FastPath(app.build_middleware_stack(), [route for router in routers for route in router.routes])
+    app.middleware_stack = RequestContext(fast_path, metrics)
     return app
 
 
 async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
     await pipeline.start()
-    if workers and pipeline.loaded:
-        workers.start(pipeline.loaded.manifest.version)
+    if workers and pipeline.serving:
+        workers.start(pipeline.serving.loaded.manifest.version)

@@ -1,16 +1,18 @@
-"""What the network says of one image, as it goes from the batcher to whoever writes the answer."""
+"""The prediction for one image, and its JSON."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
+from model_store.manifest import Manifest
 from model_store.novelty import Verdict, verdict
 
 
 class Prediction(NamedTuple):
-    """Of one image; all but the first where the version has fitted verdicts."""
+    """Probabilities for one image; novelty and verdict only where the version has fitted verdicts."""
 
     probabilities: NDArray[np.float32]  # (K,)
     novelty: float | None = None
@@ -18,14 +20,48 @@ class Prediction(NamedTuple):
 
     @property
     def rounded_novelty(self) -> float | None:
-        """As it is shown."""
+        """Novelty with the four digits that are shown."""
         return None if self.novelty is None else round(self.novelty, 4)
 
 
 def predict_each(classifier: Classifier, images: NDArray[np.uint8]) -> list[Prediction]:
-    """What a classifier says of each of some images (N, 32, 32, 3)."""
-    said, verdicts = classifier.predict(images), classifier.verdicts
-    if said.novelty is None or verdicts is None:
-        return [Prediction(probabilities) for probabilities in said.probabilities]
-    judged = zip(said.probabilities, said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
-    return [Prediction(row, novelty, verdict(confidence, novelty, verdicts)) for row, confidence, novelty in judged]
+    """Predict images (N, 32, 32, 3) in one call of the network."""
+    predictions, verdicts = classifier.predict(images), classifier.verdicts
+    if predictions.novelty is None or verdicts is None:
+        return [Prediction(probabilities) for probabilities in predictions.probabilities]
+    confidences, novelties = predictions.probabilities.max(1).tolist(), predictions.novelty.tolist()
+    return [
+        Prediction(probabilities, novelty, verdict(confidence, novelty, verdicts))
+        for probabilities, confidence, novelty in zip(predictions.probabilities, confidences, novelties, strict=True)
+    ]
+
+
+def prediction(manifest: Manifest, row: Prediction, top_k: int | None = None) -> dict[str, Any]:
+    """The JSON object for one image: probabilities in label order, or the `top_k` largest first."""
+    probabilities = list(row.probabilities)  # NumPy's floats: orjson writes them with no more digits than float32 has
+    best = int(row.probabilities.argmax())
+    order = range(len(probabilities)) if top_k is None else largest(row.probabilities, top_k)
+    return {
+        "label": manifest.labels[best],
+        "confidence": probabilities[best],
+        "verdict": row.verdict,
+        "novelty": row.rounded_novelty,
+        "probabilities": {manifest.labels[index]: probabilities[index] for index in order},
+        "model": model_name(manifest),
+    }
+
+
+def largest(probabilities: NDArray[np.float32], count: int) -> list[int]:
+    """Indices of the `count` largest probabilities, largest first; equal ones in label order."""
+    indices: list[int] = np.argsort(-probabilities, kind="stable")[:count].tolist()
+    return indices
+
+
+def model_name(manifest: Manifest) -> dict[str, str]:
+    """Name and version, as every answer states them."""
+    return {"name": manifest.name, "version": str(manifest.version)}
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    """UTF-8 on one line; `content` may hold NumPy's floats."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -62,23 +62,6 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
     "detail": "12 bytes cannot be read: this is JSON; send the bytes of the image file themselves",
     "request_id": "5f2b0c8f6c0f4c0e9d0c9f3d2a1b7e64",
 }
-CARD: dict[str, Any] = {
-    "description": "The card, made from the version's manifest and report.",
-    "content": {"text/html": {"schema": {"type": "string"}}},
-}
-REPORT_FILE: dict[str, Any] = {
-    "description": "The file, as it was published.",
-    "content": {
-        "image/png": {"schema": {"type": "string", "format": "binary"}},
-        "application/json": {"schema": {"type": "object"}},
-    },
-}
-REPORT_NAME: dict[str, Any] = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def problems() -> dict[str, Any]:
-    """An answer's content that is a `ProblemAnswer`, to which examples are to be added."""
-    return {"schema": {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}, "examples": {}}
 
 
 class ModelName(BaseModel):

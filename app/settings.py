@@ -1,14 +1,18 @@
-"""The service's settings: the only reader of the environment.
+"""The service's settings, read from the environment once at start-up and passed down.
 
-Made once at start-up and passed down. Every setting is `CIFAR10_` and the field's name in capitals, and stands in
-docs/configuration.md.
+A setting's variable is `CIFAR10_` and the field's name in capitals, except for those that another program defines.
+docs/configuration.md lists them.
 """
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.classifier import EngineName, PrecisionChoice
@@ -24,6 +28,18 @@ MAX_WAITING_IMAGES = 2_048
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name
+
+
+@dataclass(frozen=True)
+class Limits:
+    """One process's share of the service's limits."""
+
+    max_requests: int
+    decode_threads: int
+    max_waiting_images: int  # decoded, waiting for the network
 
 
 class Settings(BaseSettings):
@@ -56,7 +72,16 @@ class Settings(BaseSettings):
         description="addresses and networks, with commas, whose X-Forwarded-* headers are believed; or *",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
-    _processes: int = PrivateAttr(1)
+    metrics_directory: Path | None = Field(
+        None,
+        validation_alias=METRICS_DIRECTORY,
+        description="directory of the processes' metrics, emptied at the start; without it a temporary one",
+    )
+
+    @field_validator("metrics_directory", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -66,14 +91,35 @@ class Settings(BaseSettings):
             ip_network(proxy.strip())
         return value
 
-    @property
-    def max_waiting_images(self) -> int:
-        """Decoded images that may wait for the network in this process: its share, or one whole batch request."""
-        return max(-(-MAX_WAITING_IMAGES // self._processes), min(self.max_files, MAX_WAITING_IMAGES))
+    def limits(self, processes: int) -> Limits:
+        """Each process's share, so that all of them together keep the limits of the service."""
+        return Limits(
+            max_requests=_share(self.max_requests, processes),
+            decode_threads=_share(self.decode_threads, processes),
+            # One whole batch request fits into the queue of every process.
+            max_waiting_images=max(_share(MAX_WAITING_IMAGES, processes), min(self.max_files, MAX_WAITING_IMAGES)),
+        )
 
-    def share_of(self, processes: int) -> "Settings":
-        """Return the limits of one of so many processes, so that all of them together keep those of the service."""
-        limits = {name: -(-getattr(self, name) // processes) for name in ("max_requests", "decode_threads")}
-        share = self.model_copy(update=limits)
-        share._processes = processes
-        return share
+
+def _share(limit: int, processes: int) -> int:
+    return -(-limit // processes)  # rounded up
+
+
+def variables() -> dict[str, str]:
+    """The environment variable of each field of `Settings`."""
+    return {
+        name: str(field.validation_alias or f"CIFAR10_{name.upper()}") for name, field in Settings.model_fields.items()
+    }
+
+
+def environment_warnings() -> Iterator[str]:
+    """Name variables that are no longer settings, or are misspelt.
+
+    Others with the prefix are left alone: Kubernetes sets some to describe a service of that name.
+    """
+    for variable in sorted(REMOVED.keys() & os.environ.keys()):
+        yield f"{variable} is set but no longer a setting: {REMOVED[variable]}; remove it"
+    known = set(variables().values())
+    for variable in sorted(os.environ.keys() - known - REMOVED.keys()):
+        if variable.startswith("CIFAR10_") and (matches := get_close_matches(variable, known, 1, cutoff=0.85)):
+            yield f"{variable} is no setting; did you mean {matches[0]}?"

@@ -1,7 +1,7 @@
 """A request's body → the encoded images in it, in memory only and never more bytes than allowed.
 
-Starlette's own form parser limits neither body nor file and spools files to disk, where nothing of a user's image may
-ever be; so the body is read here, counted as it arrives, and python-multipart splits it.
+Starlette's form parser limits neither body nor file and spools files to disk, where no user's image may ever be. So the
+body is read here, counted as it arrives, and split by python-multipart.
 """
 
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+    """Read the whole body.
 
     Raises:
-        Problem: it is over `limit` bytes, whether announced or not, or its length is not a number.
+        Problem: it has more than `limit` bytes, announced or received.
         ClientDisconnect: the client left before it was complete.
     """
     announced = request.headers.get("content-length", "0")
@@ -41,9 +41,9 @@ def _too_large(received: str, limit: int) -> Problem:
 
 
 def files_in(content_type: str, body: bytes, name: str, limit: int) -> list[bytes]:
-    """The encoded images of a body: the form's files named `name`, or the body itself when it is no form.
+    """The encoded images of a body: the form's files named `name`, or the body itself if it is not a form.
 
-    Any content type but `multipart/form-data` means that the body is the image: clients label raw bytes with anything.
+    With any content type but `multipart/form-data` the body is the image: clients label raw bytes with anything.
 
     Raises:
         Problem: the form is malformed, has no such file, or has more than `limit` of them.
@@ -59,7 +59,7 @@ def files_in(content_type: str, body: bytes, name: str, limit: int) -> list[byte
 
 @dataclass
 class _Form:
-    """python-multipart's callbacks: collects the parts of one name, skips the others."""
+    """Callbacks for python-multipart that collect the parts of one name and skip the others."""
 
     name: bytes
     limit: int

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.process.supervisor import available_cores
+from app.process.cores import available_cores
 from app.settings import Settings
 from benchmarks.machine import cores, on_cores
 from benchmarks.processes import resident_megabytes, running, settle, wait_for

@@ -9,9 +9,8 @@ import pytest
 from app.errors import CODES
 from app.main import create_app
 from app.pipeline import load_chosen
-from app.prediction import predict_each
-from app.routes import prediction
-from app.settings import Settings
+from app.prediction import predict_each, prediction
+from app.settings import Settings, variables
 from model_store.images.decode import decode
 from training.recipes import RECIPES
 
@@ -23,11 +22,11 @@ def text(name: str) -> str:
 
 
 def test_every_setting_is_documented_with_its_default_and_no_other_is():
-    rows = dict(re.findall(r"^\| `(CIFAR10_\w+)` \| (.+?) \|", text("docs/configuration.md"), re.MULTILINE))
-    assert set(rows) == {f"CIFAR10_{name.upper()}" for name in Settings.model_fields}
+    rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| (.+?) \|", text("docs/configuration.md"), re.MULTILINE))
+    assert set(rows) == set(variables().values())
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, int | float):
-            assert rows[f"CIFAR10_{name.upper()}"] == f"`{field.default:g}`".replace("3.2e+07", "32000000")
+            assert rows[variables()[name]] == f"`{field.default:g}`".replace("3.2e+07", "32000000")
 
 
 def test_every_error_code_is_documented_with_its_status_and_no_other_is():

@@ -1,40 +1,40 @@
-"""The pictures of a version's report: which a card shows, what stands under them, and what they say in words.
+"""The plots of a version's report that a card shows, with their captions and alternative texts.
 
-The words are made of the report's figures, so that whoever cannot see a picture gets what it is there to tell.
+The texts are made from the report's figures, so that people who cannot see a plot get its message.
 """
 
 from collections.abc import Callable
 
 from app.card.markup import Html, figure
-from app.card.values import items, number, numbers, percent, words
+from app.card.values import items, number, numbers, percent, text
 from model_store.manifest import Manifest
 
-FOLDER = "report/"
+REPORT_FOLDER = "report/"
 Evaluation = dict[str, object]
 
 
-def plot(manifest: Manifest, evaluation: Evaluation, name: str) -> Html | None:
-    """One picture of the report, if the version has it; its address is relative to the card's."""
-    if FOLDER + name not in manifest.files:
+def render_plot(manifest: Manifest, evaluation: Evaluation, name: str) -> Html | None:
+    """One plot of the report, if the version has it; its address is relative to the card's."""
+    if REPORT_FOLDER + name not in manifest.files:
         return None
-    caption, say = PLOTS[name]
-    return figure(FOLDER + name, f"{caption}. {say(evaluation)}".strip(), caption)
+    caption, describe = PLOTS[name]
+    return figure(REPORT_FOLDER + name, f"{caption}. {describe(evaluation)}".strip(), caption)
 
 
-def recalls(evaluation: Evaluation) -> list[tuple[str, float]]:
-    """Each class with its recall, lowest first."""
-    found = [(label, number(values, "recall")) for label, values in items(evaluation, "classes")]
-    return sorted([(label, recall) for label, recall in found if recall is not None], key=lambda pair: pair[1])
+def recall_by_class(evaluation: Evaluation) -> list[tuple[str, float]]:
+    """Pairs of class and recall, lowest first."""
+    recalls = [(label, number(values, "recall")) for label, values in items(evaluation, "classes")]
+    return sorted([(label, recall) for label, recall in recalls if recall is not None], key=lambda pair: pair[1])
 
 
-def corruptions(evaluation: Evaluation) -> list[tuple[str, float]]:
-    """Each kind of damage with its mean accuracy, lowest first."""
-    found = [(name, number(values, "mean")) for name, values in items(evaluation, "robustness", "corruptions")]
-    return sorted([(name, mean) for name, mean in found if mean is not None], key=lambda pair: pair[1])
+def accuracy_by_corruption(evaluation: Evaluation) -> list[tuple[str, float]]:
+    """Pairs of corruption and mean accuracy, lowest first."""
+    means = [(name, number(values, "mean")) for name, values in items(evaluation, "robustness", "corruptions")]
+    return sorted([(name, mean) for name, mean in means if mean is not None], key=lambda pair: pair[1])
 
 
 def _confusion(evaluation: Evaluation) -> str:
-    """The commonest confusion: rows of the matrix are what images are, columns what they were called."""
+    """The commonest confusion. Rows of the matrix are true classes, columns predicted ones."""
     labels, rows = [label for label, _ in items(evaluation, "classes")], evaluation.get("confusion")
     counts = [numbers({"": row}, "") for row in rows] if isinstance(rows, list) else []
     if not labels or [len(row) for row in counts] != [len(labels)] * len(labels):
@@ -50,7 +50,7 @@ def _reliability(evaluation: Evaluation) -> str:
 
 
 def _classes(evaluation: Evaluation) -> str:
-    ordered = recalls(evaluation)
+    ordered = recall_by_class(evaluation)
     if not ordered:
         return ""
     (worst, low), (best, high) = ordered[0], ordered[-1]
@@ -58,16 +58,16 @@ def _classes(evaluation: Evaluation) -> str:
 
 
 def _mistakes(evaluation: Evaluation) -> str:
-    found = evaluation.get("mistakes")
-    first = found[0] if isinstance(found, list) and found else None
-    true, called, confidence = words(first, "is"), words(first, "called"), number(first, "confidence")
+    mistakes = evaluation.get("mistakes")
+    first = mistakes[0] if isinstance(mistakes, list) and mistakes else None
+    true, called, confidence = text(first, "is"), text(first, "called"), number(first, "confidence")
     if true is None or called is None or confidence is None:
         return ""
     return f"The first is {true}, called {called} with a confidence of {percent(confidence, 1)}."
 
 
 def _corruptions(evaluation: Evaluation) -> str:
-    mean, ordered = number(evaluation, "robustness", "corruption_accuracy"), corruptions(evaluation)
+    mean, ordered = number(evaluation, "robustness", "corruption_accuracy"), accuracy_by_corruption(evaluation)
     if mean is None or not ordered:
         return ""
     (worst, low), (best, high) = ordered[0], ordered[-1]

@@ -1,7 +1,7 @@
 """Plain text → HTML elements, escaped here and nowhere else.
 
-Only this file makes `Html`, and makes it of `str` that it escapes, so the type checker finds a text that was forgotten.
-No element carries a style or a script: the service's content security policy lets neither in. Knows nothing of models.
+Only this file makes `Html`, and it escapes every `str`, so the type checker finds a text that is not escaped. No
+element carries a style or a script: the service's content security policy allows neither. Knows nothing of models.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ def page(title: str, root: str, styles: Sequence[str], parts: Iterable[Html]) ->
 
 
 def section(title: str, *parts: Html | None) -> Html:
-    """A part of the page with its heading; what is None is left out."""
+    """A part of the page with its heading; parts that are None are left out."""
     return Html(f"<section>\n<h2>{escape(title)}</h2>\n{''.join(part for part in parts if part)}</section>\n")
 
 
@@ -35,9 +35,9 @@ def paragraph(text: str) -> Html:
 
 def bullets(items: Iterable[str], kind: str = "") -> Html:
     """A list, of a CSS class where one is named."""
-    chosen = f' class="{escape(kind)}"' if kind else ""
-    listed = "".join(f"  <li>{escape(item)}</li>\n" for item in items)
-    return Html(f"<ul{chosen}>\n{listed}</ul>\n")
+    attribute = f' class="{escape(kind)}"' if kind else ""
+    list_items = "".join(f"  <li>{escape(item)}</li>\n" for item in items)
+    return Html(f"<ul{attribute}>\n{list_items}</ul>\n")
 
 
 def links(label: str, targets: Iterable[tuple[str, str]]) -> Html:
@@ -57,12 +57,12 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 
 def facts(caption: str, rows: Iterable[tuple[str, str]]) -> Html:
-    """A table of names and what there is to say of each, which breaks its lines instead of scrolling."""
+    """A table of names and values, which breaks its lines instead of scrolling."""
     return Html(f'<table class="facts">\n<caption>{escape(caption)}</caption>\n{_body(rows)}</table>\n')
 
 
 def figure(address: str, alternative: str, caption: str) -> Html:
-    """A picture that leads to itself in full size."""
+    """A picture that links to its full size."""
     return Html(
         f'<figure>\n<a href="{escape(address)}"><img src="{escape(address)}" alt="{escape(alternative)}" '
         f'loading="lazy"></a>\n<figcaption>{escape(caption)}</figcaption>\n</figure>\n'

@@ -1,18 +1,18 @@
-"""Figures out of documents that no schema describes: a manifest's metrics, an `evaluation.json`.
+"""Reads figures from documents without a schema: a manifest's metrics, an `evaluation.json`.
 
-What is absent, or of another type than is asked for, is None or empty: versions differ in what was measured of them.
+An absent value, or one of another type, is None or empty: not every version has every measurement.
 """
 
 from typing import Any
 
 import orjson
 
-LARGEST = 1e15  # beyond it no figure of a network is; JSON's integers have no end
-LONGEST = 300
+MAX_NUMBER = 1e15  # larger than any figure of a network; JSON's integers have no limit
+MAX_TEXT_LENGTH = 300
 
 
 def read_document(content: bytes) -> dict[str, Any]:
-    """A JSON object; empty where the bytes are none."""
+    """Parse a JSON object; empty where the bytes are not one."""
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -22,35 +22,35 @@ def read_document(content: bytes) -> dict[str, Any]:
 
 def number(document: object, *path: str) -> float | None:
     """The number at the end of a path of keys."""
-    found = _found(document, path)
-    if isinstance(found, bool) or not isinstance(found, int | float):
+    value = _value_at(document, path)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(found) if abs(found) < LARGEST else None
+    return float(value) if abs(value) < MAX_NUMBER else None
 
 
 def numbers(document: object, *path: str) -> list[float]:
-    """The numbers of a list; empty if one of them is none."""
-    found = _found(document, path)
-    values = [number({"": value}, "") for value in found] if isinstance(found, list) else []
-    return [value for value in values if value is not None] if None not in values else []
+    """The list of numbers at the end of a path of keys; empty if an item is not a number."""
+    values = _value_at(document, path)
+    figures = [number({"": value}, "") for value in values] if isinstance(values, list) else []
+    return [figure for figure in figures if figure is not None] if None not in figures else []
 
 
-def words(document: object, *path: str) -> str | None:
-    """The text at the end of a path of keys, cut where it is too long to be read."""
-    found = _found(document, path)
-    if not isinstance(found, str) or not found.strip():
+def text(document: object, *path: str) -> str | None:
+    """The text at the end of a path of keys, cut to `MAX_TEXT_LENGTH`."""
+    value = _value_at(document, path)
+    if not isinstance(value, str) or not value.strip():
         return None
-    return found if len(found) <= LONGEST else found[: LONGEST - 1] + "…"
+    return value if len(value) <= MAX_TEXT_LENGTH else value[: MAX_TEXT_LENGTH - 1] + "…"
 
 
 def items(document: object, *path: str) -> list[tuple[str, Any]]:
     """Keys and values of the object at the end of a path."""
-    found = _found(document, path)
-    return list(found.items()) if isinstance(found, dict) else []
+    value = _value_at(document, path)
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """0.9368 → 93.68 %, which no line's end divides."""
+    """0.9368 → 93.68 %, with a space that does not break."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _found(document: object, path: tuple[str, ...]) -> object:
+def _value_at(document: object, path: tuple[str, ...]) -> object:
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
     return document

@@ -1,4 +1,4 @@
-"""An image and a class → which pixels speak for it, asked of the network a few masked copies at a time.
+"""An image and a class → the pixels that speak for it, from predictions for masked copies, a few at a time.
 
 Knows the queue and the masks; nothing of encoded images, models or HTTP.
 """
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batcher import Batcher
-from app.explain.saliency import Floats, Masks, hide, saliency
+from app.explain.saliency import Floats, Masks, fit_saliency, hide
 from app.prediction import Prediction
 
-CHUNK = 8  # masked copies in the queue at a time: about as long as a prediction of somebody else has to wait
+CHUNK = 8  # masked copies in the queue at a time; a prediction waits for at most so many
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the network saw, what it says of one class, and where that comes from."""
+    """The image the network saw, one class with its confidence, and the map of the pixels that speak for it."""
 
     seen: NDArray[np.uint8]  # (32, 32, 3)
     index: int  # of the class
@@ -27,9 +27,9 @@ class Explanation:
 
 
 class Explainer:
-    """Explains one image at a time: however many are asked for, one chunk of masked copies is in the queue.
+    """Explains one image at a time, with one chunk of masked copies in the queue.
 
-    So a prediction waits for one chunk at most, and never behind a whole explanation.
+    So a prediction waits for one chunk at most, and never for a whole explanation.
     """
 
     def __init__(self, batcher: Batcher[Prediction], masks: Masks, chunk: int = CHUNK) -> None:
@@ -43,14 +43,17 @@ class Explainer:
             QueueFullError: too many images are waiting.
         """
         async with self._turn:
-            row = (await self._batcher.submit(image)).row.probabilities
-            index = int(row.argmax()) if index is None else index
-            hidden = [await self._scores(image, start, index) for start in range(0, len(self._masks.kept), self._chunk)]
-        found = saliency(self._masks, float(row[index]), np.concatenate(hidden))
-        return Explanation(image, index, row[index], found)
+            probabilities = (await self._batcher.submit(image)).row.probabilities
+            index = int(probabilities.argmax()) if index is None else index
+            masked = [
+                await self._masked_probabilities(image, start, index)
+                for start in range(0, len(self._masks.visible), self._chunk)
+            ]
+        saliency = fit_saliency(self._masks, float(probabilities[index]), np.concatenate(masked))
+        return Explanation(image, index, probabilities[index], saliency)
 
-    async def _scores(self, image: NDArray[np.uint8], start: int, index: int) -> Floats:
+    async def _masked_probabilities(self, image: NDArray[np.uint8], start: int, index: int) -> Floats:
         """The class's probabilities (n,) under the chunk of masks that begins at `start`."""
-        copies = hide(image, self._masks.kept[start : start + self._chunk])
-        answers = await self._batcher.submit_all(list(copies))
-        return np.array([answer.row.probabilities[index] for answer in answers], np.float32)
+        copies = hide(image, self._masks.visible[start : start + self._chunk])
+        outputs = await self._batcher.submit_all(list(copies))
+        return np.array([output.row.probabilities[index] for output in outputs], np.float32)

@@ -1,12 +1,12 @@
-"""Which pixels an answer rests on: the masks under which the network is asked again, and the map its answers give.
+"""Random masks of an image, and the map of the pixels that a prediction rests on, fitted to predictions under masks.
 
-Arrays only: knows neither the network, the queue in front of it, nor HTTP. Everything random is drawn once, from a
-fixed seed, so that the same image always gets the same map.
+Arrays only: knows neither the network, its queue, nor HTTP. The masks are drawn once, from a fixed seed, so that the
+same image always gets the same map.
 
 The idea is RISE's (Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
-2018, arXiv:1806.07421): hide random parts of the image and see what that does to the answer. RISE averages thousands
-of masks; there is time for 80 here, so two things differ. Masks come in pairs that complement each other, and the map
-is the smooth one that explains the changes best, by ridge regression, instead of an average.
+2018, arXiv:1806.07421): hide random parts of the image and see how that changes the prediction. RISE averages
+thousands of masks; there is time for 80 here, so two things differ. Masks come in complementary pairs, and the map is
+not an average but the smooth one that explains the changes best, by ridge regression.
 `docs/experiments/explanations.md` compares it with RISE's average and other maps.
 """
 
@@ -24,93 +24,94 @@ METHOD = {
     "source": "after RISE: Petsiuk, Das and Saenko, 2018, arXiv:1806.07421",
 }
 
-MASKS = 80
+MASK_COUNT = 80
 SEED = 0
-SPOT = 3.0  # pixels; the standard deviation of the Gaussian that a mask's noise is smoothed with
-STEEPNESS = 4.0  # of the step from hidden to kept
-BLUR = 4.0  # pixels; of the Gaussian that stands in for what is hidden
-REACH = 4.0  # pixels; how far neighbours in a map resemble each other
-NOISE = 0.1  # how much of the scores' spread is taken to be none of a map's
-LEAST = 1e-4  # probabilities are told apart down to here: below, the network's last bits speak
+# Standard deviations of Gaussians, in pixels.
+MASK_SIGMA = 3.0  # smooths a mask's noise
+BLUR_SIGMA = 4.0  # blurs what a mask hides
+MAP_SIGMA = 4.0  # covariance of neighbours in a map
+STEEPNESS = 4.0  # of the step from hidden to visible
+NOISE = 0.1  # noise variance, as a fraction of the scores' variance
+MIN_PROBABILITY = 1e-4  # smaller ones are not told apart: they depend on the network's last bits
 
 
 @dataclass(frozen=True)
 class Masks:
-    """What is hidden from the network, and the matrix that turns its answers into a map."""
+    """Masks, and the matrix that turns the predictions under them into a map."""
 
-    kept: Floats  # (N, 32, 32), how much of each pixel stays, from 0 to 1
-    solution: Floats  # (1024, N), a map from changes of score
+    visible: Floats  # (N, 32, 32), visibility of each pixel, from 0 to 1
+    solution: Floats  # (1024, N), turns changes of score into a map
 
 
-def random_masks(count: int = MASKS, seed: int = SEED) -> Masks:
-    """An even number of masks in complementary pairs, the same ones for the same seed."""
-    wide = 2 * SIDE  # so that the borders are like the middle
+def sample_masks(count: int = MASK_COUNT, seed: int = SEED) -> Masks:
+    """Draw an even number of masks in complementary pairs, the same ones for the same seed."""
+    wide = 2 * SIDE  # cropped below, so that the borders are like the middle
     noise = np.random.default_rng(seed).standard_normal((count // 2, wide, wide))
     edge = SIDE // 2
-    field = (_gaussian(wide, SPOT) @ noise @ _gaussian(wide, SPOT).T)[:, edge:-edge, edge:-edge]
+    field = (_smoothing(wide, MASK_SIGMA) @ noise @ _smoothing(wide, MASK_SIGMA).T)[:, edge:-edge, edge:-edge]
     field -= np.median(field, (1, 2), keepdims=True)  # half of the pixels are hidden
     field /= field.std((1, 2), keepdims=True)
     half = 1 / (1 + np.exp(-STEEPNESS * field))
-    kept = np.stack([half, 1 - half], 1).reshape(-1, SIDE, SIDE)
-    return Masks(kept.astype(np.float32), _solution(kept).astype(np.float32))
+    visible = np.stack([half, 1 - half], 1).reshape(-1, SIDE, SIDE)
+    return Masks(visible.astype(np.float32), _solve(visible).astype(np.float32))
 
 
-def hide(image: NDArray[np.uint8], kept: Floats) -> NDArray[np.uint8]:
-    """Copies (n, 32, 32, 3) of an image (32, 32, 3), blurred where the masks (n, 32, 32) do not keep it.
+def hide(image: NDArray[np.uint8], visible: Floats) -> NDArray[np.uint8]:
+    """Copy an image (32, 32, 3) once for each mask (n, 32, 32), blurred where the mask hides it: (n, 32, 32, 3).
 
-    Blurred rather than grey: a hole with edges is something to see, too.
+    It is blurred rather than painted grey, because the network reacts to the edges of a grey hole.
     """
-    gaussian = _gaussian(SIDE, BLUR).astype(np.float32)
+    smoothing = _smoothing(SIDE, BLUR_SIGMA).astype(np.float32)
     sharp = image.astype(np.float32)
-    blurred = (gaussian @ sharp.transpose(2, 0, 1) @ gaussian.T).transpose(1, 2, 0)
-    return np.rint(blurred + kept[..., None] * (sharp - blurred)).astype(np.uint8)
+    blurred = (smoothing @ sharp.transpose(2, 0, 1) @ smoothing.T).transpose(1, 2, 0)
+    return np.rint(blurred + visible[..., None] * (sharp - blurred)).astype(np.uint8)
 
 
-def saliency(masks: Masks, whole: float, hidden: Floats) -> Floats:
-    """The map (32, 32) from 0 to 1 of what speaks for a class.
+def fit_saliency(masks: Masks, unmasked: float, masked: Floats) -> Floats:
+    """Fit the map (32, 32) of what speaks for a class, from 0 to 1.
 
-    1 is the pixel that the answer rests on most; 0 are all those that change nothing or speak against the class.
+    1 is the pixel that the prediction rests on most; pixels that change nothing or speak against the class are 0.
 
     Args:
-        whole: the class's probability for the image itself.
-        hidden: its probabilities (N,) under each of the masks.
+        unmasked: the class's probability for the image itself.
+        masked: its probabilities (N,) under each of the masks.
     """
-    change = _log_odds(hidden) - _log_odds(np.float32(whole))
-    found: Floats = (masks.solution @ change).reshape(SIDE, SIDE).clip(0)
-    most = found.max()
-    return found / most if most > 0 else found
+    change = _log_odds(masked) - _log_odds(np.float32(unmasked))
+    saliency: Floats = (masks.solution @ change).reshape(SIDE, SIDE).clip(0)
+    maximum = saliency.max()
+    return saliency / maximum if maximum > 0 else saliency
 
 
-def _solution(kept: NDArray[np.float64]) -> NDArray[np.float64]:
+def _solve(visible: NDArray[np.float64]) -> NDArray[np.float64]:
     """The matrix (1024, N) of the map's posterior mean under a Gaussian process, which is kernel ridge regression.
 
-    A change of score is minus the sum of the map over what is hidden, plus noise; a map's pixels covary as a Gaussian
-    of their distance (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, equation 2.25).
+    A change of score is minus the sum of the map over the hidden pixels, plus noise. Pixels of a map covary as a
+    Gaussian of their distance (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, equation 2.25).
     """
-    hidden = 1 - kept
-    along = _closeness(SIDE, REACH)  # of two pixels in a row or a column; their product is that of any two
-    across = (along @ hidden @ along).reshape(len(kept), -1)
-    explained = across @ hidden.reshape(len(kept), -1).T
-    noise = NOISE * np.trace(explained) / len(kept) * np.eye(len(kept))
-    solved: NDArray[np.float64] = np.linalg.solve(explained + noise, across)
-    return -solved.T
+    hidden, count = 1 - visible, len(visible)
+    kernel = _kernel(SIDE, MAP_SIGMA)  # of two pixels in a row or a column; the product of both is that of any two
+    map_score = (kernel @ hidden @ kernel).reshape(count, -1)  # covariances (N, 1024)
+    score_score = map_score @ hidden.reshape(count, -1).T  # (N, N)
+    noise = NOISE * np.trace(score_score) / count * np.eye(count)
+    solution: NDArray[np.float64] = np.linalg.solve(score_score + noise, map_score)
+    return -solution.T
 
 
-def _gaussian(side: int, sigma: float) -> NDArray[np.float64]:
+def _smoothing(side: int, sigma: float) -> NDArray[np.float64]:
     """The matrix (side, side) that smooths a column; each row sums to one, so that borders do not darken."""
-    weights = _closeness(side, sigma)
-    smoothing: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
-    return smoothing
+    weights = _kernel(side, sigma)
+    matrix: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
+    return matrix
 
 
-def _closeness(side: int, sigma: float) -> NDArray[np.float64]:
+def _kernel(side: int, sigma: float) -> NDArray[np.float64]:
     """The Gaussian of the distance between every two of `side` points in a line: (side, side)."""
-    close: NDArray[np.float64] = np.exp(-0.5 * (np.subtract.outer(np.arange(side), np.arange(side)) / sigma) ** 2)
-    return close
+    kernel: NDArray[np.float64] = np.exp(-0.5 * (np.subtract.outer(np.arange(side), np.arange(side)) / sigma) ** 2)
+    return kernel
 
 
 def _log_odds(probability: Floats | np.float32) -> Floats:
-    """Sure answers differ here as much as unsure ones do; as probabilities they hardly would."""
-    bounded = np.clip(probability, LEAST, 1 - LEAST)
+    """Log-odds tell confident predictions apart as well as unsure ones; their probabilities hardly differ."""
+    bounded = np.clip(probability, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     odds: Floats = np.log(bounded / (1 - bounded))
     return odds

@@ -1,13 +1,13 @@
 """Counts of the last hour, of all processes of the service together, in bounded memory. Knows numbers and files only.
 
-The hour is a ring of slices of five minutes each: a slice has the number of its five minutes since the machine started,
-then its counts, and is emptied when its place in the ring comes round again. Each process maps a file of its own into
-memory, in the directory that they share; whoever is asked adds up all files, without the slices that are too old.
+The hour is a ring of five-minute slices. A slice holds the number of its five minutes since the machine started, then
+its counts, and is emptied when the ring comes round to it again. Each process maps a file of its own in the shared
+directory into memory; a reader adds up all files, without the slices that are too old.
 
-A process holds a lock on its file for as long as it lives, and a new one takes over the first file that nobody holds,
-with what a dead process had counted: so there are never more files than there were processes at a time. Nothing else is
-locked. A count is an aligned eight bytes, so none is read half written; a reader may see some of an image's counts and
-not yet the others. A slice is emptied before it gets its new number, and until then is too old to be added.
+A process locks its file for as long as it lives. A new process takes over the first unlocked file, with the counts of
+the dead process that had it, so there are never more files than processes at one time. Nothing else is locked: a count
+is an aligned eight bytes, so none is read half written. A reader may see some of an image's counts before the others.
+A slice is emptied before it gets its new number, and until then it is too old to be added.
 """
 
 import fcntl
@@ -26,38 +26,38 @@ SUFFIX = ".counts"
 Integers = NDArray[np.int64]
 
 
-class Recent:
-    """Counts in a fixed number of bins. One thread adds; several may ask."""
+class RecentCounts:
+    """Counts in a fixed number of bins. One thread adds; any may read."""
 
     def __init__(
         self, bins: int, directory: Path | None = None, name: str = "", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Begin, or go on where a dead process stopped.
+        """Start at zero, or with the counts of a dead process.
 
         Args:
-            directory: what the processes share; None for this process alone.
-            name: of what is counted; only counts of the same name are added up.
-            clock: seconds since a time that all processes agree on, as the monotonic clock's is.
+            directory: shared by the processes; None for this process alone.
+            name: counts of the same name are added up.
+            clock: seconds since a time common to all processes, as the monotonic clock's are.
         """
         self._shape, self._directory, self._name, self._clock = (SLICES, 1 + bins), directory, name, clock
-        self._file = _own_file(directory, name) if directory else None
+        self._file = _claim_file(directory, name) if directory else None
         self._slices = self._map(self._file, "r+") if self._file else np.zeros(self._shape, np.int64)
 
-    def add(self, places: Integers) -> None:
-        """Count one more in each of these bins (N,), which may repeat."""
+    def add(self, bins: Integers) -> None:
+        """Add one to each of these bins (N,), which may repeat."""
         number = self._number()
         current = self._slices[number % SLICES]
         if current[0] != number:
             current[1:] = 0
             current[0] = number
-        np.add.at(current[1:], places, 1)
+        np.add.at(current[1:], bins, 1)
 
     def total(self) -> Integers:
         """The counts (bins,) of the last 55 to 60 minutes, of all processes."""
-        found, oldest = np.zeros(self._shape[1] - 1, np.int64), self._number() - SLICES + 1
-        for slices in self._everyones():
-            found += slices[:, 1:].sum(0, where=slices[:, :1] >= oldest)
-        return found
+        counts, oldest = np.zeros(self._shape[1] - 1, np.int64), self._number() - SLICES + 1
+        for slices in self._slices_of_all_processes():
+            counts += slices[:, 1:].sum(0, where=slices[:, :1] >= oldest)
+        return counts
 
     def close(self) -> None:
         """Leave the file to the next process."""
@@ -66,25 +66,25 @@ class Recent:
             self._file.close()
 
     def _number(self) -> int:
-        return int(self._clock() // SLICE_SECONDS) + 1  # 0 is that of a slice never used
+        return int(self._clock() // SLICE_SECONDS) + 1  # 0 marks a slice that was never used
 
-    def _everyones(self) -> Iterator[Integers]:
+    def _slices_of_all_processes(self) -> Iterator[Integers]:
         if self._directory is None:
             yield self._slices
             return
         for path in self._directory.glob(f"{self._name}@*{SUFFIX}"):
             with path.open("rb") as file:
-                if path.stat().st_size:  # else its process is just making it
+                if path.stat().st_size:  # empty while its process creates it
                     yield self._map(file, "r")
 
     def _map(self, file: BinaryIO, mode: str) -> Integers:
         return np.asarray(np.memmap(file, np.int64, mode, shape=self._shape))  # type: ignore[call-overload]
 
 
-def _own_file(directory: Path, name: str) -> BinaryIO:
-    """The first file that no process holds, made if need be; held until it is closed."""
-    for place in itertools.count():
-        path = directory / f"{name}@{place}{SUFFIX}"
+def _claim_file(directory: Path, name: str) -> BinaryIO:
+    """Lock the first file that no process holds, a new one if necessary."""
+    for number in itertools.count():
+        path = directory / f"{name}@{number}{SUFFIX}"
         path.touch(0o600)
         file = path.open("r+b")
         try:

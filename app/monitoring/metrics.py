@@ -1,11 +1,12 @@
-"""What the service counts and times, for Prometheus at /metrics. Numbers and fixed names only, nothing of a request's.
+"""Counts and timings for Prometheus at /metrics: numbers and fixed names, none of a request's data.
 
-Several processes write into one directory of memory-mapped files, so that whichever of them is asked answers for all.
+All processes write into one directory of memory-mapped files, so that any of them can answer for all.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -13,7 +14,6 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from app.monitoring.drift import Drift
-from app.process.supervisor import METRICS_DIRECTORY
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -22,100 +22,105 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Metrics:
     """One process's share of the metrics, and the rendering of all processes' shares."""
 
-    def __init__(self) -> None:
-        if METRICS_DIRECTORY in os.environ:
-            # By default each step of a counter asks the kernel for the process id, in case of a fork. Nothing forks.
+    def __init__(self, directory: Path | None = None) -> None:
+        """`directory` is the one that the processes share; None for this process alone.
+
+        prometheus_client must find it in the environment when it is imported: see process/shared_directory.py.
+        """
+        self._directory = directory
+        if directory:
+            # By default every increment asks the kernel for the process id, in case of a fork. Nothing forks here.
             values.ValueClass = values.MultiProcessValue(partial(int, os.getpid()))  # type: ignore[no-untyped-call]
-        self._own = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self._requests = Histogram(
             "cifar10_request_seconds",
             "Requests, from first byte to answer",
             ["route", "status"],
             buckets=SECONDS,
-            registry=self._own,
+            registry=self._registry,
         )
         self._stages = Histogram(
             "cifar10_stage_seconds",
             "Stages of predictions; queue and infer are those of the request's last image",
             ["stage", "model", "version"],
             buckets=SECONDS,
-            registry=self._own,
+            registry=self._registry,
         )
         self._batches = Histogram(
             "cifar10_batch_images",
             "Images in one call of the network",
             ["model", "version"],
             buckets=IMAGES,
-            registry=self._own,
+            registry=self._registry,
         )
         self._waiting = Gauge(
             "cifar10_waiting_images",
             "Images waiting when a batch was taken",
             multiprocess_mode="livesum",
-            registry=self._own,
+            registry=self._registry,
         )
         self._refusals = Counter(
-            "cifar10_refusals", "Requests answered with a problem, by its code", ["code"], registry=self._own
+            "cifar10_refusals", "Requests answered with a problem, by its code", ["code"], registry=self._registry
         )
-        self._served: tuple[str, str] = ("", "")
+        self._model: tuple[str, str] = ("", "")
         self._drift: DriftGauges | None = None
-        self._of_request, self._of_stage = cache(self._requests.labels), cache(self._stages.labels)
+        self._request_series, self._stage_series = cache(self._requests.labels), cache(self._stages.labels)
 
-    def serves(self, name: str, version: int, drift: Drift) -> None:
-        """Name the model that is timed from now on, and whose drift is watched."""
-        self._served = (name, str(version))
-        self._drift = DriftGauges(drift, self._served)
+    def watch_model(self, name: str, version: int, drift: Drift) -> None:
+        """Label timings with this model from now on, and report its drift."""
+        self._model = (name, str(version))
+        self._drift = DriftGauges(drift, self._model)
 
-    def request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
+    def observe_request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
         """Count one answered request and its stages, in seconds."""
-        self._of_request(route, status).observe(seconds)
-        for stage, taken in stages.items():
-            self._of_stage(stage, *self._served).observe(taken)
+        self._request_series(route, status).observe(seconds)
+        for stage, stage_seconds in stages.items():
+            self._stage_series(stage, *self._model).observe(stage_seconds)
 
-    def batch(self, images: int, waiting: int) -> None:
-        """Count one call of the network; `waiting` images had to stay behind."""
-        self._batches.labels(*self._served).observe(images)
+    def observe_batch(self, images: int, waiting: int) -> None:
+        """Count one call of the network, with the number of images left in the queue."""
+        self._batches.labels(*self._model).observe(images)
         self._waiting.set(waiting)
 
-    def refusal(self, code: str) -> None:
+    def count_refusal(self, code: str) -> None:
         """Count one problem document."""
         self._refusals.labels(code).inc()
 
     def render(self) -> bytes:
-        """All processes' metrics in Prometheus's text format."""
-        counted = self._own
-        if METRICS_DIRECTORY in os.environ:
-            counted = CollectorRegistry()
-            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        """Render all processes' metrics in Prometheus's text format."""
+        registry = self._registry
+        if self._directory:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, str(self._directory))  # type: ignore[no-untyped-call]
         drift = CollectorRegistry()
         if self._drift:
             drift.register(self._drift)
-        return generate_latest(counted) + generate_latest(drift)
+        return generate_latest(registry) + generate_latest(drift)
 
 
 class DriftGauges(Collector):
     """The drift of the served version. Its counts are those of all processes already, so the gauges are not shared."""
 
-    def __init__(self, drift: Drift, served: tuple[str, str]) -> None:
-        self._drift, self._served = drift, served
+    def __init__(self, drift: Drift, model: tuple[str, str]) -> None:
+        self._drift, self._model = drift, model
 
     def collect(self) -> Iterator[Metric]:
-        """As of now; no index before there are enough images for one."""
-        number, features = self._drift.compared()
+        """Report the current drift; no index before there are enough images for one."""
+        count, comparisons = self._drift.compare_recent()
         images = GaugeMetricFamily("cifar10_drift_images", "Images of the last hour", labels=["model", "version"])
-        images.add_metric(self._served, number)
+        images.add_metric(self._model, count)
         index = GaugeMetricFamily(
             "cifar10_drift_psi",
             "Population stability index of the last hour's images",
             labels=["feature", "model", "version"],
         )
-        for feature, found in features.items():
-            if found.status != "too_few_images":
-                index.add_metric((feature, *self._served), found.psi)
-        yield from (images, index) if features else ()
+        for feature, comparison in comparisons.items():
+            if comparison.status != "too_few_images":
+                index.add_metric((feature, *self._model), comparison.psi)
+        yield from (images, index) if comparisons else ()
 
 
-def forget_process(pid: int) -> None:
-    """A process has ended: its counts stay, its gauges go."""
-    if METRICS_DIRECTORY in os.environ:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def forget_process(directory: Path | None, pid: int) -> None:
+    """Remove the gauges of a process that has ended from the shared directory; its counts stay."""
+    if directory:
+        mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, the security headers, its times and one log line.
+"""Middleware of every request: its id, the security headers, its times and one log line.
 
-Pure ASGI, and never touches a body. A route puts the seconds of its stages into `scope["stages"]`.
+Pure ASGI; it never touches a body. A route puts the seconds of its stages into `scope["stages"]`.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.monitoring.logs import Answered, log_requests, request_id
+from app.monitoring.logs import RequestRecord, log_requests, request_id
 from app.monitoring.metrics import Metrics
 
 ACCEPTED_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
@@ -27,19 +27,19 @@ ENCODED_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SE
 
 
 class RequestContext:
-    """Takes or makes `X-Request-ID`, adds the headers, and logs the outcome without anything of the user's."""
+    """Accepts or creates `X-Request-ID`, adds the headers, and logs the outcome without any of the user's data."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self._metrics = app, metrics
-        self._answered: list[Answered] = []  # to be counted and logged
+        self._finished: list[RequestRecord] = []  # not yet counted and logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection; anything but HTTP passes through."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        identity = given if ACCEPTED_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        proposed = Headers(scope=scope).get("x-request-id", "")
+        identity = proposed if ACCEPTED_ID.fullmatch(proposed) else f"{random.getrandbits(128):032x}"
         request_id.set(identity)
         began, status = time.perf_counter(), 0
         stages: dict[str, float] = {}
@@ -49,25 +49,25 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = (b"x-request-id", identity.encode()), (b"server-timing", _server_timing(stages, began))
-                message["headers"] = [*message["headers"], *own, *ENCODED_HEADERS]
+                added = (b"x-request-id", identity.encode()), (b"server-timing", _server_timing(stages, began))
+                message["headers"] = [*message["headers"], *added, *ENCODED_HEADERS]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
-            if not self._answered:
+            if not self._finished:
                 loop = asyncio.get_running_loop()
-                loop.call_soon(loop.call_soon, self._account)  # after all answers of this turn are sent
+                loop.call_soon(loop.call_soon, self._record_finished)  # after all answers of this turn are sent
             seconds = time.perf_counter() - began
-            self._answered.append(Answered(identity, scope["method"], _route(scope), status, seconds, stages))
+            self._finished.append(RequestRecord(identity, scope["method"], _route(scope), status, seconds, stages))
 
-    def _account(self) -> None:
-        """Count and log what was answered, now that it is on its way."""
-        answered, self._answered = self._answered, []
-        for each in answered:
-            self._metrics.request(each.route, each.status, each.seconds, each.stages)
-        log_requests(answered)
+    def _record_finished(self) -> None:
+        """Count and log the finished requests, now that their answers are on their way."""
+        records, self._finished = self._finished, []
+        for record in records:
+            self._metrics.observe_request(record.route, record.status, record.seconds, record.stages)
+        log_requests(records)
 
 
 def _route(scope: Scope) -> str:

@@ -1,7 +1,6 @@
-"""`python -m app classify`: image files and folders of them → one answer a file, without a server.
+"""`python -m app classify`: image files and folders of them → one prediction a file, without a server.
 
-Owns which files are taken and how they are decoded ahead of the network; one that cannot be used spoils no other. What
-is printed is `console.py`'s.
+Finds the files and decodes them ahead of the network; an unusable file spoils no other. `output.py` prints.
 """
 
 import os
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from app.offline.output import Console, FormatName, default_format, file_name, new_format
 from app.pipeline import load_chosen
 from app.prediction import Prediction, predict_each
-from app.process.supervisor import available_cores
+from app.process.cores import available_cores
 from app.settings import Settings
 from model_store.errors import ImageError, ModelError, UnsupportedImage
 from model_store.images.decode import decode, read_header
@@ -28,163 +27,164 @@ from model_store.manifest import Resize
 from model_store.store import Loaded
 
 BATCH = 64
-START_BYTES = 1024  # by so many an image is recognised
+START_BYTES = 1024  # enough to recognise an image
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff", ".heic", ".heif")
-NOBODY_READS = 141  # exit code, as a shell has it for SIGPIPE
+BROKEN_PIPE = 141  # exit code, the shell's for SIGPIPE
 
-# An image (32, 32, 3), what is wrong with the file, or None for a file that was never meant to be an image.
+# An image (32, 32, 3), an error's text, or None for a file in a folder that is not an image.
 Decoded: TypeAlias = NDArray[np.uint8] | str | None
 Outcome: TypeAlias = Prediction | str | None
 
 
 class File(NamedTuple):
-    """A file to be classified, and the folder that it was found in, unless it was named itself."""
+    """A file to classify, and the named folder that contains it; None for a file that was named itself."""
 
     path: Path
     folder: Path | None
 
 
 @dataclass
-class Found:
-    """What there is in the files and folders that were named, in their order."""
+class Inputs:
+    """The named files, and the contents of the named folders, in their order."""
 
     files: list[File] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
-    unreadable: list[tuple[Path, str]] = field(default_factory=list)  # the named folder it is in, and what is wrong
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)  # the named folder, and the error's text
     hidden: int = 0
 
 
 @dataclass
 class Tally:
-    """What became of them."""
+    """Counts of results that are not predictions."""
 
     errors: int = 0
-    others: int = 0  # files in folders that are no images
-    used: set[Path] = field(default_factory=set)  # the folders in which there was more than those
+    others: int = 0  # files in folders that are not images
+    used: set[Path] = field(default_factory=set)  # named folders with an image, or with an error
 
 
 def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None, top_k: int | None) -> int:
-    """Classify files, and folders with all that is in them. Returns the exit code: 1 if anything could not be read."""
-    chosen = kind or default_format()
-    console, tally = Console(chosen), Tally()
+    """Classify files, and all files in folders. Returns the exit code: 1 if anything could not be read."""
+    format_name = kind or default_format()
+    console, tally = Console(format_name), Tally()
     try:
-        found = find(paths)
-        if found.files:
-            _answer_all(found.files, load_chosen(settings), settings.max_body_bytes, chosen, top_k, console, tally)
-        _say_the_rest(found, console, tally)
+        inputs = find_files(paths)
+        if inputs.files:
+            loaded = load_chosen(settings)
+            _classify_files(inputs.files, loaded, settings.max_body_bytes, format_name, top_k, console, tally)
+        _report_folders(inputs, console, tally)
     except ModelError as error:
-        console.say(f"error: {error}")
+        console.report(f"error: {error}")
         return 1
     except BrokenPipeError:
-        _write_no_more(sys.stdout, sys.stderr)
-        return NOBODY_READS
-    except OSError as error:  # those of the files have become answers
-        console.say(f"error: the answers cannot be written: {error.strerror}")
-        _write_no_more(sys.stdout)
+        _discard_output(sys.stdout, sys.stderr)
+        return BROKEN_PIPE
+    except OSError as error:  # of the output; the files' own are among the results
+        console.report(f"error: the answers cannot be written: {error.strerror}")
+        _discard_output(sys.stdout)
         return 1
     finally:
         console.clear()
     return int(tally.errors > 0)
 
 
-def _write_no_more(*streams: TextIO) -> None:
-    """Else Python flushes what is left when it ends, and complains."""
+def _discard_output(*streams: TextIO) -> None:
+    """Redirect the streams to nowhere: Python flushes them when it ends, and would report an error."""
     for stream in streams:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def find(paths: Sequence[Path]) -> Found:
-    """The files that are named, and all files in the folders that are: sorted by name, without hidden ones."""
-    found = Found()
+def find_files(paths: Sequence[Path]) -> Inputs:
+    """Find the named files, and all files in the named folders: sorted by name, without hidden ones."""
+    inputs = Inputs()
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 unlike Path's, it never raises
-            found.folders.append(path)
-            _search(path, found)
+            inputs.folders.append(path)
+            _search(path, inputs)
         else:
-            found.files.append(File(path, None))
-    return found
+            inputs.files.append(File(path, None))
+    return inputs
 
 
-def _search(root: Path, found: Found) -> None:
+def _search(root: Path, inputs: Inputs) -> None:
     def unreadable(error: OSError) -> None:
-        found.unreadable.append((root, f"{file_name(Path(error.filename))}: {error.strerror}"))
+        inputs.unreadable.append((root, f"{file_name(Path(error.filename))}: {error.strerror}"))
 
     for folder, folders, names in os.walk(root, onerror=unreadable):
-        found.hidden += sum(name.startswith(".") for name in folders + names)
+        inputs.hidden += sum(name.startswith(".") for name in folders + names)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.files += [File(Path(folder, name), root) for name in sorted(names) if not name.startswith(".")]
+        inputs.files += [File(Path(folder, name), root) for name in sorted(names) if not name.startswith(".")]
 
 
-def _answer_all(
+def _classify_files(
     files: Sequence[File],
     loaded: Loaded,
-    most_bytes: int,
+    max_bytes: int,
     kind: FormatName,
     top_k: int | None,
     console: Console,
     tally: Tally,
 ) -> None:
     names = [file_name(file.path) for file in files]
-    form = new_format(kind, loaded.manifest, top_k, names)
-    if form.header:
-        console.answer(form.header)
-    with closing(_outcomes(files, loaded, most_bytes)) as outcomes:
+    formatter = new_format(kind, loaded.manifest, top_k, names)
+    if formatter.header:
+        console.write(formatter.header)
+    with closing(_outcomes(files, loaded, max_bytes)) as outcomes:
         for done, (file, name, outcome) in enumerate(zip(files, names, outcomes, strict=True), 1):
             if outcome is None:
                 tally.others += 1
             elif isinstance(outcome, str):
                 tally.errors += 1
-                console.say(f"error: {name}: {outcome}")
+                console.report(f"error: {name}: {outcome}")
             else:
-                console.answer(form.line(name, outcome))
+                console.write(formatter.line(name, outcome))
             if file.folder and outcome is not None:
                 tally.used.add(file.folder)
-            console.progress(done, len(files))
+            console.show_progress(done, len(files))
 
 
-def _say_the_rest(found: Found, console: Console, tally: Tally) -> None:
-    for folder, text in found.unreadable:
+def _report_folders(inputs: Inputs, console: Console, tally: Tally) -> None:
+    for folder, text in inputs.unreadable:
         tally.used.add(folder)
         tally.errors += 1
-        console.say(f"error: {text}")
-    for folder in [folder for folder in found.folders if folder not in tally.used]:
+        console.report(f"error: {text}")
+    for folder in [folder for folder in inputs.folders if folder not in tally.used]:
         tally.errors += 1
-        console.say(f"error: {file_name(folder)}: there is no image in this folder, nor in the folders in it")
-    if found.hidden or tally.others:
-        console.say(f"skipped in folders: {found.hidden:,} hidden, {tally.others:,} other than images")
+        console.report(f"error: {file_name(folder)}: there is no image in this folder, nor in the folders in it")
+    if inputs.hidden or tally.others:
+        console.report(f"skipped in folders: {inputs.hidden:,} hidden, {tally.others:,} other than images")
 
 
-def _outcomes(files: Sequence[File], loaded: Loaded, most_bytes: int) -> Generator[Outcome, None, None]:
-    """For each file its row or what became of it. While one batch is computed, the next is decoded."""
-    resize, coming = loaded.manifest.preprocessing.resize, deque[list[Future[Decoded]]]()
+def _outcomes(files: Sequence[File], loaded: Loaded, max_bytes: int) -> Generator[Outcome, None, None]:
+    """Yield each file's outcome. While one batch is computed, the next is decoded."""
+    resize, pending = loaded.manifest.preprocessing.resize, deque[list[Future[Decoded]]]()
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     try:
         for batch in [*batches, []]:
-            coming.append([pool.submit(_decode, file, resize, most_bytes) for file in batch])
-            if len(coming) > 1:
-                yield from _predicted([future.result() for future in coming.popleft()], loaded)
+            pending.append([pool.submit(_decode, file, resize, max_bytes) for file in batch])
+            if len(pending) > 1:
+                yield from _predict([future.result() for future in pending.popleft()], loaded)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _predicted(decoded: Sequence[Decoded], loaded: Loaded) -> list[Outcome]:
+def _predict(decoded: Sequence[Decoded], loaded: Loaded) -> list[Outcome]:
     pixels = [image for image in decoded if isinstance(image, np.ndarray)]
-    found = iter(predict_each(loaded.classifier, np.stack(pixels)) if pixels else ())
-    return [next(found) if isinstance(each, np.ndarray) else each for each in decoded]
+    predictions = iter(predict_each(loaded.classifier, np.stack(pixels)) if pixels else ())
+    return [next(predictions) if isinstance(item, np.ndarray) else item for item in decoded]
 
 
-def _decode(file: File, resize: Resize, most_bytes: int) -> Decoded:
+def _decode(file: File, resize: Resize, max_bytes: int) -> Decoded:
     try:
         if file.folder and file.path.exists() and not file.path.is_file():
-            return None  # a pipe, a socket: to open it might never end
+            return None  # opening a pipe or a socket might block forever
         with file.path.open("rb") as stream:
             start = stream.read(START_BYTES)
-            if file.folder and not file.path.name.lower().endswith(IMAGE_SUFFIXES) and not _begins_as_image(start):
+            if file.folder and not file.path.name.lower().endswith(IMAGE_SUFFIXES) and not _starts_as_image(start):
                 return None
-            data = start + stream.read(most_bytes)
-            if len(data) > most_bytes:
-                return f"it has more than {most_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
+            data = start + stream.read(max_bytes)
+            if len(data) > max_bytes:
+                return f"it has more than {max_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
             return decode(data, resize)
     except OSError as error:
         return error.strerror or str(error)
@@ -192,11 +192,11 @@ def _decode(file: File, resize: Resize, most_bytes: int) -> Decoded:
         return str(error)
 
 
-def _begins_as_image(start: bytes) -> bool:
+def _starts_as_image(start: bytes) -> bool:
     try:
         read_header(start)
     except UnsupportedImage:
         return False
-    except ImageError:  # it has only just begun
+    except ImageError:  # of the missing rest
         return True
     return True

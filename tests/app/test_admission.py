@@ -5,14 +5,14 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from app.admission import MOST, NO_BACKLOG, Backlog
+from app.admission import MAX_COMPLETED, NO_BACKLOG, Backlog
 from tests.app.conftest import Clock, png
 
 
 def finish(backlog: Backlog, clock: Clock, count: int, seconds: float) -> None:
     """Let `count` predictions be done, one every `seconds`."""
     for _ in range(count):
-        with backlog.working():
+        with backlog.track():
             clock.now += seconds
 
 
@@ -20,18 +20,18 @@ def served(backlog: Backlog, clock: Clock, count: int, seconds: float, at_work: 
     """What a prediction takes by `backlog` when `count` were done, one every `seconds`, with others at work."""
     with ExitStack() as others:
         for _ in range(at_work):
-            others.enter_context(backlog.working())
+            others.enter_context(backlog.track())
         finish(backlog, clock, count, seconds)
         return backlog.seconds
 
 
 def test_it_takes_as_long_as_those_at_work_take_in_turn(clock):
-    assert served(Backlog(clock), clock, MOST, 0.01, at_work=100) == pytest.approx(1.0, rel=0.01)
-    assert served(Backlog(clock), clock, MOST, 0.002, at_work=100) == pytest.approx(0.2, rel=0.01)
+    assert served(Backlog(clock), clock, MAX_COMPLETED, 0.01, at_work=100) == pytest.approx(1.0, rel=0.01)
+    assert served(Backlog(clock), clock, MAX_COMPLETED, 0.002, at_work=100) == pytest.approx(0.2, rel=0.01)
 
 
 def test_what_fits_into_a_call_is_no_backlog_however_slow(clock):
-    assert served(Backlog(clock), clock, MOST, 10.0, at_work=NO_BACKLOG) == 0
+    assert served(Backlog(clock), clock, MAX_COMPLETED, 10.0, at_work=NO_BACKLOG) == 0
 
 
 def test_of_too_few_answers_nothing_is_told(clock):
@@ -42,29 +42,29 @@ def test_answers_that_come_a_call_at_a_time_are_seen_as_a_rate(clock):
     backlog = Backlog(clock)
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.working())
-        for _ in range(MOST // NO_BACKLOG + 1):
+            others.enter_context(backlog.track())
+        for _ in range(MAX_COMPLETED // NO_BACKLOG + 1):
             clock.now += 0.32
             for _ in range(NO_BACKLOG):
-                with backlog.working():
+                with backlog.track():
                     pass
         assert 0.8 < backlog.seconds < 1.1  # 0.01 s each, read right after a call, when the rate looks best
 
 
 def test_a_pause_is_not_taken_for_slowness(clock):
     backlog = Backlog(clock)
-    served(backlog, clock, MOST, 0.001, at_work=100)
+    served(backlog, clock, MAX_COMPLETED, 0.001, at_work=100)
     clock.now += 3_600
-    assert served(backlog, clock, MOST, 0.001, at_work=100) == pytest.approx(0.1, rel=0.01)
+    assert served(backlog, clock, MAX_COMPLETED, 0.001, at_work=100) == pytest.approx(0.1, rel=0.01)
 
 
 def test_when_nothing_is_done_any_more_it_takes_ever_longer(clock):
     backlog = Backlog(clock)
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.working())
-        for _ in range(MOST):
-            with backlog.working():
+            others.enter_context(backlog.track())
+        for _ in range(MAX_COMPLETED):
+            with backlog.track():
                 clock.now += 0.001
         before, clock.now = backlog.seconds, clock.now + 60
         assert backlog.seconds > 20 > before
@@ -73,7 +73,7 @@ def test_when_nothing_is_done_any_more_it_takes_ever_longer(clock):
 def test_a_failure_is_done_too(clock):
     backlog = Backlog(clock)
     for _ in range(2):
-        with pytest.raises(ValueError, match="broken"), backlog.working():
+        with pytest.raises(ValueError, match="broken"), backlog.track():
             raise ValueError("broken")
     assert backlog.seconds == 0
 
@@ -82,12 +82,12 @@ def test_clients_that_leave_do_not_make_it_look_quick(clock):
     backlog = Backlog(clock)
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.working())
-        for _ in range(MOST):
-            with backlog.working():
+            others.enter_context(backlog.track())
+        for _ in range(MAX_COMPLETED):
+            with backlog.track():
                 clock.now += 0.01
             for _ in range(9):
-                with suppress(asyncio.CancelledError), backlog.working():
+                with suppress(asyncio.CancelledError), backlog.track():
                     raise asyncio.CancelledError
         assert backlog.seconds == pytest.approx(1.0, rel=0.01)
 
@@ -103,15 +103,15 @@ def test_explanations_count_against_the_requests_that_are_let_in(client_with):
 
 def test_while_predictions_take_too_long_new_ones_are_refused(client_with, clock):
     client, backlog = client_with(max_wait_seconds=0.25), Backlog(clock)
-    client.app.state.pipeline.backlog = backlog
+    client.app.state.pipeline.admission.backlog = backlog
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.working())
-        finish(backlog, clock, MOST, 0.003)
+            others.enter_context(backlog.track())
+        finish(backlog, clock, MAX_COMPLETED, 0.003)
         response = client.post("/predict", content=png())
         assert response.status_code == 503 and response.json()["code"] == "overloaded"
         assert "take 0.3 s" in response.json()["detail"] and int(response.headers["retry-after"]) >= 1
-        finish(backlog, clock, MOST, 0.002)
+        finish(backlog, clock, MAX_COMPLETED, 0.002)
         assert client.post("/predict", content=png()).status_code == 200
 
 

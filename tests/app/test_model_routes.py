@@ -11,7 +11,7 @@ from tests.app.conftest import png
 
 
 def test_the_manifest_is_served_as_it_was_published(client):
-    loaded, answer = client.app.state.pipeline.loaded, client.get("/model").json()
+    loaded, answer = client.app.state.pipeline.serving.loaded, client.get("/model").json()
     assert answer["manifest"] == json.loads((loaded.folder / "manifest.json").read_text())
     assert (answer["engine"], answer["precision"]) == ("openvino", loaded.classifier.precision)
     assert answer["golden_difference"] == loaded.golden_difference
@@ -27,7 +27,7 @@ def test_the_card_is_a_page_made_from_what_is_served(client):
 
 
 def test_every_file_of_the_report_is_served_as_it_was_published(client):
-    manifest = client.app.state.pipeline.loaded.manifest
+    manifest = client.app.state.pipeline.serving.loaded.manifest
     names = [name.removeprefix("report/") for name in manifest.files if name.startswith("report/")]
     assert "classes.png" in names and "evaluation.json" in names
     for name in names:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from app.settings import Settings
+from app.settings import Limits, Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,11 +62,19 @@ def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
 
 
 def test_limits_of_the_service_are_shared_out():
-    share = Settings(max_requests=100, decode_threads=2, max_files=100).share_of(8)
-    assert (share.max_requests, share.max_waiting_images, share.decode_threads) == (13, 256, 1)
-    assert Settings().max_waiting_images == 2_048
+    settings = Settings(max_requests=100, decode_threads=2, max_files=100)
+    assert settings.limits(8) == Limits(max_requests=13, decode_threads=1, max_waiting_images=256)
+    assert settings.limits(1) == Limits(max_requests=100, decode_threads=2, max_waiting_images=2_048)
 
 
-def test_a_share_has_room_for_one_whole_batch_request():
-    assert Settings(max_files=256).share_of(64).max_waiting_images == 256
-    assert Settings(max_files=3_000).share_of(64).max_waiting_images == 2_048
+def test_each_process_has_room_for_one_whole_batch_request():
+    assert Settings(max_files=256).limits(64).max_waiting_images == 256
+    assert Settings(max_files=3_000).limits(64).max_waiting_images == 2_048
+
+
+@pytest.mark.parametrize(("value", "directory"), [("metrics", Path("metrics")), ("", None)], ids=["named", "empty"])
+def test_the_metrics_directory_is_set_by_the_variable_of_prometheus_client(monkeypatch, capsys, value, directory):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", value)
+    assert Settings().metrics_directory == directory
+    assert main(["check"]) == 0
+    assert f"\nPROMETHEUS_MULTIPROC_DIR={value}\n" in capsys.readouterr().out

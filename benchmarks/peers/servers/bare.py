@@ -13,6 +13,7 @@ from ours import PROCESSES, decode, load
 from app.batcher import Batcher
 from app.prediction import predict_each
 from app.process.connection import Connection
+from app.process.cores import give_way
 
 Receive, Send = Callable[[], Awaitable[dict[str, Any]]], Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -41,7 +42,12 @@ class Application:
     async def lifespan(self, receive: Receive, send: Send) -> None:
         """Start the batcher, which needs the running event loop."""
         await receive()
-        self.batcher = Batcher(lambda batch: predict_each(self.loaded.classifier, batch), max_batch=32, capacity=2_048)
+        self.batcher = Batcher(
+            lambda batch: predict_each(self.loaded.classifier, batch),
+            max_batch=32,
+            capacity=2_048,
+            initializer=give_way,
+        )
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.batcher.close()

@@ -10,8 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.card.captions import PLOTS
-from app.card.results import Served
-from app.card.sections import CIFAR10, CIFAR10_SHA256, card
+from app.card.results import ServedVersion
+from app.card.sections import CIFAR10, CIFAR10_SHA256, render_card
 from app.settings import SHIPPED_STORE
 from model_store.manifest import Manifest, read_manifest
 
@@ -67,7 +67,7 @@ def read(folder: Path) -> tuple[Manifest, dict]:
 
 
 def page_of(manifest: Manifest, evaluation: dict | None = None) -> Page:
-    return check(card(Served(manifest, evaluation or {}, "openvino", "float32")))
+    return check(render_card(ServedVersion(manifest, evaluation or {}, "openvino", "float32")))
 
 
 def bare(**changes) -> Manifest:
@@ -271,8 +271,8 @@ def test_a_card_says_when_its_version_does_not_know_and_how_often():
     fitted = {"novelty_above": 0.95, "confidence_below": 0.876, "scores": [-9.0, 1.0]}
     measured = {"test": {"confident": 0.84, "confident_accuracy": 0.991, "unsure": 0.1, "none_of_these": 0.06}}
     document = manifest.model_dump() | {"verdicts": fitted, "metrics": manifest.metrics | {"verdicts": measured}}
-    said = check(card(Served(Manifest.model_validate(document), {}, "openvino", "int8"))).text
+    said = check(render_card(ServedVersion(Manifest.model_validate(document), {}, "openvino", "int8"))).text
     assert "stranger to it than 95.00 %" in said and "less than 87.60 % confidence" in said
     assert "99.10 %" in said and "picks one regardless" not in said
     without = manifest.model_copy(update={"verdicts": None})
-    assert "Its answers carry no verdict" in check(card(Served(without, {}, "openvino", "int8"))).text
+    assert "Its answers carry no verdict" in check(render_card(ServedVersion(without, {}, "openvino", "int8"))).text

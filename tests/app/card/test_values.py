@@ -1,6 +1,6 @@
 import pytest
 
-from app.card.values import duration, items, number, numbers, read_document, words
+from app.card.values import duration, items, number, numbers, read_document, text
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"NaN", b"[" * 100_000, b"\xff"], ids=repr)
@@ -17,12 +17,12 @@ def test_what_is_no_figure_is_none(value):
 def test_paths_lead_to_what_is_there_and_past_what_is_not():
     document = {"a": {"b": 1, "c": [1, 2.5], "d": "text"}}
     assert number(document, "a", "b") == 1 and numbers(document, "a", "c") == [1, 2.5]
-    assert words(document, "a", "d") == "text" and items(document, "a")[0] == ("b", 1)
-    assert number(document, "a", "b", "c") is None and items(document, "x") == [] and words(document, "a", "b") is None
+    assert text(document, "a", "d") == "text" and items(document, "a")[0] == ("b", 1)
+    assert number(document, "a", "b", "c") is None and items(document, "x") == [] and text(document, "a", "b") is None
 
 
 def test_a_text_without_end_is_cut():
-    cut = words({"a": "x" * 1_000_000}, "a")
+    cut = text({"a": "x" * 1_000_000}, "a")
     assert cut.endswith("x…") and len(cut) == 300
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from app.explain.saliency import Floats, hide, random_masks, saliency
+from app.explain.saliency import Floats, fit_saliency, hide, sample_masks
 
 Pixels = NDArray[np.uint8]
 Predict = Callable[[Pixels], Floats]  # (N, 32, 32, 3) → probabilities (N, K)
@@ -22,14 +22,14 @@ SERVED, RANDOM, SOBEL = "as served", "random, smooth", "Sobel magnitude"
 
 def mean_areas(predict: Predict, images: Pixels) -> dict[str, dict[str, float]]:
     """Mean areas over images (N, 32, 32, 3), by map and by kind of replacement."""
-    masks, rng = random_masks(), np.random.default_rng(0)
+    masks, rng = sample_masks(), np.random.default_rng(0)
     areas: dict[str, list[dict[str, float]]] = {SERVED: [], RANDOM: [], SOBEL: []}
     for image in images:
-        rows = predict(np.concatenate([image[None], hide(image, masks.kept)]))
+        rows = predict(np.concatenate([image[None], hide(image, masks.visible)]))
         index = int(rows[0].argmax())
         maps = {
-            SERVED: saliency(masks, float(rows[0, index]), rows[1:, index]),
-            RANDOM: random_masks(2, int(rng.integers(2**31))).kept[0],
+            SERVED: fit_saliency(masks, float(rows[0, index]), rows[1:, index]),
+            RANDOM: sample_masks(2, int(rng.integers(2**31))).visible[0],
             SOBEL: sobel(image),
         }
         for name, heatmap in maps.items():

@@ -6,12 +6,12 @@ import pytest
 
 from app.batcher import Batcher, QueueFullError
 from app.explain.explainer import CHUNK, Explainer
-from app.explain.saliency import MASKS, random_masks
+from app.explain.saliency import MASK_COUNT, sample_masks
 from app.prediction import Prediction
 from tests.waiting import DEADLINE_SECONDS, run_ready_tasks
 
-masks = random_masks()
-CHUNKS = MASKS // CHUNK
+masks = sample_masks()
+CHUNKS = MASK_COUNT // CHUNK
 
 
 def flat(number: int) -> np.ndarray:

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from app.explain.saliency import MASKS, hide, random_masks, saliency
+from app.explain.saliency import MASK_COUNT, fit_saliency, hide, sample_masks
 from app.pipeline import load_chosen
 from app.settings import Settings
 from tests.app.explain.deletion import RANDOM, SERVED, SOBEL, mean_areas
 from training.data.load import load_dataset
 
-masks = random_masks()
+masks = sample_masks()
 PLACES = {
     "top left": (slice(0, 8), slice(0, 8)),
     "top right": (slice(0, 8), slice(24, 32)),
@@ -23,28 +23,28 @@ PLACES = {
 
 
 def test_masks_come_in_pairs_that_hide_each_other_and_half_of_the_image():
-    assert masks.kept.shape == (MASKS, 32, 32) and masks.kept.dtype == np.float32
-    assert np.abs(masks.kept[::2] + masks.kept[1::2] - 1).max() < 1e-6
-    assert np.median(masks.kept, (1, 2)) == pytest.approx(0.5, abs=0.02)
+    assert masks.visible.shape == (MASK_COUNT, 32, 32) and masks.visible.dtype == np.float32
+    assert np.abs(masks.visible[::2] + masks.visible[1::2] - 1).max() < 1e-6
+    assert np.median(masks.visible, (1, 2)) == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_same_seed_gives_the_same_masks_and_another_gives_others():
-    assert np.array_equal(random_masks().kept, masks.kept)
-    assert np.array_equal(random_masks().solution, masks.solution)
-    assert np.abs(random_masks(seed=1).kept - masks.kept).max() > 0.9
+    assert np.array_equal(sample_masks().visible, masks.visible)
+    assert np.array_equal(sample_masks().solution, masks.solution)
+    assert np.abs(sample_masks(seed=1).visible - masks.visible).max() > 0.9
 
 
 @settings(deadline=None)
 @given(arrays.arrays(np.uint8, (3,)))
 def test_hiding_parts_of_one_flat_colour_changes_nothing(colour):
     flat = np.broadcast_to(colour, (32, 32, 3))
-    assert np.array_equal(hide(flat, masks.kept[:4]), np.broadcast_to(flat, (4, 32, 32, 3)))
+    assert np.array_equal(hide(flat, masks.visible[:4]), np.broadcast_to(flat, (4, 32, 32, 3)))
 
 
-def test_what_is_kept_is_the_image_and_what_is_hidden_is_blurred():
+def test_visible_pixels_stay_and_hidden_ones_are_blurred():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    kept, hidden = hide(image, np.stack([np.ones((32, 32)), np.zeros((32, 32))]).astype(np.float32))
-    assert np.array_equal(kept, image)
+    visible, hidden = hide(image, np.stack([np.ones((32, 32)), np.zeros((32, 32))]).astype(np.float32))
+    assert np.array_equal(visible, image)
     assert hidden.std() < image.std() / 5 and hidden.mean() == pytest.approx(image.mean(), abs=3)
 
 
@@ -56,23 +56,23 @@ def test_the_map_peaks_where_the_network_looks(place):
     def network(copies):
         return (copies[:, *place].mean((1, 2, 3)) / 255 * 0.9 + 0.05).astype(np.float32)
 
-    found = saliency(masks, network(image[None])[0], network(hide(image, masks.kept)))
+    saliency = fit_saliency(masks, network(image[None])[0], network(hide(image, masks.visible)))
     peak = np.zeros((32, 32), bool)
-    peak.ravel()[found.argmax()] = True
+    peak.ravel()[saliency.argmax()] = True
     assert peak[place].any()
-    assert found[place].mean() > 0.5 > 5 * np.median(found)
+    assert saliency[place].mean() > 0.5 > 5 * np.median(saliency)
 
 
 @settings(deadline=None)
-@given(arrays.arrays(np.float32, (MASKS,), elements=st.floats(0, 1, width=32)), st.floats(0, 1, width=32))
-def test_any_probabilities_give_a_map_from_0_to_1(hidden, whole):
-    found = saliency(masks, whole, hidden)
-    assert found.shape == (32, 32) and found.dtype == np.float32
-    assert found.min() >= 0 and found.max() in (0, 1)
+@given(arrays.arrays(np.float32, (MASK_COUNT,), elements=st.floats(0, 1, width=32)), st.floats(0, 1, width=32))
+def test_any_probabilities_give_a_map_from_0_to_1(hidden, unmasked):
+    saliency = fit_saliency(masks, unmasked, hidden)
+    assert saliency.shape == (32, 32) and saliency.dtype == np.float32
+    assert saliency.min() >= 0 and saliency.max() in (0, 1)
 
 
 def test_a_network_that_sees_nothing_gives_an_empty_map():
-    assert not saliency(masks, 0.25, np.full(MASKS, 0.25, np.float32)).any()
+    assert not fit_saliency(masks, 0.25, np.full(MASK_COUNT, 0.25, np.float32)).any()
 
 
 @pytest.mark.data

@@ -123,7 +123,7 @@ def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(w
         other, _ = watching(watched_store, tmp_path)
 
         def counted():
-            return other.compared()[0]
+            return other.compare_recent()[0]
 
         images = blotches(4)
         held = weakref.ref(images)
@@ -145,11 +145,11 @@ def test_what_is_not_counted_yet_is_counted_when_somebody_asks_and_at_the_end(wa
     async def scenario():
         drift, answered = watching(watched_store, tmp_path)
         drift.add(list(blotches(2)), answered[:2])
-        asked = drift.compared()[0]
+        asked = drift.compare_recent()[0]
         drift.add(list(blotches(1)), answered[:1])
         drift.close()
         next_one, _ = watching(watched_store, tmp_path)
-        counted = next_one.compared()[0]
+        counted = next_one.compare_recent()[0]
         next_one.close()
         return asked, counted
 
@@ -157,7 +157,7 @@ def test_what_is_not_counted_yet_is_counted_when_somebody_asks_and_at_the_end(wa
 
 
 def test_a_version_without_a_reference_says_so(client):
-    manifest = client.app.state.pipeline.loaded.manifest.model_copy(update={"reference": None})
+    manifest = client.app.state.pipeline.serving.loaded.manifest.model_copy(update={"reference": None})
     drift = Drift(manifest)
     assert drift.document() | {"model": None} == {
         "model": None,
@@ -187,7 +187,7 @@ def test_images_like_those_it_was_tested_on_raise_no_alarm_and_darkened_or_blurr
     async def compared(shown):
         drift = Drift(loaded.manifest)
         drift.add(shown, predict_each(loaded.classifier, shown))
-        return drift.compared()[1]
+        return drift.compare_recent()[1]
 
     def raised(shown):
         return {name for name, found in asyncio.run(compared(shown)).items() if found.status != "ok"}

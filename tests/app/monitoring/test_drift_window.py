@@ -1,10 +1,10 @@
 import numpy as np
 
-from app.monitoring.drift_window import SLICE_SECONDS, SLICES, WINDOW_SECONDS, Recent
+from app.monitoring.drift_window import SLICE_SECONDS, SLICES, WINDOW_SECONDS, RecentCounts
 from tests.app.conftest import Clock
 
 
-def counted(recent: Recent) -> list[int]:
+def counted(recent: RecentCounts) -> list[int]:
     return recent.total().tolist()
 
 
@@ -13,7 +13,7 @@ def places(*bins: int) -> np.ndarray:
 
 
 def test_what_was_added_is_counted_and_a_bin_may_repeat():
-    recent = Recent(3)
+    recent = RecentCounts(3)
     recent.add(places(0, 2, 2))
     recent.add(places(2))
     assert counted(recent) == [1, 0, 3]
@@ -22,7 +22,7 @@ def test_what_was_added_is_counted_and_a_bin_may_repeat():
 def test_counts_age_out_slice_by_slice(tmp_path):
     for directory in (None, tmp_path):
         clock = Clock(16_667 * SLICE_SECONDS)
-        recent = Recent(1, directory, "m", clock)
+        recent = RecentCounts(1, directory, "m", clock)
         recent.add(places(0, 0))
         clock.now += SLICE_SECONDS
         recent.add(places(0))
@@ -39,13 +39,13 @@ def test_counts_age_out_slice_by_slice(tmp_path):
 
 def test_a_machine_that_has_just_started_counts_too():
     clock = Clock(1.0)
-    recent = Recent(1, clock=clock)
+    recent = RecentCounts(1, clock=clock)
     recent.add(places(0))
     assert counted(recent) == [1]
 
 
 def test_processes_that_share_a_directory_answer_for_each_other(tmp_path):
-    one, other = Recent(2, tmp_path, "cifar10@3"), Recent(2, tmp_path, "cifar10@3")
+    one, other = RecentCounts(2, tmp_path, "cifar10@3"), RecentCounts(2, tmp_path, "cifar10@3")
     one.add(places(0))
     other.add(places(0, 1, 1))
     assert counted(one) == counted(other) == [2, 2]
@@ -53,7 +53,7 @@ def test_processes_that_share_a_directory_answer_for_each_other(tmp_path):
 
 
 def test_other_versions_are_not_added(tmp_path):
-    one, other = Recent(2, tmp_path, "cifar10@3"), Recent(4, tmp_path, "cifar10@4")
+    one, other = RecentCounts(2, tmp_path, "cifar10@3"), RecentCounts(4, tmp_path, "cifar10@4")
     one.add(places(0))
     other.add(places(3))
     assert (counted(one), counted(other)) == ([1, 0], [0, 0, 0, 1])
@@ -62,9 +62,9 @@ def test_other_versions_are_not_added(tmp_path):
 
 def test_the_counts_of_a_dead_process_stay_until_they_are_old_and_its_file_is_taken_over(tmp_path):
     clock = Clock(16_667 * SLICE_SECONDS)
-    kept = Recent(1, tmp_path, "m", clock)
+    kept = RecentCounts(1, tmp_path, "m", clock)
     for _ in range(20):
-        mortal = Recent(1, tmp_path, "m", clock)
+        mortal = RecentCounts(1, tmp_path, "m", clock)
         mortal.add(places(0))
         mortal.close()  # as the end of its process does, which gives up the lock
     assert counted(kept) == [20]
@@ -75,7 +75,7 @@ def test_the_counts_of_a_dead_process_stay_until_they_are_old_and_its_file_is_ta
 
 
 def test_a_file_that_is_just_being_made_is_left_out(tmp_path):
-    recent = Recent(1, tmp_path, "m")
+    recent = RecentCounts(1, tmp_path, "m")
     (tmp_path / "m@7.counts").touch()
     recent.add(places(0))
     assert counted(recent) == [1]
@@ -84,7 +84,7 @@ def test_a_file_that_is_just_being_made_is_left_out(tmp_path):
 
 def test_memory_is_bounded_and_files_hold_slice_numbers_and_counts_only(tmp_path):
     clock = Clock(16_667 * SLICE_SECONDS)
-    recent = Recent(3, tmp_path, "m", clock)
+    recent = RecentCounts(3, tmp_path, "m", clock)
     for _ in range(500):
         recent.add(places(1, 1))
         clock.now += SLICE_SECONDS / 2

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from app.process.connection import MOST_HEAD_BYTES, Connection, Joined, while_connected
+from app.process.connection import MAX_HEAD_BYTES, Connection, JoiningTransport, while_connected
 from tests.app.conftest import png
 from tests.app.service import Server, serving
 from tests.waiting import DEADLINE_SECONDS, next_turn, run_ready_tasks, wait_until
@@ -60,7 +60,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 async def joined():
     transport = Remembered()
-    return transport, Joined(transport, asyncio.get_running_loop())
+    return transport, JoiningTransport(transport, asyncio.get_running_loop())
 
 
 def test_what_is_written_in_one_turn_of_the_loop_leaves_at_once():
@@ -223,7 +223,7 @@ def test_the_service_passes_over_an_offered_upgrade(server):
 
 def test_a_head_without_end_is_refused():
     lines = [b"X-%d: %s\r\n" % (number, b"a" * 60_000) for number in range(9)]
-    assert sum(map(len, lines[:-1])) < MOST_HEAD_BYTES < sum(map(len, lines))
+    assert sum(map(len, lines[:-1])) < MAX_HEAD_BYTES < sum(map(len, lines))
     start = b"GET /health HTTP/1.1\r\nHost: x\r\n"
     transport = exchange(start, *lines)
     assert transport.written.startswith(b"HTTP/1.1 400 ") and b"head has more than 524288 bytes" in transport.written
@@ -232,7 +232,7 @@ def test_a_head_without_end_is_refused():
 
 
 def test_a_client_that_sends_no_head_is_given_up(monkeypatch):
-    monkeypatch.setattr("app.process.connection.MOST_HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("app.process.connection.MAX_HEAD_SECONDS", 0.2)
 
     async def scenario(*parts: bytes) -> bytes:
         config = Config(app=echo, http=Connection, ws="none", lifespan="off")

@@ -1,12 +1,12 @@
 """The number of cores: affinity and control groups."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from app.process import supervisor
-from app.process.supervisor import available_cores
+from app.process.cores import available_cores
 
 
 @pytest.mark.parametrize(
@@ -14,8 +14,8 @@ from app.process.supervisor import available_cores
 )
 def test_cores_are_those_of_affinity_and_quota(tmp_path, monkeypatch, quota, cores):
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(supervisor, "CGROUP_V2", tmp_path / "cpu.max")
-    monkeypatch.setattr(supervisor.sys, "platform", "linux")
+    monkeypatch.setattr("app.process.cores.CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == cores
 
@@ -24,16 +24,16 @@ def test_cores_are_those_of_affinity_and_quota(tmp_path, monkeypatch, quota, cor
 def test_cores_by_the_first_version_of_control_groups(tmp_path, monkeypatch, quota, cores):
     (tmp_path / "quota").write_text(quota + "\n")
     (tmp_path / "period").write_text("100000\n")
-    monkeypatch.setattr(supervisor, "CGROUP_V2", tmp_path / "absent")
-    monkeypatch.setattr(supervisor, "CGROUP_V1", (tmp_path / "quota", tmp_path / "period"))
-    monkeypatch.setattr(supervisor.sys, "platform", "linux")
+    monkeypatch.setattr("app.process.cores.CGROUP_V2", tmp_path / "absent")
+    monkeypatch.setattr("app.process.cores.CGROUP_V1", (tmp_path / "quota", tmp_path / "period"))
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == cores
 
 
 def test_without_control_groups_the_affinity_counts(monkeypatch):
-    monkeypatch.setattr(supervisor, "CGROUP_V2", Path("/nowhere"))
-    monkeypatch.setattr(supervisor, "CGROUP_V1", (Path("/nowhere"), Path("/nowhere")))
-    monkeypatch.setattr(supervisor.sys, "platform", "linux")
+    monkeypatch.setattr("app.process.cores.CGROUP_V2", Path("/nowhere"))
+    monkeypatch.setattr("app.process.cores.CGROUP_V1", (Path("/nowhere"), Path("/nowhere")))
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert available_cores() == 2

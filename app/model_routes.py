@@ -1,0 +1,105 @@
+"""Endpoints that describe the served version and the service's work: /model… and /metrics."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app import openapi, schemas
+from app.card.captions import REPORT_FOLDER
+from app.card.results import ServedVersion
+from app.card.sections import EVALUATION, render_card
+from app.card.values import read_document
+from app.errors import Problem
+from app.monitoring.metrics import Metrics
+from app.pipeline import Serving
+from app.prediction import to_json
+from model_store.manifest import Manifest
+from model_store.store import Loaded
+
+router = APIRouter()
+
+
+@router.get(
+    "/model",
+    summary="The served version's manifest and metrics",
+    responses=openapi.responses(schemas.ModelAnswer, "not_ready"),
+)
+async def model(request: Request) -> Response:
+    """Labels, preprocessing, files with their SHA-256, metrics and how the network was trained."""
+    loaded: Loaded = request.app.state.pipeline.require_serving().loaded
+    document = {
+        "manifest": loaded.manifest.model_dump(mode="json"),
+        "engine": loaded.classifier.engine,
+        "precision": loaded.classifier.precision,
+        "golden_difference": loaded.golden_difference,
+    }
+    return Response(to_json(document), media_type="application/json")
+
+
+@router.get(
+    "/model/drift",
+    summary="Whether recent images are like those that the version was tested on",
+    responses=openapi.responses(schemas.DriftAnswer, "not_ready"),
+)
+async def model_drift(request: Request) -> Response:
+    """Of all processes of the service together, over the last hour. No image is kept to tell it, only counts."""
+    serving: Serving = request.app.state.pipeline.require_serving()
+    return Response(to_json(serving.drift.document()), media_type="application/json")
+
+
+@router.get(
+    "/model/card",
+    summary="The served version's model card, as a page",
+    response_class=HTMLResponse,
+    responses=openapi.responses(openapi.CARD, "not_ready"),
+)
+async def model_card(request: Request) -> HTMLResponse:
+    """What it is for and not for, what it learned from, how good it is and where it fails, from manifest and report."""
+    loaded: Loaded = request.app.state.pipeline.require_serving().loaded
+    manifest, classifier = loaded.manifest, loaded.classifier
+    report = await _published_file(loaded, EVALUATION) if EVALUATION in manifest.files else None
+    evaluation = read_document(report or b"")
+    return HTMLResponse(render_card(ServedVersion(manifest, evaluation, classifier.engine, classifier.precision)))
+
+
+@router.get(
+    "/model/report/{name}",
+    summary="A plot of the served version's report, or evaluation.json",
+    response_class=Response,
+    responses=openapi.responses(openapi.REPORT_FILE, "not_found", "not_ready"),
+    openapi_extra={"parameters": [openapi.REPORT_NAME]},
+)
+async def model_report(request: Request) -> Response:
+    """Only what the manifest lists under `report/`, and only the bytes whose SHA-256 it states."""
+    name: str = request.path_params["name"]  # not a parameter of the function: every name is valid, if only to be 404
+    loaded: Loaded = request.app.state.pipeline.require_serving().loaded
+    types = _report_types(loaded.manifest)
+    if name not in types:
+        raise Problem("not_found", f"this version's report has {', '.join(types) or 'no files'}, and not {name[:80]!r}")
+    content = await _published_file(loaded, REPORT_FOLDER + name)
+    if content is None:
+        raise Problem("not_found", "the version was removed from the store since it was loaded, and its report with it")
+    return Response(content, media_type=types[name])
+
+
+@router.get("/metrics", summary="Counts and timings, for Prometheus", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Of all processes of the service together, in Prometheus's text format."""
+    service_metrics: Metrics = request.app.state.metrics
+    return Response(service_metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _published_file(loaded: Loaded, name: str) -> bytes | None:
+    """Read a file of the served version; None if it was removed from the store since."""
+    if not (loaded.folder / name).exists():
+        return None
+    return await asyncio.to_thread(loaded.read, name)
+
+
+def _report_types(manifest: Manifest) -> dict[str, str]:
+    """Media types of the report's files that are served, by name."""
+    names = [name.removeprefix(REPORT_FOLDER) for name in manifest.files if name.startswith(REPORT_FOLDER)]
+    plots = {name: "image/png" for name in names if name.endswith(".png")}
+    return plots | ({"evaluation.json": "application/json"} if EVALUATION in manifest.files else {})

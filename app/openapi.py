@@ -1,0 +1,60 @@
+"""Parts of the OpenAPI document that FastAPI cannot derive from an endpoint's signature."""
+
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from app.errors import CODES, PROBLEM
+from app.schemas import PROBLEM_EXAMPLE, ProblemAnswer
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+BINARY = {"type": "string", "format": "binary"}
+CARD: dict[str, Any] = {
+    "description": "The card, made from the version's manifest and report.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
+REPORT_FILE: dict[str, Any] = {
+    "description": "The file, as it was published.",
+    "content": {"image/png": {"schema": BINARY}, "application/json": {"schema": {"type": "object"}}},
+}
+REPORT_NAME: dict[str, Any] = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def responses(success: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:
+    """Describe a route's answers: `success` (a model or an OpenAPI response object) and errors with these codes."""
+    by_status: Responses = {200: success if isinstance(success, dict) else {"model": success}}
+    for code in codes:
+        status, meaning = CODES[code]
+        response = by_status.setdefault(status, _problem_response())
+        response["description"] = f"{response['description']} `{code}`: {meaning}".strip()
+        fields = {"title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": meaning}
+        response["content"][PROBLEM]["examples"][code] = {"value": PROBLEM_EXAMPLE | fields}
+    return by_status
+
+
+def _problem_response() -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}
+    return {"description": "", "content": {PROBLEM: {"schema": schema, "examples": {}}}}
+
+
+def or_picture(by_status: Responses) -> Responses:
+    """Add a PNG to the content of the answer 200."""
+    by_status[200]["content"] = {"image/png": {"schema": BINARY}}
+    return by_status
+
+
+def image_body(field: str, many: bool) -> dict[str, Any]:
+    """Describe a request body: a form with one image or `many` in `field`, or the bytes of one image."""
+    form = {
+        "type": "object",
+        "required": [field],
+        "properties": {field: {"type": "array", "items": BINARY} if many else BINARY},
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": form}, "image/*": {"schema": BINARY}},
+        }
+    }

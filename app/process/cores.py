@@ -1,0 +1,38 @@
+"""The number of cores this process may use, and the priority of its threads."""
+
+import os
+import sys
+from pathlib import Path
+
+CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+NICENESS = 5  # steps; each divides a thread's share of a busy core by 1.25
+
+
+def available_cores() -> int:
+    """Count the cores this process may use, at least 1: the scheduler's affinity or the container's quota."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    quota = _quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def _quota() -> float | None:
+    """The CPU quota of this control group in cores; None if it is unlimited or unreadable."""
+    try:
+        if CGROUP_V2.exists():
+            quota, period = CGROUP_V2.read_text().split()
+        else:
+            quota, period = (path.read_text().strip() for path in CGROUP_V1)
+    except (OSError, ValueError):
+        return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def give_way() -> None:
+    """Give this thread, and those it will start, a third of the event loop's share of a busy core.
+
+    The event loop's thread has little to do, but it answers for the service: it refuses requests under overload and
+    answers liveness probes.
+    """
+    if sys.platform == "linux":  # only there does a thread have a niceness of its own
+        os.nice(NICENESS)

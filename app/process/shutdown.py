@@ -1,0 +1,70 @@
+"""uvicorn with a shutdown that loses no request: readiness falls, in-flight requests finish, the exit code is 0."""
+
+import asyncio
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.process.supervisor import Workers
+
+
+class DrainingServer(uvicorn.Server):
+    """On SIGTERM, reports not ready for `drain_seconds` while still accepting, then stops; on SIGINT, stops at once.
+
+    SIGHUP (a closed terminal) stops it like SIGTERM. In-flight requests finish unless a second signal arrives.
+
+    A load balancer keeps sending until it has seen the readiness probe fail: closing the port earlier drops requests.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float, workers: Workers | None) -> None:
+        super().__init__(config)
+        self._pipeline, self._drain_seconds, self._workers = app.state.pipeline, drain_seconds, workers
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Remember the event loop: signal handlers schedule their work on it."""
+        self._loop = asyncio.get_running_loop()
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+            self._loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGTERM, None)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the shutdown. uvicorn's own handler raises the signal again at the end, which changes the exit code."""
+        repeated, self._pipeline.draining = self._pipeline.draining, True
+        if self._loop and self._workers:
+            self._loop.call_soon_threadsafe(self._workers.stop, signal.SIGINT if repeated else sig)
+        if sig == signal.SIGTERM and not repeated and self._loop:
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._stop)
+        else:
+            if self.should_exit and self._loop:
+                self._loop.call_soon_threadsafe(self._hang_up)
+            self._stop()
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):  # which cancels their requests: see while_connected
+            connection.transport.abort()
+
+
+class WorkerServer(DrainingServer):
+    """Server of a further process; it also stops when the first process has ended, which closes its standard input."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Watch standard input."""
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._stop_orphan)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ignore a second SIGTERM: a supervisor sends one to every process, and the first process hands its own on."""
+        if sig != signal.SIGTERM or not self._pipeline.draining:
+            super().handle_exit(sig, frame)
+
+    def _stop_orphan(self) -> None:
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())  # it stays readable
+        self.handle_exit(signal.SIGINT, None)
