@@ -26,7 +26,8 @@ from app.process.supervisor import give_way, shared_directory
 from app.settings import Settings
 from model_store.errors import ImageError, ModelError
 from model_store.images.decode import decode, read_header
-from model_store.store import Loaded, Store, load
+from model_store.store import Store
+from model_store.version import Loaded, load
 
 logger = logging.getLogger("app")
 Stages = dict[str, float]  # seconds by stage, for one request

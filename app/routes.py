@@ -30,7 +30,7 @@ from app.process.connection import while_connected
 from app.uploads import files_in, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
-from model_store.store import Loaded
+from model_store.version import Loaded
 
 Answer = TypeVar("Answer")
 TopK = Annotated[int | None, Query(ge=1, le=1000, description="keep the k largest probabilities, largest first")]

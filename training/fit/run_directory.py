@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.manifest import Frozen, Preprocessing, read_manifest
-from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, verify
+from model_store.version import verify
 from training.errors import TrainingError
 
 AGREEMENT = "agreement"  # in a taught network's history, for its accuracy: how often it calls what its teachers call
