@@ -22,11 +22,11 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from model_store.classifier import has_bfloat16
 from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
 from model_store.network.layers import BatchNormalization, Conv2D, Dense
+from model_store.network.processor import has_bfloat16
 from training import recipes
 from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError
