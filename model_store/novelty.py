@@ -1,12 +1,12 @@
-"""How strange an image is to a network, and what an answer is worth because of it.
+"""Out-of-distribution score of an image, and the verdict on its prediction.
 
-Owns the score and the verdict, as arrays and numbers, and `novelty.npz`. The thresholds are the manifest's, and how all
-of it was fitted is the business of `training.evaluate.novelty_statistics` and `training.evaluate.thresholds`.
+Also reads and writes `novelty.npz`. The thresholds are in the manifest; `training.evaluate.novelty_statistics` and
+`training.evaluate.thresholds` fit both.
 
-Two things are looked at. The energy of the logits, -log Σ exp(logits), is low where some class fits well: Liu et al.,
-"Energy-based Out-of-distribution Detection", arXiv:2010.03759. The Mahalanobis distance says how far the channels of
-an early layer, each averaged over the image, are from those of training images: Lee et al., "A Simple Unified Framework
-for Detecting Out-of-Distribution Samples and Adversarial Attacks", arXiv:1807.03888, but one Gaussian for all classes.
+The score combines two measures. The energy of the logits, -log Σ exp(logits), is low if some class fits well: Liu et
+al., "Energy-based Out-of-distribution Detection", arXiv:2010.03759. The Mahalanobis distance is between an early
+layer's channel means and those of training images: Lee et al., "A Simple Unified Framework for Detecting
+Out-of-Distribution Samples and Adversarial Attacks", arXiv:1807.03888, but with one Gaussian for all classes.
 """
 
 import io
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.errors import ModelError
+from model_store.files import NOVELTY
 from model_store.manifest import Verdicts
 from model_store.network.architecture import Architecture
 from model_store.network.layers import Dropout
@@ -31,58 +32,58 @@ ARRAYS = ("mean", "whitening", "centre", "spread")
 
 @dataclass(frozen=True)
 class Gaussian:
-    """What training images look like to an early layer, and how far held-out images are from that."""
+    """Distribution of training images' features in an early layer, and of val images' energies and distances."""
 
     layer: str
-    mean: Floats  # (C,), of its channels' means
-    whitening: Floats  # (C, C): (means - mean) @ whitening have covariance one
-    centre: Floats  # (2,): the mean of held-out images' energies, and of their distances
-    spread: Floats  # (2,): the standard deviations of both
+    mean: Floats  # (C,), of the features, its channel means
+    whitening: Floats  # (C, C): (features - mean) @ whitening has unit covariance
+    centre: Floats  # (2,): mean of val images' energies, and of their distances
+    spread: Floats  # (2,): standard deviations of both
 
-    def distances(self, means: Floats) -> Floats:
-        """The logarithm of the squared Mahalanobis distance (N,) of channels' means (N, C)."""
-        # By einsum, since a matrix product may start BLAS's own threads; this one is a hundredth of a convolution.
-        white = np.einsum("nc,cd->nd", means - self.mean, self.whitening)
-        found: Floats = np.log(np.maximum(np.einsum("nd,nd->n", white, white), TINY))
-        return found
+    def distances(self, features: Floats) -> Floats:
+        """Logarithm of the squared Mahalanobis distance (N,) of features (N, C)."""
+        # einsum, since a matrix product may start BLAS's own threads; this one costs a hundredth of a convolution.
+        white = np.einsum("nc,cd->nd", features - self.mean, self.whitening)
+        squared: Floats = np.maximum(np.einsum("nd,nd->n", white, white), TINY)
+        return np.log(squared)
 
-    def scores(self, energy: Floats, means: Floats) -> Floats:
-        """How strange images (N,) with these energies (N,) and channels' means (N, C) are.
+    def scores(self, energy: Floats, features: Floats) -> Floats:
+        """Out-of-distribution scores (N,) of images with these energies (N,) and features (N, C).
 
-        Both measures count in standard deviations above the mean of held-out images. Where both are above, they are
-        two sides of a right triangle whose third is the score; else the larger one is.
+        Both measures are in standard deviations above the mean of val images. The score is the Euclidean norm of the
+        two if both are above the mean, else the larger one.
         """
-        measured = zip((energy, self.distances(means)), self.centre, self.spread, strict=True)
-        last, early = ((values - centre) / spread for values, centre, spread in measured)
-        found = np.hypot(np.maximum(last, 0), np.maximum(early, 0)) + np.minimum(np.maximum(last, early), 0)
-        return np.where(np.isnan(found), np.float32(np.inf), found)  # what cannot be measured is strange
+        measures = zip((energy, self.distances(features)), self.centre, self.spread, strict=True)
+        last, early = ((values - centre) / spread for values, centre, spread in measures)
+        scores = np.hypot(np.maximum(last, 0), np.maximum(early, 0)) + np.minimum(np.maximum(last, early), 0)
+        return np.where(np.isnan(scores), np.float32(np.inf), scores)  # NaN counts as the most novel
 
 
 def energies(logits: Floats) -> Floats:
-    """The energy (N,) of images with these logits (N, K), which no temperature divides."""
+    """Energies (N,) of logits (N, K), not divided by the temperature."""
     top = logits.max(axis=1, keepdims=True)
-    found: Floats = -(np.log(np.exp(logits - top).sum(axis=1)) + top[:, 0])
-    return found
+    log_sum: Floats = np.log(np.exp(logits - top).sum(axis=1)) + top[:, 0]
+    return -log_sum
 
 
-def novelty(score: Floats, fitted: NDArray[np.float64]) -> Floats:
-    """For each score (N,) the share of the fitted images that have a lower one, from 0 to 1.
+def novelty(scores: Floats, val_scores: NDArray[np.float64]) -> Floats:
+    """Share of val images with a lower score, from 0 to 1, for each of the scores (N,).
 
     Args:
-        fitted: the scores (S,) of `Verdicts`, as an array.
+        val_scores: the quantiles (S,) in `Verdicts.scores`, as an array.
     """
-    return (np.interp(score, fitted, np.arange(len(fitted))) / (len(fitted) - 1)).astype(np.float32)
+    return (np.interp(scores, val_scores, np.arange(len(val_scores))) / (len(val_scores) - 1)).astype(np.float32)
 
 
 def verdict(confidence: float, novelty: float, verdicts: Verdicts) -> Verdict:
-    """What to make of an answer with that confidence for an image of that novelty."""
+    """Judge a prediction by its confidence and its image's novelty."""
     if novelty > verdicts.novelty_above:
         return "none_of_these"
     return "unsure" if confidence < verdicts.confidence_below else "confident"
 
 
 def write_gaussian(gaussian: Gaussian, path: Path) -> None:
-    """Write `novelty.npz`: the name `layer` (), and the float32 arrays of `Gaussian`."""
+    """Write `novelty.npz`: the layer's name, and the float32 arrays of `Gaussian`."""
     arrays = {name: getattr(gaussian, name) for name in ARRAYS}
     np.savez(path, layer=np.array(gaussian.layer), **arrays)
 
@@ -91,25 +92,25 @@ def read_gaussian(content: bytes, architecture: Architecture) -> Gaussian:
     """Read `novelty.npz`; pickled objects are refused.
 
     Raises:
-        ModelError: it is no such file, or does not fit a layer of images of the network.
+        ModelError: it cannot be read, or fits no layer of the network that gives images.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            layer, found = str(arrays["layer"]), {name: np.asarray(arrays[name]) for name in ARRAYS}
+            layer, fields = str(arrays["layer"]), {name: np.asarray(arrays[name]) for name in ARRAYS}
     except Exception as error:  # noqa: BLE001 there is no end to what NumPy and zipfile raise on damaged files
-        raise ModelError(f"novelty.npz cannot be read: {error}") from None
+        raise ModelError(f"{NOVELTY} cannot be read: {error}") from None
     images = (node for node in architecture.nodes[1:] if len(node.shape) == 3 and not isinstance(node.layer, Dropout))
     shapes = {node.layer.name: node.shape for node in images}
     if layer not in shapes:
-        raise ModelError(f"novelty.npz is of the layer {layer[:80]!r}, which is none of the network's layers of images")
+        raise ModelError(f"{NOVELTY} is of the layer {layer[:80]!r}, which is none of the network's layers of images")
     channels = shapes[layer][2]
     for name, shape in zip(ARRAYS, ((channels,), (channels, channels), (2,), (2,)), strict=True):
-        array = found[name]
+        array = fields[name]
         if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
             raise ModelError(
-                f"novelty.npz holds {name} {array.dtype} {array.shape}, not finite float32 {shape}, "
+                f"{NOVELTY} holds {name} {array.dtype} {array.shape}, not finite float32 {shape}, "
                 f"as {layer!r} with {channels} channels needs"
             )
-    if not (found["spread"] > 0).all():
-        raise ModelError(f"novelty.npz: both of spread must be above 0, they are {found['spread'].tolist()}")
-    return Gaussian(layer, **found)
+    if not (fields["spread"] > 0).all():
+        raise ModelError(f"{NOVELTY}: both of spread must be above 0, they are {fields['spread'].tolist()}")
+    return Gaussian(layer, **fields)

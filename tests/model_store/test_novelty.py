@@ -15,7 +15,7 @@ from model_store.novelty import Gaussian, energies, novelty, read_gaussian, verd
 from tests.model_store.network.keras_models import random_images
 
 VERDICTS = Verdicts(novelty_above=0.95, confidence_below=0.8, scores=(-8.0, -4.0, -2.0, 0.0))
-FITTED = np.array(VERDICTS.scores)
+VAL_SCORES = np.array(VERDICTS.scores)
 LAYER, CHANNELS = "batch_normalization", 6  # of the tiny network
 GAUSSIAN = Gaussian(
     LAYER,
@@ -29,15 +29,15 @@ LOGITS = arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(2, 6)), ele
 
 @given(LOGITS, st.floats(-50, 50, width=32))
 def test_energy_is_minus_the_log_of_the_sum_of_exponentials(logits, shift):
-    found = energies(logits)
+    received = energies(logits)
     exact = -np.log(np.exp(logits.astype(np.float64)).sum(1))
-    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(energies(logits + np.float32(shift)), found - shift, atol=1e-3)
+    np.testing.assert_allclose(received, exact, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(energies(logits + np.float32(shift)), received - shift, atol=1e-3)
 
 
 def test_novelty_is_the_share_of_fitted_images_that_are_less_strange():
     energy = np.array([-9, -8, -4, -3, 0, 7], np.float32)
-    np.testing.assert_allclose(novelty(energy, FITTED), [0, 0, 1 / 3, 0.5, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(novelty(energy, VAL_SCORES), [0, 0, 1 / 3, 0.5, 1, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_scores_that_do_not_ascend_are_refused():
 @pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
 def test_a_classifier_gives_the_novelty_of_its_networks_own_logits_whatever_the_temperature(tiny, engine):
     network = tiny.network(temperature=0.5, verdicts=VERDICTS)
-    said = Classifier(network, engine, "float32").predict(tiny.images)
+    predictions = Classifier(network, engine, "float32").predict(tiny.images)
     as_logits = Classifier(tiny.network(output="probabilities"), engine, "float32").predict(tiny.images)
-    np.testing.assert_allclose(said.energy, energies(as_logits.probabilities), atol=1e-4)
-    np.testing.assert_array_equal(said.novelty, novelty(said.energy, FITTED))
+    np.testing.assert_allclose(predictions.energy, energies(as_logits.probabilities), atol=1e-4)
+    np.testing.assert_array_equal(predictions.novelty, novelty(predictions.energy, VAL_SCORES))
 
 
 def test_without_logits_there_is_no_energy_and_without_verdicts_no_novelty(tiny):
     assert Classifier(tiny.network(output="probabilities")).predict(tiny.images).energy is None
-    said = Classifier(tiny.network()).predict(tiny.images)
-    assert said.energy is not None and said.novelty is None
+    predictions = Classifier(tiny.network()).predict(tiny.images)
+    assert predictions.energy is not None and predictions.novelty is None
 
 
 def distance_of_one() -> Gaussian:
@@ -103,8 +103,8 @@ def test_an_image_just_like_the_training_images_has_a_finite_distance():
 )
 def test_the_score_is_of_both_where_both_are_above_the_mean_else_of_the_larger(energy, distance, score):
     means = np.exp(np.array([[distance / 2]], np.float32))
-    found = distance_of_one().scores(np.array([energy], np.float32), means)
-    np.testing.assert_allclose(found, [score], atol=1e-5)
+    scores = distance_of_one().scores(np.array([energy], np.float32), means)
+    np.testing.assert_allclose(scores, [score], atol=1e-5)
 
 
 def test_each_measure_counts_in_its_own_standard_deviations():
@@ -127,18 +127,20 @@ def test_a_classifier_scores_by_an_early_layer_of_its_network(tiny, engine):
 
     network = tiny.network(verdicts=VERDICTS, gaussian=GAUSSIAN)
     images = random_images(70)  # more than one call of the engine takes
-    said = Classifier(network, engine, "float32").predict(images)
+    predictions = Classifier(network, engine, "float32").predict(images)
     model = keras.models.model_from_json(tiny.architecture)
     for layer in model.layers:
         layer.set_weights(list(network.weights.get(layer.name, {}).values()))
     early = keras.Model(model.inputs[0], model.get_layer(LAYER).output)
     preprocessing = network.preprocessing
     normalised = (images / np.float32(255) - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
-    np.testing.assert_allclose(said.features, keras.ops.convert_to_numpy(early(normalised)).mean((1, 2)), atol=1e-4)
-    np.testing.assert_array_equal(said.ood_score, GAUSSIAN.scores(said.energy, said.features))
-    np.testing.assert_array_equal(said.novelty, novelty(said.ood_score, FITTED))
+    np.testing.assert_allclose(
+        predictions.features, keras.ops.convert_to_numpy(early(normalised)).mean((1, 2)), atol=1e-4
+    )
+    np.testing.assert_array_equal(predictions.ood_score, GAUSSIAN.scores(predictions.energy, predictions.features))
+    np.testing.assert_array_equal(predictions.novelty, novelty(predictions.ood_score, VAL_SCORES))
     alone = Classifier(tiny.network(verdicts=VERDICTS), engine, "float32").predict(images)
-    np.testing.assert_allclose(said.probabilities, alone.probabilities, atol=1e-6)
+    np.testing.assert_allclose(predictions.probabilities, alone.probabilities, atol=1e-6)
     np.testing.assert_array_equal(alone.ood_score, alone.energy)
 
 
@@ -156,10 +158,10 @@ def packed(**changes) -> bytes:
 
 def test_a_gaussian_is_read_as_it_was_written(tiny, tmp_path):
     write_gaussian(GAUSSIAN, tmp_path / "novelty.npz")
-    found = read_gaussian((tmp_path / "novelty.npz").read_bytes(), tiny.network().architecture)
-    assert found.layer == LAYER
+    gaussian = read_gaussian((tmp_path / "novelty.npz").read_bytes(), tiny.network().architecture)
+    assert gaussian.layer == LAYER
     for name in ("mean", "whitening", "centre", "spread"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(GAUSSIAN, name))
+        np.testing.assert_array_equal(getattr(gaussian, name), getattr(GAUSSIAN, name))
 
 
 @pytest.mark.parametrize(

@@ -225,9 +225,9 @@ def test_prune_keeps_the_newest_and_the_active(tmp_path_factory, versions, keep,
     if active:
         (store.root / NAME / "ACTIVE").write_text(str(active))
     removed = store.prune(NAME, keep)
-    kept = set(sorted(versions)[-keep:]) | ({active} & versions)
-    assert set(store.versions(NAME)) == kept
-    assert set(removed) == versions - kept
+    remaining = set(sorted(versions)[-keep:]) | ({active} & versions)
+    assert set(store.versions(NAME)) == remaining
+    assert set(removed) == versions - remaining
 
 
 def test_prune_leaves_nothing_of_what_it_removes(store, write):
