@@ -30,7 +30,7 @@ CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger
 
 @dataclass(frozen=True)
 class Predictions:
-    """The network's outputs for N images. See `novelty.py` for all but the first."""
+    """The network's outputs for N images. See `novelty.py` and `network/gaussian.py` for all but the first."""
 
     probabilities: NDArray[np.float32]  # (N, K), each row summing to one
     energy: NDArray[np.float32] | None = None  # (N,), where the network ends in logits

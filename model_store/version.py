@@ -9,10 +9,10 @@ from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, QUANTIZAT
 from model_store.golden import read_golden, replay
 from model_store.manifest import Manifest, read_manifest
 from model_store.network.architecture import parse_architecture
+from model_store.network.gaussian import read_gaussian
 from model_store.network.model import Network
 from model_store.network.quantization import read_ranges
 from model_store.network.weights import read_weights
-from model_store.novelty import read_gaussian
 
 PARSED = (*REQUIRED, QUANTIZATION, NOVELTY)  # the files that `load` needs; the rest are hashed only
 

@@ -6,9 +6,9 @@ from typing import Literal
 from model_store.errors import ModelError
 from model_store.manifest import Preprocessing, Verdicts
 from model_store.network.architecture import Architecture
+from model_store.network.gaussian import Gaussian
 from model_store.network.quantization import Ranges
 from model_store.network.weights import Weights
-from model_store.novelty import Gaussian
 
 
 @dataclass(frozen=True)

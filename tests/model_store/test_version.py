@@ -7,7 +7,7 @@ import pytest
 
 from model_store.errors import ModelError
 from model_store.files import GOLDEN, MANIFEST, NOVELTY, REQUIRED, WEIGHTS
-from model_store.novelty import Gaussian, write_gaussian
+from model_store.network.gaussian import Gaussian, write_gaussian
 from model_store.version import load
 
 NAME = "cifar10"

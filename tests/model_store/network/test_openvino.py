@@ -12,10 +12,10 @@ from keras import layers
 
 from model_store.classifier import choose_precision
 from model_store.network.architecture import parse_architecture
+from model_store.network.gaussian import Gaussian
 from model_store.network.layers import LAYERS
 from model_store.network.openvino import build_float_network, build_network
 from model_store.network.quantization import quantizable
-from model_store.novelty import Gaussian
 from tests.model_store.network.keras_models import (
     as_network,
     assert_same,
