@@ -16,7 +16,7 @@ from app.monitoring.metrics import Metrics
 from app.pipeline import Serving
 from app.prediction import to_json
 from model_store.manifest import Manifest
-from model_store.store import Loaded
+from model_store.version import Loaded
 
 router = APIRouter()
 

@@ -27,7 +27,8 @@ from app.process.cores import give_way
 from app.settings import Limits, Settings
 from model_store.errors import ImageError, ModelError
 from model_store.images.decode import decode, read_header
-from model_store.store import Loaded, Store, load
+from model_store.store import Store
+from model_store.version import Loaded, load
 
 logger = logging.getLogger("app")
 Stages = dict[str, float]  # seconds by stage, for one request

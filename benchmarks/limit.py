@@ -18,7 +18,7 @@ from app.settings import Settings
 from benchmarks.bodies import Body
 from benchmarks.machine import cores
 from model_store.images.decode import decode
-from model_store.store import Loaded
+from model_store.version import Loaded
 
 WARM_UP_SECONDS = 0.5
 

@@ -1,9 +1,6 @@
-"""The contract between training and serving: what a published model is, and how its answers are computed.
-
-Nothing here knows HTTP, and nothing here imports `app` or `training`.
-"""
+"""Published models: the contract between training and serving, and the only code that computes predictions."""
 
 import sys
 
-# OpenVINO reports every import over the network when this package can be imported. Nothing in this project dials out.
+# OpenVINO reports its import over the network if this package can be imported. This project sends no telemetry.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -1,14 +1,12 @@
-"""`Classifier.predict`: uint8 images → probabilities, on the engine and at the precision that were asked for.
+"""`Classifier.predict`: uint8 images → probabilities, on the chosen engine and at the chosen precision.
 
-The one place where inference happens, for the service, the command line, `evaluate` and `publish` alike, so that what
-is measured is what is served. Knows neither stores, queues nor HTTP.
+Inference happens only here, for the service, the command line, `evaluate` and `publish` alike, so that the network
+measured is the network served.
 """
 
-import platform
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,22 +14,23 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from model_store.errors import ModelError
+from model_store.files import QUANTIZATION
 from model_store.manifest import Precision
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
+from model_store.network.processor import has_amx, has_bfloat16, is_x86
 from model_store.novelty import energies, novelty
 
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
 Infer: TypeAlias = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]  # as build_network's outputs
-X86 = ("x86_64", "AMD64")
-CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger ones are no faster
+CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger chunks are no faster
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The network's outputs for N images. See `novelty.py` for all but the first."""
+    """The network's outputs for N images. See `novelty.py` and `network/gaussian.py` for all but the first."""
 
     probabilities: NDArray[np.float32]  # (N, K), each row summing to one
     energy: NDArray[np.float32] | None = None  # (N,), where the network ends in logits
@@ -41,7 +40,7 @@ class Predictions:
 
 
 class Classifier:
-    """A network ready to answer. Safe to call from several threads; calls run one after another."""
+    """A compiled network. Safe to call from several threads; calls run one after another."""
 
     def __init__(
         self,
@@ -53,14 +52,14 @@ class Classifier:
         """Compile the network.
 
         Args:
-            threads: how many compute one call; None means every core, which is what tensorflow always takes.
+            threads: threads that compute one call; None means every core, as tensorflow always takes.
 
         Raises:
-            ModelError: the engine or the precision is not to be had on this machine.
+            ModelError: this machine does not support the engine or the precision.
         """
         self.labels, self.verdicts = network.labels, network.verdicts
         self._gaussian = network.gaussian
-        self._fitted = np.array(network.verdicts.scores) if network.verdicts else None
+        self._val_scores = np.array(network.verdicts.scores) if network.verdicts else None
         self._widths = [len(network.labels)] * (2 if network.output == "logits" else 1)
         self._widths += [len(network.gaussian.mean)] if network.gaussian else []
         self.engine: EngineName = engine
@@ -69,7 +68,7 @@ class Classifier:
         self._lock = threading.Lock()
 
     def predict(self, images: NDArray[np.uint8]) -> Predictions:
-        """Probabilities (N, K) float32 for images (N, 32, 32, 3) uint8, and how strange the images are.
+        """Compute probabilities (N, K) float32 and out-of-distribution scores of images (N, 32, 32, 3) uint8.
 
         Raises:
             ValueError: the images are of another shape or type; a caller's mistake, not a user's.
@@ -83,66 +82,44 @@ class Classifier:
                     output[start : start + CHUNK] = chunk
         if len(outputs) == 1:
             return Predictions(outputs[0])
-        probabilities, logits, *early = outputs
-        energy, features = energies(logits), early[0] if early else None
-        ood_score = energy if self._gaussian is None or features is None else self._gaussian.scores(energy, features)
-        strangeness = None if self._fitted is None else novelty(ood_score, self._fitted)
-        return Predictions(probabilities, energy, features, ood_score, strangeness)
+        probabilities, logits, *features = outputs
+        energy = energies(logits)
+        ood_score = self._gaussian.scores(energy, features[0]) if self._gaussian else energy
+        share = None if self._val_scores is None else novelty(ood_score, self._val_scores)
+        return Predictions(probabilities, energy, features[0] if features else None, ood_score, share)
 
 
-def choose_precision(engine: EngineName, wanted: PrecisionChoice, quantized: bool = False) -> Precision:
-    """The fastest precision that the processor, the version and the choice allow.
+def choose_precision(engine: EngineName, choice: PrecisionChoice, quantized: bool = False) -> Precision:
+    """Choose the fastest precision that the processor and the version allow, or check the one that was set.
 
-    int8 is not taken by itself on processors that are not x86, where it has not been tried.
+    `auto` takes int8 on x86 only; on other processors it has not been tested.
 
     Args:
-        quantized: whether the version has the ranges that int8 needs.
+        quantized: the version has the ranges that int8 needs.
 
     Raises:
-        ModelError: what was asked for is not to be had here.
+        ModelError: the version or the processor does not support the choice.
     """
     if engine == "tensorflow":
-        if wanted not in ("auto", "float32"):
+        if choice not in ("auto", "float32"):
             raise ModelError("the tensorflow engine computes in float32; leave the precision at auto or float32")
         return "float32"
-    if wanted == "int8" and not quantized:
-        raise ModelError("this version has no quantization.npz, which int8 needs; leave the precision at auto")
-    if wanted == "bfloat16" and not has_bfloat16():
+    if choice == "int8" and not quantized:
+        raise ModelError(f"this version has no {QUANTIZATION}, which int8 needs; leave the precision at auto")
+    if choice == "bfloat16" and not has_bfloat16():
         raise ModelError(
             "this processor has no bfloat16 instructions, which bfloat16 needs; leave the precision at auto or float32"
         )
-    if wanted != "auto":
-        return wanted
-    if quantized and platform.machine() in X86:
+    if choice != "auto":
+        return choice
+    if quantized and is_x86():
         return "int8"
     return "bfloat16" if has_bfloat16() else "float32"
 
 
-def has_bfloat16() -> bool:
-    """Whether the processor has instructions for it."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def has_amx() -> bool:
-    """Whether the processor has instructions for products of matrices of 8-bit integers, where Linux tells."""
-    try:
-        return "amx_int8" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-
-
 def _openvino(network: Network, precision: Precision, threads: int | None) -> Infer:
-    model = build_network(
-        network.architecture,
-        network.weights,
-        network.preprocessing,
-        network.output,
-        network.temperature,
-        network.ranges if precision == "int8" else None,
-        network.gaussian.layer if network.gaussian else None,
-        has_amx(),
-    )
-    halved = precision != "float32" and has_bfloat16()  # in int8 this is for what is not rounded
+    model = build_network(network if precision == "int8" else replace(network, ranges=None), has_amx())
+    halved = precision != "float32" and has_bfloat16()  # in int8, for the layers that are not rounded
     options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if halved else "f32"}
     options["PERFORMANCE_HINT"] = "LATENCY"
     options["ENABLE_CPU_PINNING"] = False  # several processes would all pin their threads to the same cores

@@ -1,4 +1,4 @@
-"""What can be wrong with a model or an image: one exception per cause, each with a public text."""
+"""Errors in a model or an uploaded image, with texts for the public."""
 
 
 class ModelError(Exception):

@@ -1,6 +1,6 @@
-"""One version's manifest: what the files beside it are, how images reach the network, and how it was made.
+"""A version's `manifest.json`: its files, its preprocessing, its thresholds, and how it was trained.
 
-Owns the JSON schema of `manifest.json` and nothing else: it opens no file of a version but the manifest itself.
+Defines the JSON schema and opens no other file.
 """
 
 from itertools import pairwise
@@ -16,16 +16,16 @@ FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?$"  
 
 
 class Frozen(BaseModel):
-    """Immutable, and a field nobody knows is an error, not a silent surprise."""
+    """Immutable; an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Resize(Frozen):
-    """How a decoded image of any size becomes 32×32 pixels.
+    """Resizing of a decoded image of any size to 32×32 pixels.
 
-    `filter` is Pillow's resampling filter. `fit` says what happens to an image that is not square: `stretch` ignores
-    its proportions, `crop` keeps the centre square, `pad` adds black bars. A JPEG may be decoded at 1/2, 1/4 or 1/8
+    `filter` is Pillow's resampling filter. `fit` handles an image that is not square: `stretch` ignores its
+    proportions, `crop` keeps the centre square, `pad` adds black bars. A JPEG may be decoded at 1/2, 1/4 or 1/8
     of its size as long as its shorter side keeps at least `jpeg_margin` × 32 pixels.
     """
 
@@ -57,11 +57,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Verdicts(Frozen):
-    """When an answer is not to be trusted; see `novelty.py`.
+    """Thresholds of the verdicts; see `novelty.py`.
 
-    `scores` are those below which equally spaced shares of the fitted images lie, from none of them to all. Older
-    manifests call them `energies`, which they are where there is no `novelty.npz`. An image whose novelty is over
-    `novelty_above` is none of the labels; an answer with less than `confidence_below` is unsure.
+    `scores` are quantiles of val images' out-of-distribution scores at equal steps, from the lowest to the highest.
+    Older manifests call them `energies`, which they are without `novelty.npz`. An image whose novelty exceeds
+    `novelty_above` is none of the labels; a prediction whose confidence is less than `confidence_below` is unsure.
     """
 
     novelty_above: Share
@@ -82,7 +82,7 @@ FEATURE_BINS: dict[Feature, int] = {"confidence": 10, "verdict": 3, "brightness"
 
 
 class Reference(Frozen):
-    """How many of the images that the version was tested on fall into each bin of each feature; see `drift.py`."""
+    """Counts of the version's test images in each bin of each feature; see `drift.py`."""
 
     counts: dict[Feature, tuple[Annotated[int, Field(ge=0)], ...]]
 
@@ -99,7 +99,7 @@ class Reference(Frozen):
 
 
 class Manifest(Frozen):
-    """Everything a reader of the version must know. `metrics` and `training` are for people; the rest is for code."""
+    """All of `manifest.json`. `metrics` and `training` are for people; code reads the rest."""
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
@@ -135,7 +135,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read and validate `manifest.json`.
 
     Raises:
-        ModelError: the file is missing, is not JSON, or does not fit the schema; the message names the field.
+        ModelError: the file is missing, is not JSON, or does not fit the schema; the text names the field.
     """
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -145,8 +145,8 @@ def read_manifest(path: Path) -> Manifest:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise ModelError(f"{path}: {where}: {first['msg']} (received {str(first['input'])[:80]!r})") from None
+        location = ".".join(map(str, first["loc"])) or "the document"
+        raise ModelError(f"{path}: {location}: {first['msg']} (received {str(first['input'])[:80]!r})") from None
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:

@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from model_store.classifier import Classifier, PrecisionChoice
 from model_store.errors import ModelError
+from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.manifest import Manifest, Preprocessing, read_manifest
 from model_store.network.model import Network
-from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS, Store, check_name, load, read_network, verify
+from model_store.store import Store, check_name
+from model_store.version import load, read_network, verify
 from training.errors import TrainingError
 from training.export.export import CONTRACT, FORMATS, export
 from training.fit.run_directory import Run

@@ -24,7 +24,7 @@ from app.settings import Settings
 from model_store.errors import ImageError, ModelError, UnsupportedImage
 from model_store.images.decode import decode, read_header
 from model_store.manifest import Resize
-from model_store.store import Loaded
+from model_store.version import Loaded
 
 BATCH = 64
 START_BYTES = 1024  # enough to recognise an image

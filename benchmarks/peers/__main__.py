@@ -27,7 +27,8 @@ from benchmarks.peers.rounds import Comparison, Turn, our_turns, peer_turn, rati
 from benchmarks.peers.starts import PEERS
 from benchmarks.tables import write_json
 from model_store.manifest import read_manifest
-from model_store.store import Store, read_network, verify
+from model_store.store import Store
+from model_store.version import read_network, verify
 from training.export.export import export
 
 CAPTION = (

@@ -1,1 +1,1 @@
-"""Image files: what their bytes say of themselves, and hostile bytes turned into pixels."""
+"""Untrusted image files, checked and decoded to 32×32 pixels."""

@@ -1,9 +1,8 @@
-"""Hostile bytes -> uint8 (32, 32, 3): what is accepted, every limit on an image, and how a `Resize` is carried out.
+"""Decode untrusted image files to uint8 (32, 32, 3).
 
-Knows neither HTTP nor the network, nor who sent the bytes. An upload goes one way: recognise it by its bytes, walk its
-container without decoding (leaving out what pixels do not depend on), let Pillow read the header, check the limits,
-and only then decode the first frame. Colour profiles are not applied: pixels are taken as they are stored, as those of
-CIFAR-10 were.
+In order: recognise the type by its first bytes, walk the file's structure without decoding (dropping the parts that
+pixels do not depend on), let Pillow read the header, check the limits, and only then decode the first frame and resize
+it. Colour profiles are not applied: pixels are used as stored, as CIFAR-10's were.
 """
 
 import io
@@ -31,7 +30,7 @@ from PIL import (
 
 from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 from model_store.images.formats import (
-    Container,
+    Structure,
     check_frames,
     check_size,
     orientation,
@@ -48,12 +47,12 @@ SIDE = 32
 MAX_RUN_LENGTH_PIXELS = 2_500_000  # Pillow decodes a run-length BMP in Python
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "zstd")
 
-# Pillow says through `warnings` what it thinks of odd metadata. The words are the file's, so they belong in no log, and
-# Python remembers every distinct text for ever. A filter, because `catch_warnings` does not work in several threads.
+# Pillow warns about odd metadata with texts from the file, which belong in no log, and Python keeps every distinct
+# text for ever. A filter, because `catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# There is no per-image way to say this. By default every AVIF starts a thread for each core of the host, whatever the
-# container's quota; the service already decodes several images at once.
+# By default every AVIF starts a thread for each core of the host, whatever the container's quota; the service already
+# decodes several images at once. Pillow has no option for a single image.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
@@ -62,7 +61,7 @@ def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
 
     The first frame, turned upright by its EXIF orientation, with transparency laid over white, resized by `resize`.
     An RGB image that is already 32×32 comes out bit for bit. 16-bit grey is scaled to 8 bits (its tRNS colour is
-    ignored); 32-bit and float grey states no range, so its darkest pixel becomes 0 and its lightest 255.
+    ignored); 32-bit and float grey has no defined range, so its darkest pixel becomes 0 and its lightest 255.
 
     Raises:
         UnsupportedImage: the bytes are of no type in `ACCEPTED`.
@@ -72,26 +71,26 @@ def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
 
 
 def read_header(data: bytes) -> "Encoded":
-    """The first half of `decode`: everything but the pixels. Time and memory grow with the file, not with its pixels.
+    """First half of `decode`: all checks, no pixels. Time and memory grow with the file, not with its pixels.
 
     Raises:
         UnsupportedImage: the bytes are of no type in `ACCEPTED`.
-        UnusableImage: over a limit, or damaged as far as could be seen.
+        UnusableImage: over a limit, or visibly damaged.
     """
     name = _recognise(data)
-    kind = _TYPES[name]
+    image_type = _TYPES[name]
     with _refusing(name):
-        container = kind.walk(data)
-        image = kind.open(io.BytesIO(container.data))
+        structure = image_type.walk(data)
+        image = image_type.open(io.BytesIO(structure.data))
         check_size(*image.size)
-        check_frames(getattr(image, "n_frames", 1) if container.frames is None else container.frames)
+        check_frames(getattr(image, "n_frames", 1) if structure.frames is None else structure.frames)
         _check_coding(image)
-    return Encoded(name, image, container.exif)
+    return Encoded(name, image, structure.exif)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """An image within every limit whose pixels are yet to be decoded, once."""
+    """An image within every limit; `decode` may be called once."""
 
     type: str
     image: ImageFile.ImageFile
@@ -99,11 +98,11 @@ class Encoded:
 
     @property
     def pixels(self) -> int:
-        """How many there are to decode."""
+        """Number of pixels to decode."""
         return self.image.width * self.image.height
 
     def decode(self, resize: Resize) -> NDArray[np.uint8]:
-        """The second half of `decode`, whose result it gives.
+        """Second half of the module's `decode`, with the same result.
 
         Raises:
             UnusableImage: cut short or damaged.
@@ -111,14 +110,14 @@ class Encoded:
         with _refusing(self.type):
             self.image.draft(None, (resize.jpeg_margin * SIDE, resize.jpeg_margin * SIDE))
             small = _rgb(_resized(_averageable(self.image), resize))
-            # Turning 32×32 pixels gives what turning the whole image would, up to rounding, at none of the cost.
-            upright = _turned(_padded(small), orientation(self.exif or self.image.info.get("exif", b"")))
+            # Turning 32×32 pixels gives the same as turning the whole image, up to rounding, at almost no cost.
+            upright = _upright(_padded(small), orientation(self.exif or self.image.info.get("exif", b"")))
             return np.frombuffer(upright.tobytes(), np.uint8).reshape(SIDE, SIDE, 3)
 
 
 @contextmanager
 def _refusing(name: str) -> Iterator[None]:
-    """Whatever Pillow makes of hostile bytes, anything from struct.error to MemoryError, becomes an `UnusableImage`."""
+    """Turn every error that Pillow raises on damaged bytes, from struct.error to MemoryError, into `UnusableImage`."""
     try:
         yield
     except ImageError:
@@ -131,9 +130,9 @@ def _refusing(name: str) -> Iterator[None]:
 
 
 def _recognise(data: bytes) -> str:
-    """The name of the type the bytes are of, which must be in `ACCEPTED`."""
+    """Recognise the type, which must be in `ACCEPTED`."""
     start = data[:1024]
-    name = next((name for name, kind in _TYPES.items() if kind.signature.match(start)), None)
+    name = next((name for name, image_type in _TYPES.items() if image_type.signature.match(start)), None)
     if name in ACCEPTED:
         return name
     reason = "this server was built without it" if name else remedy(start)
@@ -142,18 +141,18 @@ def _recognise(data: bytes) -> str:
 
 
 def _check_coding(image: ImageFile.ImageFile) -> None:
-    """Refuse the codings that cost far more than their pixels."""
+    """Reject codings that take far longer than their number of pixels suggests."""
     pixels, compression = image.width * image.height, image.info.get("compression")
     if any(tile.codec_name == "bmp_rle" for tile in image.tile) and pixels > MAX_RUN_LENGTH_PIXELS:
         limit = f"the limit of a run-length BMP is {MAX_RUN_LENGTH_PIXELS} pixels"
         raise UnusableImage(f"image is {image.width}×{image.height} px, {limit}; save it as PNG")
-    # The rest are rare, and libtiff writes a line to stderr for every damaged row of a fax.
+    # The others are rare, and libtiff writes a line to stderr for every damaged row of a fax.
     if image.format == "TIFF" and compression not in TIFF_COMPRESSIONS:
         raise UnusableImage(f"TIFF is compressed as {compression}, accepted are {TIFF_COMPRESSIONS}; save it as PNG")
 
 
 def _averageable(image: Image.Image) -> Image.Image:
-    """The image in a mode whose values may be averaged: no palette indices, bits or inks. Decodes the pixels."""
+    """Decode the pixels, in a mode whose values can be averaged: no palette indices, bits or inks."""
     if image.mode in ("LA", "RGBA", "F") or image.mode.startswith("I"):
         return image
     if image.has_transparency_data:
@@ -162,7 +161,7 @@ def _averageable(image: Image.Image) -> Image.Image:
 
 
 def _resized(image: Image.Image, resize: Resize) -> Image.Image:
-    """At most 32×32, and exactly that unless the policy is to pad."""
+    """Resize to 32×32, or to at most that before padding."""
     (width, height), size, box = image.size, (SIDE, SIDE), (0, 0, *image.size)
     if resize.fit == "pad":
         longest = max(width, height)
@@ -177,7 +176,7 @@ def _resized(image: Image.Image, resize: Resize) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """A small averageable image as RGB: transparency over white, more than 8 bits scaled to 8."""
+    """Convert a small averageable image to RGB: transparency over white, more than 8 bits scaled to 8."""
     if image.mode in ("LA", "RGBA"):
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, (0, 0), image)
@@ -188,7 +187,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """(H, W) uint16 by its full range, int32 and float32 by the range they use; NaN and infinities count as 0."""
+    """Scale (H, W) uint16 by its full range, int32 and float32 by the range in use; NaN and infinities count as 0."""
     if grey.dtype.itemsize == 2:
         return np.rint(grey.astype(np.float64) / 257).astype(np.uint8)
     with np.errstate(invalid="ignore"):
@@ -206,7 +205,7 @@ def _padded(image: Image.Image) -> Image.Image:
     return black
 
 
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
@@ -223,15 +222,15 @@ _TURNS = {
 
 
 class _Type(NamedTuple):
-    """A type of image: how its bytes begin, how they are walked and opened, which part of Pillow may be missing."""
+    """An image type: its first bytes, the functions that open and walk it, the optional feature of Pillow it needs."""
 
     signature: re.Pattern[bytes]
     open: Callable[[io.BytesIO], ImageFile.ImageFile]
     feature: str | None
-    walk: Callable[[bytes], Container] = Container
+    walk: Callable[[bytes], Structure] = Structure
 
 
-# The classes rather than `Image.open`, whose own size check comes first, warns, and cannot be set for one image.
+# Pillow's classes rather than `Image.open`, whose own size check comes first, warns, and cannot be set per image.
 _TYPES = {
     "JPEG": _Type(re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, "jpg", walk_jpeg),
     "PNG": _Type(re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, "zlib", walk_png),
@@ -243,4 +242,6 @@ _TYPES = {
     ),
     "TIFF": _Type(re.compile(rb"II[*+]\0|MM\0\*"), TiffImagePlugin.TiffImageFile, "libtiff", walk_tiff),
 }
-ACCEPTED = tuple(name for name, kind in _TYPES.items() if kind.feature is None or features.check(kind.feature))
+ACCEPTED = tuple(
+    name for name, image_type in _TYPES.items() if image_type.feature is None or features.check(image_type.feature)
+)

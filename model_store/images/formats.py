@@ -1,7 +1,7 @@
-"""What an image file is made of, read without decoding a pixel: its type by its bytes, its frames, its EXIF block.
+"""Structure of image files, read without decoding a pixel: segments, frames, EXIF, and the limits on each.
 
-A walk leaves out what pixels do not depend on and refuses the files that are built to cost time. Pure Python on bytes:
-knows neither Pillow nor resizing.
+Each walk drops the parts that pixels do not depend on and rejects files that would take excessive time to decode. Pure
+Python on bytes, without Pillow.
 """
 
 import re
@@ -14,41 +14,41 @@ from typing import Literal, NamedTuple
 from model_store.errors import UnusableImage
 
 MAX_PIXELS = 40_000_000
-MAX_SIDE = 65_535  # a longer side is no photo, and the resampling table grows with it
+MAX_SIDE = 65_535  # no photo has a longer side, and the resampling table grows with it
 MAX_FRAMES = 1_000
-MAX_PIECES = 100_000  # segments, chunks, blocks, tiles: each costs microseconds of Python; encoders write a few hundred
+MAX_PIECES = 100_000  # segments, chunks, blocks, tiles: microseconds of Python each; encoders write a few hundred
 MAX_SCANS = 50  # passes of a progressive JPEG: encoders write about ten, and each visits every pixel for a few bytes
 MAX_TAGS = 500  # of a TIFF: libtiff may write a line to stderr about each, past any logger
 MAX_TILE_SIDE = 4_096  # of a TIFF: a tile is decoded whole, however small the image it belongs to
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse more pixels than a photo has."""
+    """Reject images with more pixels than a photo."""
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise too_large(f"image is {width}×{height} px")
 
 
 def check_frames(frames: int) -> None:
-    """Refuse more frames than an animation has."""
+    """Reject animations with too many frames."""
     if frames > MAX_FRAMES:
         raise UnusableImage(f"image has more than {MAX_FRAMES} frames ({frames} counted); send one frame of it")
 
 
-def too_large(what: str) -> UnusableImage:
-    """The error for `what`, with the limits in it."""
+def too_large(subject: str) -> UnusableImage:
+    """Build the error that gives the limits on size; `subject` opens its text."""
     limit = f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} px a side"
-    return UnusableImage(f"{what}, the limit is {limit}; resize it before uploading")
+    return UnusableImage(f"{subject}, the limit is {limit}; resize it before uploading")
 
 
-class Container(NamedTuple):
-    """What a walk found: the bytes to decode, the frames (None: Pillow counts them in opening), the EXIF block."""
+class Structure(NamedTuple):
+    """Result of a walk: the bytes to decode, the frames (None if Pillow counts them on opening), the EXIF block."""
 
     data: bytes
     frames: int | None = None
     exif: bytes = b""
 
 
-_Piece = tuple[int, int, int]  # what it is (its marker, its name as a number), where it starts, where it ends
+_Piece = tuple[int, int, int]  # its marker, or its name as a number; its start; its end
 
 
 def _bounded(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
@@ -60,33 +60,33 @@ def _bounded(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
 
 _JPEG_SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xfe])")
-_JPEG_PIXELS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE} - {0xC8}  # frame, tables; JFIF and Adobe tell the colours
+_JPEG_PIXELS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE} - {0xC8}  # frame, tables; JFIF and Adobe define the colours
 
 
-def walk_jpeg(data: bytes) -> Container:
-    """Without comments and application data: Pillow joins EXIF segments in time quadratic in their number."""
-    kept, exif = [data[:2]], b""
+def walk_jpeg(data: bytes) -> Structure:
+    """Drop comments and application data: Pillow joins EXIF segments in time quadratic in their number."""
+    segments, exif = [data[:2]], b""
     for marker, start, end in _bounded(_jpeg_segments(data)):
         if marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
             exif = exif or data[start + 4 : end]
         elif marker in _JPEG_PIXELS or marker == 0xDA:
-            kept.append(data[start:end])
-    if any(islice(_JPEG_SCAN.finditer(kept[-1]), MAX_SCANS, None)):
+            segments.append(data[start:end])
+    if any(islice(_JPEG_SCAN.finditer(segments[-1]), MAX_SCANS, None)):
         raise UnusableImage(f"JPEG has more than {MAX_SCANS} scans; save it anew as a baseline JPEG")
-    return Container(b"".join(kept), 1, exif)
+    return Structure(b"".join(segments), 1, exif)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Piece]:
-    """Up to the first scan, which is one piece with all that follows it."""
+    """Yield the segments up to the first scan, which is one piece with everything after it."""
     at = 2
-    while found := _JPEG_MARKER.search(data, at):
-        marker, start = found[1][0], found.start()
+    while match := _JPEG_MARKER.search(data, at):
+        marker, start = match[1][0], match.start()
         if marker == 0xDA:
             yield marker, start, len(data)
             return
-        alone = 0xD0 <= marker <= 0xD9 or marker == 0x01
-        length = 0 if alone else int.from_bytes(data[start + 2 : start + 4], "big")
-        if length < 2 and not alone:  # Pillow would read on elsewhere than we do
+        has_length = not (0xD0 <= marker <= 0xD9 or marker == 0x01)
+        length = int.from_bytes(data[start + 2 : start + 4], "big") if has_length else 0
+        if length < 2 and has_length:  # invalid: Pillow would continue at another offset
             return
         at = start + 2 + length
         yield marker, start, at
@@ -96,19 +96,19 @@ _PNG_PIXELS = {int.from_bytes(name, "big") for name in (b"IHDR", b"PLTE", b"tRNS
 _PNG_EXIF, _PNG_ANIMATION = int.from_bytes(b"eXIf", "big"), int.from_bytes(b"acTL", "big")
 
 
-def walk_png(data: bytes) -> Container:
-    """Only what makes pixels: text and profiles inflate a thousandfold, and a large honest one makes Pillow refuse."""
-    if data.startswith(b"IHDR", 12) and len(data) >= 24:  # Pillow says nothing of the size when what follows is missing
+def walk_png(data: bytes) -> Structure:
+    """Keep only the chunks that pixels depend on: text and profiles inflate a thousandfold or make Pillow refuse."""
+    if data.startswith(b"IHDR", 12) and len(data) >= 24:  # Pillow does not report the size of a file cut short here
         check_size(*struct.unpack_from(">II", data, 16))
-    kept, frames, exif = [data[:8]], 1, b""
+    chunks, frames, exif = [data[:8]], 1, b""
     for name, start, end in _bounded(_png_chunks(data)):
         if name in _PNG_PIXELS:
-            kept.append(data[start:end])
+            chunks.append(data[start:end])
         elif name == _PNG_EXIF:
             exif = data[start + 8 : end - 4]
         elif name == _PNG_ANIMATION:
             frames = int.from_bytes(data[start + 8 : start + 12], "big")
-    return Container(b"".join(kept), frames, exif)
+    return Structure(b"".join(chunks), frames, exif)
 
 
 def _png_chunks(data: bytes) -> Iterator[_Piece]:
@@ -119,14 +119,14 @@ def _png_chunks(data: bytes) -> Iterator[_Piece]:
         at += 12 + length
 
 
-def walk_gif(data: bytes) -> Container:
-    """Counts the frames."""
-    return Container(data, sum(introducer == 0x2C for introducer, _, _ in _bounded(_gif_blocks(data))))
+def walk_gif(data: bytes) -> Structure:
+    """Count the frames."""
+    return Structure(data, sum(introducer == 0x2C for introducer, _, _ in _bounded(_gif_blocks(data))))
 
 
 def _gif_blocks(data: bytes) -> Iterator[_Piece]:
-    """Images (0x2C), extensions (0x21) and, as 0, the data blocks of both."""
-    with suppress(IndexError):  # the file ends; Pillow says whether that matters
+    """Yield images (0x2C), extensions (0x21) and, as 0, the data blocks of both."""
+    with suppress(IndexError):  # the file ends; Pillow decides if that is an error
         at = 13 + _gif_palette(data[10])
         while (introducer := data[at]) in (0x2C, 0x21):
             start, at = at, at + (11 + _gif_palette(data[at + 9]) if introducer == 0x2C else 2)
@@ -138,20 +138,20 @@ def _gif_blocks(data: bytes) -> Iterator[_Piece]:
 
 
 def _gif_palette(flags: int) -> int:
-    """Length in bytes of the palette that follows."""
+    """Length of a palette in bytes, from the flags before it."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-_Tag = tuple[int, int, int, int]  # its number, type, count, and its value if that is one SHORT or LONG
+_Tag = tuple[int, int, int, int]  # number, type, count, and the value if it is one SHORT or LONG
 
 
-def walk_tiff(data: bytes) -> Container:
-    """Counts the pages and checks the tags of the first."""
+def walk_tiff(data: bytes) -> Structure:
+    """Count the pages and check the tags of the first."""
     frames = 0
     for frames, tags in enumerate(islice(_tiff_pages(data), MAX_FRAMES + 1), 1):
         if frames == 1:
             _check_tiff(list(islice(tags, MAX_TAGS + 1)))
-    return Container(data, frames)
+    return Structure(data, frames)
 
 
 def _check_tiff(tags: list[_Tag]) -> None:
@@ -165,7 +165,7 @@ def _check_tiff(tags: list[_Tag]) -> None:
 
 
 def _tiff_pages(tiff: bytes) -> Iterator[Iterator[_Tag]]:
-    """The tags of each page. A chain that leaves the file just ends; one that bites its tail does not."""
+    """Yield the tags of each page. A chain that leaves the file ends; a cyclic one does not, so callers limit it."""
     order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
     big = tiff[2:3] == b"+"
     codes = ("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")
@@ -184,7 +184,7 @@ def _tiff_pages(tiff: bytes) -> Iterator[Iterator[_Tag]]:
 
 
 def orientation(exif: bytes) -> int:
-    """EXIF tag 274: how to turn the image upright, 1 (not at all) where the block is absent or broken."""
+    """EXIF orientation (tag 274), 1 (upright) if the block is absent or damaged."""
     if not exif:
         return 1
     tags = next(_tiff_pages(exif.removeprefix(b"Exif\0\0")), ())
@@ -192,7 +192,7 @@ def orientation(exif: bytes) -> int:
 
 
 def remedy(start: bytes) -> str:
-    """What to do with a file that begins so and is of no accepted type."""
+    """Advice on a file of no accepted type, by its first bytes."""
     matches = (remedy for pattern, remedy in _REMEDIES if pattern.match(start))
     return next(matches, "they begin like no image type known here; export the image as JPEG or PNG")
 

@@ -1,7 +1,6 @@
 """Keras architecture JSON → validated, connected layers; no Keras object is ever deserialised.
 
-Owns the reading of Sequential and Functional models, the connections between layers and the size limits. Knows neither
-Keras nor an inference engine.
+Reads Sequential and Functional models, connects their layers and checks every size limit.
 """
 
 import json
@@ -23,7 +22,7 @@ MAX_MULTIPLY_ADDS = 20_000_000_000
 
 @dataclass(frozen=True)
 class Node:
-    """A layer, the names of the layers it reads, and the shape it gives."""
+    """A layer, the names of its input layers, and the shape of its output."""
 
     layer: Layer
     inputs: tuple[str, ...]
@@ -32,17 +31,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A validated network: nodes in an order in which each reads only earlier ones, the last being the output."""
+    """A validated network: nodes in topological order, the last of which is the output."""
 
     nodes: tuple[Node, ...]
 
     def input_shape(self, node: Node) -> Shape:
-        """The shape of a node's first input."""
-        return next(other.shape for other in self.nodes if other.layer.name == node.inputs[0])
+        """Shape of a node's first input."""
+        return next(source.shape for source in self.nodes if source.layer.name == node.inputs[0])
 
     @property
     def classes(self) -> int:
-        """How many answers the network has."""
+        """Number of outputs, one for each label."""
         return self.nodes[-1].shape[0]
 
     def weight_shapes(self) -> dict[str, dict[str, Shape]]:
@@ -59,7 +58,7 @@ class Architecture:
 
     @property
     def multiply_adds(self) -> int:
-        """What one image costs."""
+        """Multiply-adds of one image."""
         return sum(node.layer.multiply_adds(self.input_shape(node)) for node in self.nodes if node.inputs)
 
 
@@ -68,7 +67,7 @@ def parse_architecture(text: str | bytes) -> Architecture:
 
     Raises:
         ModelError: it is not such JSON, or has a layer, attribute, wiring, shape or size that is not served; the text
-            names the layer and what was found.
+            names the layer and the value received.
     """
     if len(text) > MAX_JSON_BYTES:
         raise ModelError(f"the architecture has {len(text):,} bytes, the limit is {MAX_JSON_BYTES:,}")
@@ -82,12 +81,12 @@ def parse_architecture(text: str | bytes) -> Architecture:
         raise ModelError(f"the model is a {kind!r}; only Sequential and Functional models are served")
     if not isinstance(layers, list) or not 2 <= len(layers) <= MAX_LAYERS:
         raise ModelError(f"the model must have 2 to {MAX_LAYERS:,} layers")
-    wired = _sequential(layers) if kind == "Sequential" else _functional(layers, config)
-    return _checked(wired)
+    connections = _sequential(layers) if kind == "Sequential" else _functional(layers, config)
+    return _checked(connections)
 
 
 def _layer(entry: Any) -> Layer:
-    """One validated layer from its JSON entry."""
+    """Validate one layer's JSON entry."""
     if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
         raise ModelError(f"a layer of the architecture is not an object with a config: {str(entry)[:80]}")
     kind, config = str(entry.get("class_name")), entry["config"]
@@ -107,24 +106,24 @@ def _layer(entry: Any) -> Layer:
         ) from None
 
 
-Wired: TypeAlias = list[tuple[Layer, tuple[str, ...]]]
+Connections: TypeAlias = list[tuple[Layer, tuple[str, ...]]]  # each layer with the names of its input layers
 
 
-def _sequential(entries: list[Any]) -> Wired:
+def _sequential(entries: list[Any]) -> Connections:
     layers = [_layer(entry) for entry in entries]
     if not isinstance(layers[0], InputLayer):
         raise ModelError("the model has no InputLayer; begin the Sequential with keras.Input((32, 32, 3))")
     return [(layer, (layers[i - 1].name,) if i else ()) for i, layer in enumerate(layers)]
 
 
-def _functional(entries: list[Any], config: dict[str, Any]) -> Wired:
-    wired = [(layer, _inbound(layer, entry)) for entry in entries for layer in [_layer(entry)]]
+def _functional(entries: list[Any], config: dict[str, Any]) -> Connections:
+    connections = [(layer, _inbound(layer, entry)) for entry in entries for layer in [_layer(entry)]]
     first, last = (_end(config.get(key), key) for key in ("input_layers", "output_layers"))
-    if wired[0][0].name != first:
-        raise ModelError(f"the first layer is {wired[0][0].name!r} but the model's input is {first!r}")
-    if wired[-1][0].name != last:
-        raise ModelError(f"the last layer is {wired[-1][0].name!r} but the model's output is {last!r}")
-    return wired
+    if connections[0][0].name != first:
+        raise ModelError(f"the first layer is {connections[0][0].name!r} but the model's input is {first!r}")
+    if connections[-1][0].name != last:
+        raise ModelError(f"the last layer is {connections[-1][0].name!r} but the model's output is {last!r}")
+    return connections
 
 
 def _end(value: Any, key: str) -> str:
@@ -138,7 +137,7 @@ def _end(value: Any, key: str) -> str:
 
 
 def _inbound(layer: Layer, entry: dict[str, Any]) -> tuple[str, ...]:
-    """The names of the layers that this one reads."""
+    """Names of the layers that this one is called on."""
     calls = entry.get("inbound_nodes")
     match calls:
         case [] if isinstance(layer, InputLayer):
@@ -164,10 +163,10 @@ def _source(layer: Layer, tensor: Any) -> str:
     raise ModelError(f"layer {layer.name!r} reads something that is not another layer's output: {str(tensor)[:80]}")
 
 
-def _checked(wired: Wired) -> Architecture:
-    """Shapes inferred layer by layer, and every size within its limit."""
+def _checked(connections: Connections) -> Architecture:
+    """Infer shapes layer by layer and check every size."""
     nodes: dict[str, Node] = {}
-    for layer, inputs in wired:
+    for layer, inputs in connections:
         if layer.name in nodes:
             raise ModelError(f"two layers are named {layer.name!r}")
         if missing := [name for name in inputs if name not in nodes]:
@@ -182,8 +181,8 @@ def _checked(wired: Wired) -> Architecture:
 
 
 def _within_limits(architecture: Architecture) -> Architecture:
-    read = {name for node in architecture.nodes for name in node.inputs}
-    if unread := [node.layer.name for node in architecture.nodes[:-1] if node.layer.name not in read]:
+    inputs = {name for node in architecture.nodes for name in node.inputs}
+    if unread := [node.layer.name for node in architecture.nodes[:-1] if node.layer.name not in inputs]:
         raise ModelError(f"nothing reads layer {unread[0]!r}; the model must have one output")
     if len(architecture.nodes[-1].shape) != 1:
         raise ModelError(f"the model gives {architecture.nodes[-1].shape} an image; it must give one number a class")

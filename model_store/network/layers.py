@@ -1,7 +1,7 @@
 """The layers that can be served: a closed list of stock Keras layers, each with its shapes, weights and cost.
 
 An attribute that is not declared here is refused, because it might change the mathematics; one declared `TrainingOnly`
-has no effect at inference. Knows neither Keras nor an inference engine.
+has no effect at inference.
 """
 
 import math
@@ -33,33 +33,33 @@ ChannelsLast = Literal["channels_last"]
 
 
 class Layer(Frozen):
-    """One layer's configuration. Subclasses are named as Keras names the layer."""
+    """One layer's configuration. A subclass has the name of its Keras layer."""
 
     name: str = Field(min_length=1, max_length=200)
     trainable: TrainingOnly = True
     dtype: Float32 = "float32"
 
     def inference_config(self) -> dict[str, Any]:
-        """The attributes that matter at inference, by Keras's names."""
+        """Attributes that affect inference, by Keras's names."""
         return {
             key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any
         }
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """The shape this layer gives for inputs of these shapes. Raises ModelError where it takes no such input."""
+        """Infer the output's shape; raise ModelError if the layer does not accept these inputs."""
         return _only(self, inputs)
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """Its weights for an input of this shape, in the order Keras stores them."""
+        """Shapes of its weights for an input of this shape, in Keras's order."""
         return {}
 
     def multiply_adds(self, shape: Shape) -> int:
-        """What one image costs, given the input's shape."""
+        """Multiply-adds of one image, given the input's shape."""
         return 0
 
 
 class InputLayer(Layer):
-    """Where normalised images come in."""
+    """Normalised images."""
 
     batch_shape: tuple[None, Literal[32], Literal[32], Literal[3]]
     sparse: Literal[False] = False
@@ -166,8 +166,8 @@ class BatchNormalization(Layer):
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
         """gamma, beta, moving_mean and moving_variance, (channels,) each."""
-        present = {"gamma": self.scale, "beta": self.center, "moving_mean": True, "moving_variance": True}
-        return {name: (shape[-1],) for name, there in present.items() if there}
+        enabled = {"gamma": self.scale, "beta": self.center, "moving_mean": True, "moving_variance": True}
+        return {name: (shape[-1],) for name, is_enabled in enabled.items() if is_enabled}
 
 
 class Activation(Layer):
@@ -177,7 +177,7 @@ class Activation(Layer):
 
 
 class Pooling2D(Layer):
-    """What maximum and average pooling share."""
+    """Maximum or average pooling."""
 
     pool_size: Pair = (2, 2)
     strides: Pair = (2, 2)
@@ -199,7 +199,7 @@ class AveragePooling2D(Pooling2D):
 
 
 class GlobalPooling2D(Layer):
-    """What both poolings over the whole image share."""
+    """Maximum or average over the whole image."""
 
     data_format: ChannelsLast = "channels_last"
     keepdims: Literal[False] = False
@@ -287,8 +287,8 @@ def _image(layer: Layer, inputs: Sequence[Shape]) -> Shape:
 
 def _window(layer: Layer, sides: Shape, size: Shape, strides: Shape, padding: Padding) -> Shape:
     """Output height and width of a sliding window, by TensorFlow's rules."""
-    reach = (0, 0) if padding == "same" else (size[0] - 1, size[1] - 1)
-    out = tuple(-(-(side - less) // stride) for side, less, stride in zip(sides, reach, strides, strict=True))
-    if min(out) < 1:
+    lost = (0, 0) if padding == "same" else (size[0] - 1, size[1] - 1)
+    output = tuple(-(-(side - less) // stride) for side, less, stride in zip(sides, lost, strides, strict=True))
+    if min(output) < 1:
         raise ModelError(f"layer {layer.name!r} has a window of {size}, larger than its input of {sides}")
-    return out
+    return output

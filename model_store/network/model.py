@@ -1,4 +1,4 @@
-"""All that determines the numbers of a version, as one value. Knows neither files nor inference engines."""
+"""Everything that determines a version's numbers, as one value, independent of files and inference engines."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,14 +6,14 @@ from typing import Literal
 from model_store.errors import ModelError
 from model_store.manifest import Preprocessing, Verdicts
 from model_store.network.architecture import Architecture
+from model_store.network.gaussian import Gaussian
 from model_store.network.quantization import Ranges
 from model_store.network.weights import Weights
-from model_store.novelty import Gaussian
 
 
 @dataclass(frozen=True)
 class Network:
-    """A validated architecture with its weights, its preprocessing, and the steps that turn logits into answers."""
+    """A validated architecture with its weights, its preprocessing and the parameters applied to its logits."""
 
     architecture: Architecture
     weights: Weights
@@ -21,7 +21,7 @@ class Network:
     preprocessing: Preprocessing
     output: Literal["logits", "probabilities"]
     temperature: float = 1.0
-    ranges: Ranges | None = None  # what int8 needs
+    ranges: Ranges | None = None  # for int8
     verdicts: Verdicts | None = None
     gaussian: Gaussian | None = None  # of an early layer; without it novelty is by the energy alone
 

@@ -1,10 +1,11 @@
-"""Layers and arrays → one OpenVINO model from uint8 pixels to probabilities. Knows no threads, files or batching.
+"""Build an OpenVINO model from a `Network`: uint8 pixels in, probabilities out.
 
-Images are channels first inside, so that no convolution needs a transpose: one at the entrance, one before a Flatten
-of more than one position.
+Images are channels first inside, so that no convolution needs a transpose: there is one at the input and one before a
+Flatten of more than one position.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce, singledispatch
 from typing import Any, TypeAlias
 
@@ -14,12 +15,10 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 from openvino.opset1 import max_pool
 
-from model_store.manifest import Preprocessing
 from model_store.network import layers
-from model_store.network.architecture import Architecture
 from model_store.network.layers import Layer, Shape
-from model_store.network.quantization import KERNEL_STEPS, STEPS, Ranges
-from model_store.network.weights import Weights
+from model_store.network.model import Network
+from model_store.network.quantization import KERNEL_STEPS, STEPS
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 Value: TypeAlias = Any  # an OpenVINO node, of whose outputs the first counts; images are (N, C, H, W) here
@@ -36,99 +35,78 @@ ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
 AUTO_PAD = {"same": "same_upper", "valid": "valid"}
 
 
-def build_network(
-    architecture: Architecture,
-    weights: Weights,
-    preprocessing: Preprocessing,
-    output: str,
-    temperature: float = 1.0,
-    ranges: Ranges | None = None,
-    averaged: str | None = None,
-    apart: bool = False,
-) -> ov.Model:
-    """The whole computation as one model: uint8 or float32 pixels in, probabilities out.
+def build_network(network: Network, separate_rounding: bool = False) -> ov.Model:
+    """Build the whole computation as one model: uint8 pixels in, probabilities out.
+
+    With `network.ranges`, the outputs of those layers and the kernels of the convolutions that read them are rounded
+    to 8 bits, and OpenVINO computes those convolutions in integers. The temperature divides logits before softmax;
+    Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599.
 
     Args:
-        output: what the last layer gives, `logits` or `probabilities`.
-        temperature: divides logits before softmax; Guo et al., "On Calibration of Modern Neural Networks", 2017.
-        ranges: where the outputs of these layers are rounded to 8 bits, and the kernels of the convolutions that read
-            them, too; OpenVINO then computes those in integers.
-        averaged: a layer of images whose channels' means are to be given, too.
-        apart: round what a convolution and SiLU give in a step of its own, which with AMX is the faster way.
+        separate_rounding: round the output of a convolution and SiLU in a step of its own, which is faster with AMX.
 
     Returns:
-        A model from `images` (N, 32, 32, 3) uint8 to `probabilities` (N, K) float32, N being free, to the `logits`
-        (N, K) that they were made of, if it ends in such, and to the `features` (N, C), the means of the averaged layer's channels,
-        rounded where it is. The node that gives a layer's output bears the layer's name; a layer that changes nothing,
-        such as Dropout, has none.
+        A model from `images` (N, 32, 32, 3) uint8, for any N, to `probabilities` (N, K) float32; if the network ends
+        in logits, to `logits` (N, K); and with `network.gaussian`, to `features` (N, C), the channel means of its
+        layer. The node of a layer's output has the layer's name; layers that change nothing, such as Dropout, have no
+        node.
     """
     images = ops.parameter([-1, *layers.INPUT_SHAPE], np.uint8, name="images")
-    floats = ops.convert(images, np.float32)
-    parts = (architecture, weights, preprocessing, output, temperature)
-    outputs = _outputs(floats, *parts, ranges or {}, averaged, apart)
-    return ov.Model(outputs, [images])
+    outputs = _outputs(network, ops.convert(images, np.float32), separate_rounding)
+    return ov.Model(list(outputs.values()), [images])
 
 
-def build_float_network(
-    architecture: Architecture, weights: Weights, preprocessing: Preprocessing, output: str, temperature: float = 1.0
-) -> ov.Model:
-    """As `build_network`, for other servers: `images` are float32 in 0..1, and `probabilities` all that comes out."""
+def build_float_network(network: Network) -> ov.Model:
+    """Build the unrounded network for other servers: `images` are float32 in 0..1, the only output `probabilities`."""
     images = ops.parameter([-1, *layers.INPUT_SHAPE], np.float32, name="images")
     pixels = ops.multiply(images, np.float32(255))
-    probabilities = _outputs(pixels, architecture, weights, preprocessing, output, temperature, {})[0]
-    return ov.Model([probabilities], [images])
+    outputs = _outputs(replace(network, ranges=None), pixels)
+    return ov.Model([outputs["probabilities"]], [images])
 
 
-def _outputs(
-    pixels: ov.Output,
-    architecture: Architecture,
-    weights: Weights,
-    preprocessing: Preprocessing,
-    output: str,
-    temperature: float,
-    ranges: Ranges,
-    averaged: str | None = None,
-    apart: bool = False,
-) -> list[ov.Node]:
-    std = np.asarray(preprocessing.std, np.float32)
-    scale, shift = 1 / (255 * std), -np.asarray(preprocessing.mean, np.float32) / std
+def _outputs(network: Network, pixels: ov.Output, separate_rounding: bool = False) -> dict[str, ov.Node]:
+    """The output nodes by name, for float32 pixels in 0..255."""
+    architecture, ranges = network.architecture, network.ranges or {}
+    std = np.asarray(network.preprocessing.std, np.float32)
+    scale, shift = 1 / (255 * std), -np.asarray(network.preprocessing.mean, np.float32) / std
     normalised = ops.add(ops.multiply(pixels, scale), shift)
     first = ops.transpose(normalised, [0, 3, 1, 2])
     first.set_friendly_name(architecture.nodes[0].layer.name)
     values = {architecture.nodes[0].layer.name: first}
     for node in architecture.nodes[1:]:
-        inputs = [values[name] for name in node.inputs]
-        shape = architecture.input_shape(node)
-        value = _layer(node.layer, inputs, weights.get(node.layer.name, {}), shape)
-        if all(value is not each for each in inputs):
-            value.set_friendly_name(node.layer.name)
-        if node.layer.name in ranges:
-            value = _rounded(_kept_apart(value) if apart else value, *ranges[node.layer.name])
-        values[node.layer.name] = value
+        name, inputs = node.layer.name, [values[name] for name in node.inputs]
+        value = _layer(node.layer, inputs, network.weights.get(name, {}), architecture.input_shape(node))
+        if all(value is not input_value for input_value in inputs):
+            value.set_friendly_name(name)
+        if name in ranges:
+            value = _rounded(_unfused(value) if separate_rounding else value, *ranges[name])
+        values[name] = value
     last = values[architecture.nodes[-1].layer.name]
     outputs = {"probabilities": last}
-    if output == "logits":
-        scaled = ops.multiply(last, np.float32(1 / temperature))
+    if network.output == "logits":
+        scaled = ops.multiply(last, np.float32(1 / network.temperature))
         outputs = {"probabilities": ops.softmax(scaled, axis=1), "logits": last}
-    if averaged is not None:
-        outputs["features"] = ops.reduce_mean(values[averaged], [2, 3], False)
+    if network.gaussian:
+        outputs["features"] = ops.reduce_mean(values[network.gaussian.layer], [2, 3], False)
     for name, value in outputs.items():
         value.output(0).get_tensor().set_names({name})
-    return list(outputs.values())
+    return outputs
 
 
-def _kept_apart(value: Value) -> Value:
-    """The same value, which OpenVINO does not round inside the convolution that it comes from.
+def _unfused(value: Value) -> Value:
+    """Keep OpenVINO from rounding SiLU's output inside the convolution before it, by a pooling of single pixels.
 
-    For SiLU and rounding together, after a convolution by AMX to 192 channels, oneDNN takes three times as long as for
-    all three one after the other. A pooling of single pixels changes nothing, and it cannot be computed inside.
+    For a convolution to 192 channels by AMX with SiLU and rounding fused into it, oneDNN takes three times as long as
+    for the three in turn. The pooling changes no value and cannot be fused.
     """
     if value.get_type_name() != "Swish":
         return value
-    before = value.input_value(0).get_node()
-    while before.get_type_name() in ("Add", "Multiply"):  # bias and batch-norm
-        before = before.input_value(0).get_node()
-    if before.get_type_name() != "Convolution" or before.input_value(0).get_node().get_type_name() != "FakeQuantize":
+    producer = value.input_value(0).get_node()
+    while producer.get_type_name() in ("Add", "Multiply"):  # bias and batch-norm
+        producer = producer.input_value(0).get_node()
+    if producer.get_type_name() != "Convolution":
+        return value
+    if producer.input_value(0).get_node().get_type_name() != "FakeQuantize":
         return value
     return max_pool(value, [1, 1], [0, 0], [0, 0], [1, 1])
 
@@ -139,7 +117,7 @@ def _rounded(value: Value, low: float, high: float) -> Value:
 
 
 def _rounded_kernel(kernel: NDArray[np.float32]) -> Value:
-    """A kernel (O, I, H, W) in whole steps of each filter's own, from -`KERNEL_STEPS` to `KERNEL_STEPS` of them."""
+    """Round a kernel (O, I, H, W) to 2 × `KERNEL_STEPS` + 1 levels around zero, each filter with its own step."""
     largest = np.maximum(np.abs(kernel).max(axis=(1, 2, 3), keepdims=True), np.finfo(np.float32).tiny)
     ends = largest * np.float32((STEPS // 2) / KERNEL_STEPS)  # of all 255 values that OpenVINO's integers have
     return ops.fake_quantize(ops.constant(kernel), -ends, ends, -ends, ends, STEPS)

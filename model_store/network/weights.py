@@ -18,27 +18,27 @@ from model_store.network.layers import Shape
 
 Weights = dict[str, dict[str, NDArray[np.float32]]]  # layer name -> weight name -> array
 MAX_OBJECTS = 20_000
-RANDOM_STATE = re.compile(r"^layers/dropout(_\d+)?/seed_generator/vars/0$")  # of no use at inference
+RANDOM_STATE = re.compile(r"^layers/dropout(_\d+)?/seed_generator/vars/0$")  # not used at inference
 
 
 def read_weights(data: bytes, architecture: Architecture) -> Weights:
-    """The weights of every layer, float32, each with the shape the architecture asks for.
+    """Read the weights of every layer, float32, each with the shape that the architecture needs.
 
     Args:
-        data: the file's content. Bytes and not a path, so that what was hashed is what is read.
+        data: the file's content, as bytes rather than a path, so that the content parsed is the content hashed.
 
     Raises:
         ModelError: it is not HDF5, a weight is missing, superfluous, of another shape or type or not finite, or
-            anything in the file is a link to elsewhere.
+            anything in the file is a soft or external link.
     """
     return read_datasets(data, lambda datasets: _matched(datasets, architecture))
 
 
 def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], Weights]) -> Weights:
-    """What `take` makes of the file's datasets by path, for whoever knows another layout; `checked_array` reads one.
+    """Apply `take` to the file's datasets by path, for other layouts than `read_weights`'s.
 
     Raises:
-        ModelError: it is not HDF5, or anything in the file is a link to elsewhere.
+        ModelError: it is not HDF5, or anything in the file is a soft or external link.
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -48,13 +48,13 @@ def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], Weights
 
 
 def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every dataset by path. A group reached twice would be walked twice, so the number of objects is limited."""
-    pending, seen = [("", file)], 0
+    """Walk every dataset by path. A group with two paths is walked twice, so the number of objects is limited."""
+    pending, objects = [("", file)], 0
     while pending:
         prefix, group = pending.pop()
         for key in group:
-            path, seen = f"{prefix}{key}", seen + 1
-            if seen > MAX_OBJECTS:
+            path, objects = f"{prefix}{key}", objects + 1
+            if objects > MAX_OBJECTS:
                 raise ModelError(f"the weights file has more than {MAX_OBJECTS:,} objects")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise ModelError(f"weight {path!r} is a soft or external link; only data in the file itself is read")
@@ -81,21 +81,21 @@ def _matched(datasets: dict[str, h5py.Dataset], architecture: Architecture) -> W
     return weights
 
 
-def checked_array(dataset: h5py.Dataset | None, shape: Shape, what: str) -> NDArray[np.float32]:
-    """A dataset's values, float32 and finite, of the shape that `what` must have.
+def checked_array(dataset: h5py.Dataset | None, shape: Shape, description: str) -> NDArray[np.float32]:
+    """Read a dataset and check its type, shape and values; `description` names it in errors.
 
     Raises:
         ModelError: it is absent, of another shape or type, not finite, or stored outside the file.
     """
     if dataset is None:
-        raise ModelError(f"the weights hold no {what}; were the two files saved from the same model?")
+        raise ModelError(f"the weights hold no {description}; were the two files saved from the same model?")
     if dataset.is_virtual or dataset.external:
-        raise ModelError(f"{what} is stored outside the file; only data in the file itself is read")
+        raise ModelError(f"{description} is stored outside the file; only data in the file itself is read")
     if dataset.shape != shape or dataset.dtype != np.float32:
-        raise ModelError(f"{what} is {dataset.dtype} {dataset.shape}, the architecture needs float32 {shape}")
+        raise ModelError(f"{description} is {dataset.dtype} {dataset.shape}, the architecture needs float32 {shape}")
     array = np.asarray(dataset[()])
     if not np.isfinite(array).all():
-        raise ModelError(f"{what} has values that are not finite; the training diverged")
+        raise ModelError(f"{description} has values that are not finite; the training diverged")
     return array
 
 

@@ -52,16 +52,16 @@ def answers(n, seed=0, one_class=None):
     return Predictions(probabilities.astype(np.float32), novelty=rng.random(n).astype(np.float32))
 
 
-def counted(images, said):
-    return count(places(images, said, VERDICTS), 10)
+def counted(images, predictions):
+    return count(places(images, predictions, VERDICTS), 10)
 
 
 REFERENCE = reference_of(photos(5_000), answers(5_000), VERDICTS)
 
 
-def statuses(images, said):
-    compared = compare(REFERENCE, counted(images, said), LABELS)
-    return {feature: found.status for feature, found in compared.items()}
+def statuses(images, predictions):
+    comparisons = compare(REFERENCE, counted(images, predictions), LABELS)
+    return {feature: comparison.status for feature, comparison in comparisons.items()}
 
 
 def blurred(images):
@@ -71,18 +71,19 @@ def blurred(images):
 
 def test_every_image_is_counted_once_for_each_feature():
     counts = by_feature(counted(photos(37), answers(37)), 10)
-    assert {feature: (len(found), found.sum()) for feature, found in counts.items()} == {
+    assert {feature: (len(bins), bins.sum()) for feature, bins in counts.items()} == {
         feature: (bins, 37) for feature, bins in sizes(10).items()
     }
 
 
 def test_counts_of_batches_add_up_to_those_of_the_whole():
-    images, said = photos(50), answers(50)
+    images, predictions = photos(50), answers(50)
     parts = (slice(0, 1), slice(1, 17), slice(17, 50))
     added = sum(
-        counted(images[part], Predictions(said.probabilities[part], novelty=said.novelty[part])) for part in parts
+        counted(images[part], Predictions(predictions.probabilities[part], novelty=predictions.novelty[part]))
+        for part in parts
     )
-    np.testing.assert_array_equal(added, counted(images, said))
+    np.testing.assert_array_equal(added, counted(images, predictions))
 
 
 @pytest.mark.parametrize(("level", "bin_"), [(0, 0), (15, 0), (17, 1), (128, 8), (255, 15)])
@@ -107,13 +108,15 @@ def test_a_flat_image_is_least_sharp_and_a_chessboard_sharpest():
 
 
 def test_verdicts_are_counted_as_they_are_given():
-    said = answers(500)
-    given_out = [
-        verdict(confidence, strange, VERDICTS)
-        for confidence, strange in zip(said.probabilities.max(1).tolist(), said.novelty.tolist(), strict=True)
+    predictions = answers(500)
+    verdicts = [
+        verdict(confidence, novelty, VERDICTS)
+        for confidence, novelty in zip(
+            predictions.probabilities.max(1).tolist(), predictions.novelty.tolist(), strict=True
+        )
     ]
-    counts = by_feature(counted(photos(500), said), 10)["verdict"]
-    assert [given_out.count(name) for name in bins_of("verdict", LABELS)] == counts.tolist()
+    counts = by_feature(counted(photos(500), predictions), 10)["verdict"]
+    assert [verdicts.count(name) for name in bins_of("verdict", LABELS)] == counts.tolist()
 
 
 def test_bins_are_labels_or_one_edge_more_than_there_are_bins():
@@ -171,25 +174,24 @@ def test_an_unchanged_stream_raises_no_alarm():
 
 
 def test_a_few_images_raise_no_alarm_whatever_they_are():
-    found = statuses(photos(499) // 4, answers(499, one_class=3))
-    assert set(found.values()) == {"too_few_images"}
+    assert set(statuses(photos(499) // 4, answers(499, one_class=3)).values()) == {"too_few_images"}
 
 
 @pytest.mark.parametrize(
     ("change", "feature"), [(lambda images: images // 3, "brightness"), (blurred, "sharpness")], ids=["dark", "blurred"]
 )
 def test_changed_images_raise_their_feature(change, feature):
-    found = statuses(change(photos(600, 1)), answers(600, 1))
-    assert found[feature] == "drifted"
-    assert {found[other] for other in ("class", "confidence", "verdict")} == {"ok"}
+    status_by_feature = statuses(change(photos(600, 1)), answers(600, 1))
+    assert status_by_feature[feature] == "drifted"
+    assert {status_by_feature[other] for other in ("class", "confidence", "verdict")} == {"ok"}
 
 
 def test_changed_answers_raise_their_feature():
-    found = statuses(photos(600, 1), answers(600, 1, one_class=3))
-    assert {feature for feature, status in found.items() if status != "ok"} == {"class"}
-    said = answers(600, 1)
-    found = statuses(photos(600, 1), replace(said, novelty=said.novelty**0.2))
-    assert {feature for feature, status in found.items() if status != "ok"} == {"verdict"}
+    by_feature_status = statuses(photos(600, 1), answers(600, 1, one_class=3))
+    assert {feature for feature, status in by_feature_status.items() if status != "ok"} == {"class"}
+    predictions = answers(600, 1)
+    by_feature_status = statuses(photos(600, 1), replace(predictions, novelty=predictions.novelty**0.2))
+    assert {feature for feature, status in by_feature_status.items() if status != "ok"} == {"verdict"}
 
 
 needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA names no folder with CIFAR-10")
@@ -201,14 +203,14 @@ def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_bl
     from training.data.load import load_dataset
 
     images = load_dataset(Path(os.environ["CIFAR10_DATA"])).val.pixels
-    said = answers(len(images))
-    reference = reference_of(images, said, VERDICTS)
+    predictions = answers(len(images))
+    reference = reference_of(images, predictions, VERDICTS)
     some = np.random.default_rng(2).permutation(len(images))[:600]
-    part = Predictions(said.probabilities[some], novelty=said.novelty[some])
+    part = Predictions(predictions.probabilities[some], novelty=predictions.novelty[some])
 
     def raised(shown):
-        compared = compare(reference, counted(shown, part), LABELS)
-        return {feature for feature in FEATURES if compared[feature].status != "ok"}
+        comparisons = compare(reference, counted(shown, part), LABELS)
+        return {feature for feature in FEATURES if comparisons[feature].status != "ok"}
 
     assert raised(images[some]) == set()
     assert "brightness" in raised(images[some] // 2)

@@ -34,7 +34,7 @@ USE = """
 import model_store
 import openvino, openvino.opset13 as ops, numpy
 from model_store.classifier import Classifier
-from model_store.store import load
+from model_store.version import load
 x = ops.parameter([1, 3], numpy.float32)
 openvino.Core().compile_model(openvino.Model([ops.relu(x)], [x]), "CPU")(numpy.zeros((1, 3), numpy.float32))
 """

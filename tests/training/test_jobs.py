@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from model_store.classifier import Classifier
 from model_store.manifest import read_manifest
-from model_store.store import Store, load, read_network, verify
+from model_store.store import Store
+from model_store.version import load, read_network, verify
 from training.__main__ import main
 from training.data import cifar10
 from training.data.load import load_dataset

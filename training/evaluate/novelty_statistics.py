@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import Architecture
+from model_store.network.gaussian import Gaussian
 from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
 from model_store.network.model import Network
-from model_store.novelty import Gaussian
 from training.data.dataset import spread
 
 IMAGES = 10_000

@@ -47,7 +47,7 @@ def quantized(network: Network, pixels: NDArray[np.uint8]) -> Network:
     resolution. Source: Wu et al., "Integer Quantization for Deep Learning Inference", arXiv:2004.09602.
     """
     names = quantizable(network.architecture)
-    model = build_network(network.architecture, network.weights, network.preprocessing, network.output)
+    model = build_network(replace(network, ranges=None, gaussian=None))
     nodes = {node.get_friendly_name(): node for node in model.get_ops()}
     inputs = {node.layer.name: node.inputs for node in network.architecture.nodes}
 

@@ -133,8 +133,7 @@ def writer_and_reader(name: str) -> tuple[Write, Open]:
 
 def write_openvino(network: Network, path: Path) -> None:
     """Write OpenVINO IR in float32, `path` and the .bin beside it."""
-    parts = (network.architecture, network.weights, network.preprocessing, network.output, network.temperature)
-    model = build_float_network(*parts)
+    model = build_float_network(network)
     try:
         ov.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import keras
 
-from model_store.classifier import has_bfloat16
+from model_store.network.processor import has_bfloat16
 from training.recipes import Recipe
 
 # Batches in one call of the compiled step: one starves an accelerator, more gain TensorFlow on a CPU nothing.

@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from model_store.store import ARCHITECTURE, WEIGHTS
+from model_store.files import ARCHITECTURE, WEIGHTS
 from training.data.dataset import check_labels
 from training.errors import TrainingError
 from training.fit.networks import in_present_policy, normalisation

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.store import WEIGHTS
+from model_store.files import WEIGHTS
 from training.data.dataset import Images
 from training.errors import TrainingError
 from training.fit import checkpoints, networks

@@ -13,8 +13,8 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Preprocessing
-from model_store.store import ARCHITECTURE, WEIGHTS
 from training.recipes import Airbench, NotebookCNN
 
 SHAPE = (32, 32, 3)

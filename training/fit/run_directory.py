@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.manifest import Frozen, Preprocessing
-from model_store.store import ARCHITECTURE, MANIFEST, WEIGHTS
 from training.errors import TrainingError
 from training.fit.checkpoints import History, load_history, remove_checkpoints, replace_file
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from model_store.files import MANIFEST, WEIGHTS
 from model_store.manifest import Preprocessing, read_manifest
-from model_store.store import MANIFEST, WEIGHTS, verify
+from model_store.version import verify
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import keras
 
+from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
 from model_store.network.layers import BatchNormalization, Conv2D, Dense
-from model_store.store import ARCHITECTURE, WEIGHTS
 from training import recipes
 from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError

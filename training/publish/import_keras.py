@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.errors import ModelError
+from model_store.files import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import MAX_JSON_BYTES, Architecture
 from model_store.network.layers import INPUT_SHAPE, Add, Dropout
 from model_store.network.weights import Weights
-from model_store.store import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS, Store
+from model_store.store import Store
 from training.data.dataset import LONGEST_LABEL, Dataset, is_label
 from training.errors import TrainingError
 from training.evaluate.robustness import Show, quiet

@@ -16,26 +16,17 @@ from numpy.typing import NDArray
 from model_store.classifier import Classifier
 from model_store.drift import reference_of
 from model_store.errors import ModelError
+from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, QUANTIZATION, WEIGHTS
+from model_store.golden import Golden, read_golden, write_golden
 from model_store.manifest import Manifest, Precision, Preprocessing, Reference, Resize, read_manifest
 from model_store.network.architecture import parse_architecture
+from model_store.network.gaussian import write_gaussian
 from model_store.network.model import Network
 from model_store.network.quantization import quantizable, write_ranges
 from model_store.network.weights import read_weights
-from model_store.novelty import novelty, write_gaussian
-from model_store.store import (
-    ARCHITECTURE,
-    GOLDEN,
-    MANIFEST,
-    NOVELTY,
-    QUANTIZATION,
-    WEIGHTS,
-    Golden,
-    Store,
-    read_golden,
-    read_network,
-    verify,
-    write_golden,
-)
+from model_store.novelty import novelty
+from model_store.store import Store
+from model_store.version import read_network, verify
 from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError
 from training.evaluate.accuracy import evaluate, predict

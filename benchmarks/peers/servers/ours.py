@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.images.decode import decode as decode_image
-from model_store.store import Loaded
-from model_store.store import load as load_version
+from model_store.version import Loaded
+from model_store.version import load as load_version
 
 PROCESSES, THREADS = (int(os.environ.get(name, "1")) for name in ("PROCESSES", "THREADS"))
 

@@ -275,8 +275,8 @@ def test_orientation_is_read_in_either_byte_order(byte_order):
 def test_first_exif_block_counts():
     blocks = [b"Exif\0\0II*\0" + struct.pack("<IHHHII", 8, 1, 274, 3, 1, turn) for turn in (3, 1)]
     segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block for block in blocks)
-    found = decode(after_jpeg_start(FILES["JPEG"], segments), POLICY)
-    assert np.array_equal(found, decode(FILES["JPEG"], POLICY)[::-1, ::-1])
+    decoded = decode(after_jpeg_start(FILES["JPEG"], segments), POLICY)
+    assert np.array_equal(decoded, decode(FILES["JPEG"], POLICY)[::-1, ::-1])
 
 
 @fuzzing
@@ -606,6 +606,6 @@ def test_damaged_files_raise_nothing_but_image_errors(data, damages, policy, in_
 def test_threads_do_not_disturb_each_other():
     expected = [decode(data, POLICY) for data in SAMPLES]
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda data: decode(data, POLICY), SAMPLES * 8))
-    assert all(np.array_equal(a, b) for a, b in zip(expected * 8, found, strict=True))
+        decoded = list(threads.map(lambda data: decode(data, POLICY), SAMPLES * 8))
+    assert all(np.array_equal(a, b) for a, b in zip(expected * 8, decoded, strict=True))
     assert any(not np.array_equal(a, b) for a, b in pairwise(expected))

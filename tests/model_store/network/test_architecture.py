@@ -1,4 +1,4 @@
-"""Which architectures are served, and that every other document is refused with the layer and what was found."""
+"""Stock architectures are served; every other document is refused with the layer and the value received."""
 
 import copy
 import json

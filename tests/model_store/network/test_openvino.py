@@ -1,4 +1,4 @@
-"""What is served equals what Keras computes on TensorFlow, for every layer alone and for whole networks."""
+"""Served predictions equal Keras's on TensorFlow, for every layer alone and for whole networks."""
 
 from dataclasses import replace
 
@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from keras import layers
 
 from model_store.classifier import choose_precision
-from model_store.network import openvino as openvino_network
 from model_store.network.architecture import parse_architecture
+from model_store.network.gaussian import Gaussian
 from model_store.network.layers import LAYERS
-from model_store.network.openvino import build_network
+from model_store.network.openvino import build_float_network, build_network
 from model_store.network.quantization import quantizable
 from tests.model_store.network.keras_models import (
-    PREPROCESSING,
     as_network,
     assert_same,
     chain,
@@ -33,6 +32,7 @@ from training.recipes import Airbench
 
 ACTIVATIONS = ("linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax")
 IMAGES = random_images(3)
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def odd():
@@ -224,32 +224,28 @@ def test_int8_holds_the_largest_sums_there_can_be():
     model = chain(first, second, layers.GlobalAveragePooling2D(), layers.Dense(3, kernel_initializer="ones"))
     brightest = np.full((1, 32, 32, 3), 255, np.uint8)
     expected = keras_values(model, brightest)
-    network = as_network(model, "logits")
-    ranges = {"first": (0.0, float(expected[0, 0] / 16))}
-    parts = (network.architecture, network.weights, network.preprocessing, "logits", 1.0, ranges)
-    compiled = ov.Core().compile_model(build_network(*parts), "CPU")
+    network = replace(as_network(model, "logits"), ranges={"first": (0.0, float(expected[0, 0] / 16))})
+    compiled = ov.Core().compile_model(build_network(network), "CPU")
     assert_same(compiled(brightest)["logits"], expected, tolerance=0.02)
 
 
-def test_rounding_apart_from_the_convolution_changes_no_answer():
+def test_separate_rounding_changes_no_prediction():
     model = airbench(
         Airbench((8, 16, 16), "silu", 0.6, convolutions=3), 10, random_images(20, seed=1) / np.float32(255)
     )
     network = as_network(randomised(model), "logits")
-    ranges = dict.fromkeys(quantizable(network.architecture), (-8.0, 8.0 * 127 / 128))
-    parts = (network.architecture, network.weights, network.preprocessing, "logits", 1.0, ranges)
-    graphs = [build_network(*parts, apart=apart) for apart in (False, True)]
+    network = replace(network, ranges=dict.fromkeys(quantizable(network.architecture), (-8.0, 8.0 * 127 / 128)))
+    graphs = [build_network(network, separate_rounding) for separate_rounding in (False, True)]
     pools = [sum(node.get_type_name() == "MaxPool" for node in graph.get_ops()) for graph in graphs]
     assert pools[1] == pools[0] + 3  # the second of each block's three convolutions: after the others there is more
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    inside, apart = (ov.compile_model(graph, "CPU", exact)(IMAGES)["logits"] for graph in graphs)
-    np.testing.assert_array_equal(inside, apart)
+    fused, separate = (ov.compile_model(graph, "CPU", FLOAT32)(IMAGES)["logits"] for graph in graphs)
+    np.testing.assert_array_equal(fused, separate)
 
 
 def test_layers_keep_their_names_in_the_graph():
     model, _ = residual()
     network = as_network(randomised(model), "logits")
-    graph = build_network(network.architecture, network.weights, network.preprocessing, "logits")
+    graph = build_network(network)
     names = {node.get_friendly_name() for node in graph.get_ops()}
     assert set(quantizable(network.architecture)) <= names
 
@@ -257,15 +253,14 @@ def test_layers_keep_their_names_in_the_graph():
 def test_the_means_of_a_layers_channels_come_last_and_change_nothing_else():
     model, _ = residual()
     network = as_network(randomised(model), "logits")
-    parts = (network.architecture, network.weights, network.preprocessing, "logits")
     name = quantizable(network.architecture)[0]
-    averaged = build_network(*parts, averaged=name)
-    assert [output.get_any_name() for output in averaged.outputs] == ["probabilities", "logits", "features"]
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    plain, received = (
-        openvino_network.ov.compile_model(each, "CPU", exact)(IMAGES) for each in (build_network(*parts), averaged)
-    )
-    assert_same(received["logits"], plain["logits"])
+    channels = network.architecture.weight_shapes()[name]["kernel"][-1]
+    mean, two = np.zeros(channels, np.float32), np.ones(2, np.float32)
+    gaussian = Gaussian(name, mean, np.eye(channels, dtype=np.float32), two, two)
+    graph = build_network(replace(network, gaussian=gaussian))
+    assert [output.get_any_name() for output in graph.outputs] == ["probabilities", "logits", "features"]
+    expected, received = (ov.compile_model(built, "CPU", FLOAT32)(IMAGES) for built in (build_network(network), graph))
+    assert_same(received["logits"], expected["logits"])
     early = keras.Model(model.input, model.get_layer(name).output)
     assert_same(received["features"], keras_values(early, IMAGES).mean(axis=(1, 2)))
 
@@ -273,10 +268,7 @@ def test_the_means_of_a_layers_channels_come_last_and_change_nothing_else():
 def test_the_float_network_takes_pixels_between_zero_and_one():
     model = classifier_of([layers.Dense(4)])
     network = as_network(model, "logits", 2.0)
-    parts = (network.architecture, network.weights, PREPROCESSING, "logits", 2.0)
-    compiled = openvino_network.ov.compile_model(
-        openvino_network.build_float_network(*parts), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    compiled = ov.compile_model(build_float_network(network), "CPU", FLOAT32)
     received = compiled(IMAGES / np.float32(255))["probabilities"]
     assert_same(received, softmax(keras_values(model, IMAGES) / 2))
 

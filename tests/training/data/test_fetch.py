@@ -16,7 +16,8 @@ import pytest
 import trustme
 
 from training.data import fetch as fetching
-from training.data.fetch import CIFAR10, FOLDER, PART, FetchError, Published, fetch
+from training.data.cifar10 import FOLDER
+from training.data.fetch import CIFAR10, PART, FetchError, Published, fetch
 
 CONTENT = {f"data_batch_{n}.bin": random.Random(n).randbytes(6_000) for n in (1, 2)}
 NOWHERE = "https://localhost:1/cifar-10-binary.tar.gz"

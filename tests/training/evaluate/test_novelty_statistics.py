@@ -4,7 +4,7 @@ from keras import layers
 
 from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import parse_architecture
-from model_store.novelty import Gaussian
+from model_store.network.gaussian import Gaussian
 from tests.model_store.network.keras_models import as_network, chain, randomised, tiny_model
 from training.evaluate.novelty_statistics import early_layer, standardised, whitening, with_gaussian
 from training.fit import networks

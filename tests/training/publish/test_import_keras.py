@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_store.store import Store, load
+from model_store.store import Store
+from model_store.version import load
 from training.__main__ import main
 from training.data.cifar10 import LABELS
 from training.fit import networks

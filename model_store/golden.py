@@ -1,0 +1,66 @@
+"""Golden images: probabilities recorded at publishing, which every later load must reproduce."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.classifier import Classifier
+from model_store.errors import ModelError
+from model_store.files import GOLDEN
+from model_store.manifest import Manifest
+from model_store.network.layers import INPUT_SHAPE
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Images and their probabilities, computed by Keras in float32 when the version was published."""
+
+    images: NDArray[np.uint8]  # (M, 32, 32, 3)
+    probabilities: NDArray[np.float32]  # (M, K)
+
+
+def write_golden(golden: Golden, path: Path) -> None:
+    """Write `golden.npz`."""
+    np.savez_compressed(path, images=golden.images, probabilities=golden.probabilities)
+
+
+def read_golden(content: bytes) -> Golden:
+    """Read `golden.npz`; pickled objects are refused.
+
+    Raises:
+        ModelError: it does not hold the two arrays.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            golden = Golden(arrays["images"], arrays["probabilities"])
+    except Exception as error:  # noqa: BLE001 there is no end to what NumPy and zipfile raise on damaged files
+        raise ModelError(f"{GOLDEN} cannot be read: {error}") from None
+    if golden.images.dtype != np.uint8 or golden.images.shape[1:] != INPUT_SHAPE or len(golden.images) == 0:
+        raise ModelError(f"{GOLDEN} holds images {golden.images.dtype} {golden.images.shape}, not uint8 (M, 32, 32, 3)")
+    if golden.probabilities.dtype != np.float32:
+        raise ModelError(f"{GOLDEN} holds probabilities {golden.probabilities.dtype}, not float32")
+    return golden
+
+
+def replay(manifest: Manifest, classifier: Classifier, golden: Golden) -> float:
+    """Return the largest difference between the golden probabilities and the classifier's.
+
+    Raises:
+        ModelError: it is over the manifest's tolerance for the classifier's precision.
+    """
+    probabilities = classifier.predict(golden.images).probabilities
+    if probabilities.shape != golden.probabilities.shape:
+        raise ModelError(
+            f"{GOLDEN} has probabilities {golden.probabilities.shape}, the network gives {probabilities.shape}"
+        )
+    difference = float(np.abs(probabilities - golden.probabilities).max())
+    tolerance = manifest.golden_tolerance.get(classifier.precision)
+    if tolerance is None or not difference <= tolerance:
+        raise ModelError(
+            f"the golden images give probabilities that differ by {difference:.5f}, the tolerance for "
+            f"{classifier.precision} is {tolerance}; try CIFAR10_PRECISION=float32, or publish the version again"
+        )
+    return difference

@@ -1,0 +1,91 @@
+"""Load one published version: check its files, compile its network, replay its golden images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_store.classifier import Classifier, EngineName, PrecisionChoice
+from model_store.errors import ModelError
+from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, QUANTIZATION, REQUIRED, WEIGHTS, read_checked
+from model_store.golden import read_golden, replay
+from model_store.manifest import Manifest, read_manifest
+from model_store.network.architecture import parse_architecture
+from model_store.network.gaussian import read_gaussian
+from model_store.network.model import Network
+from model_store.network.quantization import read_ranges
+from model_store.network.weights import read_weights
+
+PARSED = (*REQUIRED, QUANTIZATION, NOVELTY)  # the files that `load` needs; the rest are hashed only
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that has passed every check and is ready to answer."""
+
+    manifest: Manifest
+    classifier: Classifier
+    golden_difference: float  # the largest between a golden probability and the one served
+    folder: Path
+
+    def read(self, name: str) -> bytes:
+        """Read one of the files that the manifest lists, such as a plot of its report.
+
+        Every file was hashed at load; this reads and hashes it again. Reports are rarely looked at, and keeping them
+        would cost each process 1.5 MB for ever; a hash costs a millisecond and still holds if the folder has been
+        changed since.
+
+        Raises:
+            ModelError: the file has gone or was altered since.
+        """
+        return read_checked(self.folder / name, self.manifest.files[name])
+
+
+def load(
+    folder: Path,
+    engine: EngineName = "openvino",
+    precision: PrecisionChoice = "auto",
+    threads: int | None = None,
+) -> Loaded:
+    """Verify a version's files, compile its network and replay its golden images.
+
+    The last three arguments are `Classifier`'s.
+
+    Raises:
+        ModelError: anything is missing, altered, not served, or gives other probabilities than it must.
+    """
+    manifest = read_manifest(folder / MANIFEST)
+    files = verify(folder, manifest)
+    network = read_network(manifest, files)
+    classifier = Classifier(network, engine, precision, threads)
+    return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])), folder)
+
+
+def verify(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Compare every file of a version with its SHA-256; return the contents of those that `load` parses, by name.
+
+    Raises:
+        ModelError: a file is missing, altered or too large; the text names it.
+    """
+    if absent := [name for name in REQUIRED if name not in manifest.files]:
+        raise ModelError(f"{folder / MANIFEST} does not list {absent[0]}; the version is not complete")
+    contents = {}
+    for name, expected in manifest.files.items():
+        content = read_checked(folder / name, expected)
+        if name in PARSED:
+            contents[name] = content
+    return contents
+
+
+def read_network(manifest: Manifest, files: dict[str, bytes]) -> Network:
+    """Parse a version's network from the contents of its files, as `verify` returns them."""
+    architecture = parse_architecture(files[ARCHITECTURE])
+    return Network(
+        architecture,
+        read_weights(files[WEIGHTS], architecture),
+        manifest.labels,
+        manifest.preprocessing,
+        manifest.output,
+        manifest.temperature,
+        read_ranges(files[QUANTIZATION], architecture) if QUANTIZATION in files else None,
+        manifest.verdicts,
+        read_gaussian(files[NOVELTY], architecture) if NOVELTY in files else None,
+    )

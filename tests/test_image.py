@@ -1,0 +1,136 @@
+"""The container images hold every module that they need, and nothing of tests, benchmarks or caches."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+STAGES = {
+    name: (base, instructions)
+    for base, name, instructions in re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S)
+}
+WORKDIR = PurePosixPath(re.search(r"^WORKDIR (\S+)", DOCKERFILE, re.M)[1])
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+root, packages, absent = sys.argv[1], *map(json.loads, sys.argv[2:])
+sys.path.insert(0, root)
+sys.modules.update(dict.fromkeys(absent))  # an import of None raises ImportError
+failed = {}
+for package in packages:
+    names = [module.name for module in pkgutil.walk_packages([f"{root}/{package}"], f"{package}.")]
+    for name in [package, *names]:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            failed[name] = str(error)
+        else:
+            assert module.__file__.startswith(f"{root}/"), module.__file__
+loaded = [name for name, module in sys.modules.items() if module]
+print(json.dumps([failed, loaded]))
+"""
+
+
+def is_ignored(path: PurePosixPath, patterns: list[str]) -> bool:
+    """Docker's rule: the last pattern that matches the path or one of its parents decides."""
+    ignored = False
+    for pattern in patterns:
+        expression = re.escape(pattern.removeprefix("!")).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+        if any(re.fullmatch(expression, str(part)) for part in (path, *path.parents)):
+            ignored = not pattern.startswith("!")
+    return ignored
+
+
+def ignore_patterns() -> list[str]:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def context() -> dict[PurePosixPath, Path]:
+    """Files that `docker build .` sends, by their path in the context."""
+    patterns = ignore_patterns()
+    folders = [path for path in ROOT.iterdir() if not is_ignored(PurePosixPath(path.name), patterns)]
+    files = [path for folder in folders for path in (folder.rglob("*") if folder.is_dir() else [folder])]
+    relative = {PurePosixPath(path.relative_to(ROOT)): path for path in files if path.is_file()}
+    return {PurePosixPath("/") / name: path for name, path in relative.items() if not is_ignored(name, patterns)}
+
+
+def copies(stage: str) -> Iterator[tuple[str, PurePosixPath, PurePosixPath]]:
+    """The stage to copy from, "" for the context; the source; the destination."""
+    for line in re.findall(r"^COPY (.+)", STAGES[stage][1], re.M):
+        words = line.split()
+        options = dict(word[2:].split("=", 1) for word in words if word.startswith("--"))
+        *sources, destination = [word for word in words if not word.startswith("--")]
+        for source in sources:
+            yield options.get("from", ""), PurePosixPath("/", source), WORKDIR / destination
+
+
+def copied_files(stage: str) -> dict[PurePosixPath, Path]:
+    """The files of the checkout that COPY puts into a stage, by their path in it."""
+    base = STAGES[stage][0]
+    files = copied_files(base) if base in STAGES else {}
+    for source_stage, source, destination in copies(stage):
+        available = copied_files(source_stage) if source_stage else context()
+        matching = {path: file for path, file in available.items() if path.is_relative_to(source)}
+        assert matching or source_stage, f"{source} is not in the context"  # other stages also have files made by RUN
+        for path, file in matching.items():
+            files[destination / (path.relative_to(source) if path != source else path.name)] = file
+    return files
+
+
+@pytest.mark.parametrize("stage", ["serve", "training"])
+def test_an_image_has_the_licence_and_no_test_benchmark_or_cache(stage):
+    paths = copied_files(stage)
+    assert WORKDIR / "LICENSE" in paths
+    others = {"app", "training"} - {"app" if stage == "serve" else "training"} | {"tests", "benchmarks", "docs"}
+    assert not [path for path in paths if others & set(path.parts)]
+    assert not [path for path in paths if path.suffix == ".pyc" or "cache" in str(path) or "/." in str(path)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "app/__pycache__/main.cpython-311.pyc",
+        "model_store/network/__pycache__/layers.cpython-311.pyc",
+        "tests/test_image.py",
+        "benchmarks/service.py",
+        ".venv/bin/python",
+        ".git/config",
+        "runs/fast/run.json",
+        "data/cifar-10-batches-bin/test_batch.bin",
+    ],
+)
+def test_caches_tests_and_data_are_not_sent_to_the_builder(path):
+    assert is_ignored(PurePosixPath(path), ignore_patterns())
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "packages"), [("serve", ["app", "model_store"]), ("training", ["model_store", "training"])]
+)
+def test_every_module_of_an_image_can_be_imported_in_it(stage, packages, tmp_path):
+    for path, file in copied_files(stage).items():
+        target = tmp_path / path.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    absent = (
+        [re.match(r"\w+", line)[0] for line in groups["training"] if isinstance(line, str)] if stage == "serve" else []
+    )
+    root = tmp_path / WORKDIR.relative_to("/")
+    command = [sys.executable, "-I", "-B", "-c", IMPORT_ALL, str(root), json.dumps(packages), json.dumps(absent)]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    failed, loaded = json.loads(process.stdout.splitlines()[-1])
+    assert set(failed) == ({"model_store.network.tensorflow"} if stage == "serve" else set()), failed
+    assert {*packages} <= {*loaded}
+    assert ({"keras", "tensorflow"} <= {*loaded}) == (stage == "training")
