@@ -15,6 +15,7 @@ import pytest
 from tests.contract.recording import RECORDED, ROOT, record_command_lines, record_service, run
 
 WORDING = {"description", "summary", "title", "detail", "example", "version"}
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 CLOSE = 2e-3  # probabilities in float32 differ between processors by less
 REMOVED_JOBS = {"average", "costs", "resize-study"}
 REMOVED_WORDS = {"patient", "patient-more", "patient-taught"}
