@@ -1,6 +1,5 @@
 """Servers loaded in turns, so that drift of the machine's speed affects all of them, and ratios within each round."""
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,7 +64,7 @@ def _loads(server: Server, seconds: int) -> Iterator[Load]:
 def summary(turns: Sequence[Turn]) -> str:
     """The table of ratios (now / before), the ratios of start and memory, and the smallest ratio of requests/s."""
     rows: list[Row] = []
-    smallest, smallest_load = math.inf, ""
+    smallest: tuple[float, str] | None = None
     for index, load in enumerate(turns[0].loads):
         ratios = load_ratios(turns, NOW, BEFORE, index)
         now, before = ([turn.loads[index] for turn in turns if turn.server == name] for name in (NOW, BEFORE))
@@ -75,15 +74,15 @@ def summary(turns: Sequence[Turn]) -> str:
         row |= {"requests/s before": median(load.rate for load in before)}
         row |= {"errors now, before": f"{sum(load.errors for load in now)}, {sum(load.errors for load in before)}"}
         rows.append(row)
-        value = ratios["requests/s"]
-        if value is not None and value < smallest:
-            smallest, smallest_load = value, f"{load.body}, connections: {load.connections}"
+        if (value := ratios["requests/s"]) is not None:
+            case = value, f"{ratio(value)} ({load.body}, connections: {load.connections})"
+            smallest = min(case, smallest or case)
     pairs = turn_pairs(turns, NOW, BEFORE)
     ready = median_ratio([(now.ready_seconds, before.ready_seconds) for now, before in pairs])
     memory = median_ratio([(now.megabytes, before.megabytes) for now, before in pairs])
     return (
         f"{table(rows)}\n\nstart until all processes are ready: {ratio(ready)}\nresident memory: {ratio(memory)}\n"
-        f"smallest ratio of requests/s: {ratio(smallest)} ({smallest_load})"
+        f"smallest ratio of requests/s: {smallest[1] if smallest else ratio(None)}"
     )
 
 

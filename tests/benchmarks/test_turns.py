@@ -49,6 +49,11 @@ def test_a_load_that_only_fails_before_has_no_ratio_and_does_not_hide_the_smalle
     assert rest[-1].startswith("smallest ratio of requests/s: 0.75")
 
 
+def test_without_any_request_answered_before_there_is_no_smallest_ratio():
+    _, rest = lines((loads(100), loads(0)))
+    assert rest[-1] == "smallest ratio of requests/s: –"
+
+
 def test_errors_of_both_sides_are_counted():
     (row,), _ = lines(*[([LOAD], loads(4_000))] * 2)
     assert row["errors now, before"] == "200, 0"
