@@ -62,14 +62,13 @@ def main() -> int:
     parser.add_argument("--peers", type=_peers, default=list(PEERS), metavar="A,B,…", help=f"of {names} (default: all)")
     parser.add_argument("--rounds", type=whole_number, default=3)
     parser.add_argument("--seconds", type=whole_number, default=6, help="of each load")
-    parser.add_argument("--connections", type=_counts, default=[1, 32], metavar="N,N,…")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     options = parser.parse_args()
     try:
         require_wrk()
         for name in options.peers:
             environment(PEERS[name])  # before anything is measured
-        results = compare(options.peers, options.rounds, options.connections, options.seconds)
+        results = compare(options.peers, options.rounds, options.seconds)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -88,22 +87,18 @@ def _peers(text: str) -> list[str]:
     return names
 
 
-def _counts(text: str) -> list[int]:
-    return [whole_number(part) for part in text.split(",")]
-
-
-def compare(names: Sequence[str], rounds: int, connections: Sequence[int], seconds: int) -> Comparison:
+def compare(names: Sequence[str], rounds: int, seconds: int) -> Comparison:
     """Run all rounds; a peer that fails is left out of the round, with a line that says why."""
     host, start, turns = machine.describe(), CpuTimes.now(), list[Turn]()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         variables = served_model(Path(folder))
         for number in range(1, rounds + 1):
             with serving() as server:
-                turns += our_turns(server, number, connections, seconds)
+                turns += our_turns(server, number, seconds)
             for name in names:
                 print(f"round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
                 try:
-                    turns.append(peer_turn(number, name, variables, connections, seconds))
+                    turns.append(peer_turn(number, name, variables, seconds))
                 except BenchmarkError as error:
                     print(f"{name} is left out of round {number}: {error}", file=sys.stderr)
     return Comparison(host, start.others_until(CpuTimes.now()), server.model, server.precision, seconds, turns)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from benchmarks import BenchmarkError
-from benchmarks.peers.__main__ import _counts, _peers
+from benchmarks.peers.__main__ import _peers
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import FORM, RAW, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS, SERVERS
@@ -84,7 +84,6 @@ def test_an_unknown_peer_is_named_with_the_known():
     with pytest.raises(argparse.ArgumentTypeError, match="'trition' is not a peer; choose from triton, litserve"):
         _peers("trition")
     assert _peers("triton,naive") == ["triton", "naive"]
-    assert _counts("1,32") == [1, 32]
 
 
 def test_an_environment_that_is_complete_is_not_installed_again(tmp_path):
