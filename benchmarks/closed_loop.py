@@ -111,10 +111,11 @@ def run_wrk(port: int, body: Body, connections: int, seconds: int) -> str:
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT)]
         command.append(f"http://127.0.0.1:{port}{body.path}")
         environment = os.environ | {"BODY": data.name, "MIME": body.mime}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise BenchmarkError(f"wrk ended with code {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if process.returncode:
+        message = process.stderr.strip() or process.stdout.strip()
+        raise BenchmarkError(f"wrk ended with code {process.returncode}: {message}")
+    return process.stdout
 
 
 def parse(output: str) -> dict[str, Any]:
@@ -132,5 +133,5 @@ def parse(output: str) -> dict[str, Any]:
 
 def _children_seconds() -> float:
     """CPU seconds of child processes that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

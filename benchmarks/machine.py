@@ -1,4 +1,4 @@
-"""The machine that figures were measured on, and whether other processes used it meanwhile."""
+"""The machine of a measurement, and how much other processes used it meanwhile."""
 
 import datetime
 import os
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 IDLE_SECONDS = 1.0
-NOTABLE = 0.1  # cores used by others above which a run is warned about
 FLAGS = ("amx_int8", "amx_bf16", "avx512_vnni", "avx512_bf16", "avx2")
 
 
@@ -46,9 +45,9 @@ class CpuTimes:
     def now(cls) -> "CpuTimes":
         """Read proc(5), `cpu` of /proc/stat: everything but idling and waiting for disks."""
         ticks = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
-        return cls(time.perf_counter(), busy, sum(each.ru_utime + each.ru_stime for each in used))
+        return cls(time.perf_counter(), busy, sum(usage.ru_utime + usage.ru_stime for usage in usages))
 
     def others_until(self, later: "CpuTimes") -> float:
         """Cores that other processes used on average. All child processes must have ended."""
@@ -57,11 +56,11 @@ class CpuTimes:
 
 
 def describe(idle_seconds: float = IDLE_SECONDS) -> Machine:
-    """Describe this machine. Sleeps for `idle_seconds` to see what other processes use; warns if that matters."""
+    """Describe this machine. Sleeps for `idle_seconds` to measure what other processes use."""
     before = CpuTimes.now()
     time.sleep(idle_seconds)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    here = Machine(
+    return Machine(
         datetime.datetime.now(datetime.UTC).date().isoformat(),
         _processor(),
         len(cores()),
@@ -70,22 +69,10 @@ def describe(idle_seconds: float = IDLE_SECONDS) -> Machine:
         platform.python_version(),
         before.others_until(CpuTimes.now()),
     )
-    warn_if_busy(here)
-    return here
-
-
-def warn_if_busy(machine: Machine) -> None:
-    """Print a warning if other processes distort the figures."""
-    if machine.others_before > NOTABLE:
-        print(
-            f"warning: other processes use {machine.others_before:.1f} of {machine.cores} cores; absolute figures will "
-            "be too low, so stop them or read ratios only",
-            flush=True,
-        )
 
 
 def cores() -> list[int]:
-    """The numbers of the cores this process may use."""
+    """Numbers of the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
@@ -103,5 +90,5 @@ def on_cores(numbers: Sequence[int]) -> Iterator[None]:
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    name, known = fields.get("model name", platform.machine()), fields.get("flags", "").split()
-    return f"{name} ({', '.join(flag for flag in FLAGS if flag in known) or 'no AVX2'})"
+    name, flags = fields.get("model name", platform.machine()), fields.get("flags", "").split()
+    return f"{name} ({', '.join(flag for flag in FLAGS if flag in flags) or 'no AVX2'})"

@@ -98,7 +98,7 @@ def offer(
     """Send a request to a local port `rate` times a second on average, and probes of /health/live meanwhile.
 
     Args:
-        connections: the most that are open at once; a request waits for an idle one, and the wait counts.
+        connections: limit of open connections; a request waits for an idle one, and the wait counts.
         patience: seconds to wait for answers after the last request; then they count as lost.
     """
     return uvloop.run(_offer(port, body, rate, seconds, connections, patience))
@@ -106,28 +106,28 @@ def offer(
 
 async def _offer(port: int, body: Body, rate: float, seconds: float, connections: int, patience: float) -> Offered:
     loop, client, request = asyncio.get_running_loop(), _Client(port, connections), body.request()
-    asking: list[asyncio.Task[Answer]] = []
+    tasks: list[asyncio.Task[Answer]] = []
     late: list[float] = []
 
     def send(due: float) -> None:
         late.append(time.perf_counter() - due)
-        asking.append(loop.create_task(client.ask(request, due)))
+        tasks.append(loop.create_task(client.ask(request, due)))
 
-    probing = asyncio.create_task(_probe(port, seconds, patience))
+    probe_task = asyncio.create_task(_probe(port, seconds, patience))
     cpu_before, start = _cpu_seconds(), time.perf_counter()
     await asyncio.to_thread(_keep_time, lambda due: loop.call_soon_threadsafe(send, due), rate, seconds)
     client_cores = (_cpu_seconds() - cpu_before) / (time.perf_counter() - start)
-    answers = await _finish(asking, patience)
+    answers = await _finish(tasks, patience)
     client.close()
-    return summarise(body.name, seconds, answers, await probing, late, client_cores)
+    return summarise(body.name, seconds, answers, await probe_task, late, client_cores)
 
 
-async def _finish(asking: Sequence[asyncio.Task[Answer]], patience: float) -> list[Answer]:
-    if asking:
-        _, unanswered = await asyncio.wait(asking, timeout=patience)
+async def _finish(tasks: Sequence[asyncio.Task[Answer]], patience: float) -> list[Answer]:
+    if tasks:
+        _, unanswered = await asyncio.wait(tasks, timeout=patience)
         for task in unanswered:
             task.cancel()
-    return await asyncio.gather(*asking)
+    return await asyncio.gather(*tasks)
 
 
 def _keep_time(send: Callable[[float], object], rate: float, seconds: float) -> None:
@@ -146,8 +146,8 @@ def schedule(rate: float, seconds: float) -> Iterator[float]:
 
 
 def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 async def _probe(port: int, seconds: float, patience: float) -> list[Answer]:

@@ -65,27 +65,27 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path, is_ready: Callable[[
 
 def settle(pid: int, max_seconds: float) -> None:
     """Wait until a process and its descendants use no more CPU time, at most `max_seconds`."""
-    deadline, used = time.monotonic() + max_seconds, -1.0
-    while used != (used := cpu_seconds(pid)) and time.monotonic() < deadline:
+    deadline, seconds = time.monotonic() + max_seconds, -1.0
+    while seconds != (seconds := cpu_seconds(pid)) and time.monotonic() < deadline:
         time.sleep(STILL_SECONDS)
 
 
 def family(pid: int) -> set[int]:
     """A process, its descendants, and the other members of the process group it leads."""
-    known = relations()
-    members = {pid} | {member for member, (_, group) in known.items() if group == pid}
-    while more := {member for member, (parent, _) in known.items() if parent in members} - members:
-        members |= more
+    processes = relations()
+    members = {pid} | {member for member, (_, group) in processes.items() if group == pid}
+    while children := {member for member, (parent, _) in processes.items() if parent in members} - members:
+        members |= children
     return members
 
 
 def relations() -> dict[int, tuple[int, int]]:
     """Parent and group of every process that has not ended."""
-    known = {}
+    processes = {}
     for entry in PROC.glob("[0-9]*"):
         if (fields := _stat(int(entry.name))) and fields[0] != "Z":
-            known[int(entry.name)] = int(fields[1]), int(fields[2])
-    return known
+            processes[int(entry.name)] = int(fields[1]), int(fields[2])
+    return processes
 
 
 def _stat(pid: int) -> list[str]:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from benchmarks.closed_loop import Load
 from benchmarks.machine import Machine
@@ -92,17 +90,17 @@ def overload_rows(overload: Sequence[Overload]) -> list[Row]:
     """One row for each multiple of the peak rate."""
     return [
         {
-            each.offered.body: f"{each.factor:g} × the peak",
-            **_outcomes(each.offered),
-            "of the peak": percent(each.offered.goodput, each.peak),
-            "refusal p50 ms": each.offered.refused_p50_ms,
-            "refusal p99 ms": each.offered.refused_p99_ms,
-            "probe p99 ms": each.offered.probe_p99_ms,
-            "MB before": round(each.megabytes_before),
-            "MB after": round(each.megabytes_after),
-            "client cores": each.offered.client_cores,
+            case.offered.body: f"{case.factor:g} × the peak",
+            **_outcomes(case.offered),
+            "of the peak": percent(case.offered.goodput, case.peak),
+            "refusal p50 ms": case.offered.refused_p50_ms,
+            "refusal p99 ms": case.offered.refused_p99_ms,
+            "probe p99 ms": case.offered.probe_p99_ms,
+            "MB before": round(case.megabytes_before),
+            "MB after": round(case.megabytes_after),
+            "client cores": case.offered.client_cores,
         }
-        for each in overload
+        for case in overload
     ]
 
 
@@ -123,34 +121,25 @@ def peak(loads: Sequence[Load], body: str) -> float:
     return max(load.rate for load in loads if load.body == body)
 
 
-def draw_latency(results: Results) -> Figure:
-    """Median and 99th percentile at each offered rate, up to overload; one plot for each body."""
+def draw_latency(results: Results, path: Path) -> None:
+    """Draw median and 99th percentile at each offered rate, up to overload, one plot for each body; write a PNG."""
     bodies = list(dict.fromkeys(offered.body for offered in results.opened))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(bodies), figsize=(8, 3.6), squeeze=False, sharey=True)
-        for place, body in zip(axes[0], bodies, strict=True):
-            _draw_latency(place, [offered for offered in results.opened if offered.body == body])
-            place.axvline(peak(results.closed, body), color=GREY, linestyle="--", zorder=1, label="best closed loop")
-            place.set(title=body, xlabel="requests/s offered")
-        axes[0][0].set_ylabel("ms from when it was due")
-        axes[0][0].legend()
-    return figure
-
-
-def _draw_latency(axes: Axes, opened: Sequence[Offered]) -> None:
-    answered = [(each.rate, each.p50_ms, each.p99_ms) for each in opened if each.p50_ms and each.p99_ms]
-    refused = [(each.rate, each.p99_ms) for each in opened if each.refused and each.p99_ms]
-    axes.plot([rate for rate, _, _ in answered], [p99 for _, _, p99 in answered], "s-", color=PEOPLE, label="p99")
-    axes.plot([rate for rate, _, _ in answered], [p50 for _, p50, _ in answered], "o-", color=NETWORK, label="p50")
-    axes.plot(
-        [rate for rate, _ in refused], [p99 for _, p99 in refused], "x", color=MISTAKE, ms=11, label="some refused"
-    )
-    axes.set(yscale="log", xlim=(0, None))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG and close the figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+        figure, places = plt.subplots(1, len(bodies), figsize=(8, 3.6), squeeze=False, sharey=True)
+        for axes, body in zip(places[0], bodies, strict=True):
+            answered = [offered for offered in results.opened if offered.body == body and offered.p50_ms]
+            refusing = [offered for offered in answered if offered.refused]
+            for marker, color, label, points in (
+                ("s-", PEOPLE, "p99", [(offered.rate, offered.p99_ms) for offered in answered]),
+                ("o-", NETWORK, "p50", [(offered.rate, offered.p50_ms) for offered in answered]),
+                ("x", MISTAKE, "some refused", [(offered.rate, offered.p99_ms) for offered in refusing]),
+            ):
+                axes.plot([rate for rate, _ in points], [ms for _, ms in points], marker, color=color, label=label)
+            axes.axvline(peak(results.closed, body), color=GREY, linestyle="--", zorder=1, label="best closed loop")
+            axes.set(title=body, xlabel="requests/s offered", yscale="log", xlim=(0, None))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        places[0][0].set_ylabel("ms from when it was due")
+        places[0][0].legend()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=DPI)
+        plt.close(figure)

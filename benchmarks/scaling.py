@@ -1,8 +1,8 @@
-"""How the service scales: with cores, with the size of images, with the number of images in one call.
+"""Scaling of the service: with cores, with the size of images, with the number of images in one call.
 
     python -m benchmarks.scaling [cores] [sizes] [batches] [--seconds 3] [--out runs/bench]
 
-Runs all three by default. Each writes NAME.json and NAME.png. Linux only.
+Runs all three by default. Each prints a table and writes NAME.json. Linux only.
 """
 
 import argparse
@@ -10,16 +10,12 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from app.pipeline import load_chosen
@@ -27,11 +23,9 @@ from app.settings import Settings
 from benchmarks import BenchmarkError, bodies, machine
 from benchmarks.closed_loop import closed_loop, require_wrk, whole_number
 from benchmarks.machine import on_cores
-from benchmarks.report import save
 from benchmarks.server import serving
 from benchmarks.tables import Row, table, write_json
 from model_store.images.formats import MAX_PIXELS
-from training.publish.plots import STYLE
 
 CONNECTIONS = (1, 32)
 SIDES = (32, 128, 512, 2048, 4096, math.isqrt(MAX_PIXELS))
@@ -42,10 +36,9 @@ CALL_SECONDS, WARM_UP_CALLS = 1.0, 3
 
 def by_cores(seconds: int) -> Iterator[Row]:
     """Load the service on each power of two of cores. The client has the other cores to itself, if there are any."""
-    everything, count = machine.cores(), 1
-    while count <= len(everything):
-        own = everything[:count]
-        with serving(on=own, workers=count) as server, on_cores(everything[count:] or everything):
+    cores = machine.cores()
+    for count in powers_of_two(len(cores)):
+        with serving(on=cores[:count], workers=count) as server, on_cores(cores[count:] or cores):
             for picture in bodies.pictures():
                 for connections in CONNECTIONS:
                     load = closed_loop(server.pid, server.port, bodies.raw(picture), connections, seconds)
@@ -55,7 +48,6 @@ def by_cores(seconds: int) -> Iterator[Row]:
                         **load.figures(),
                         "client cores": load.client_cores,
                     }
-        count *= 2
 
 
 def by_size(seconds: int) -> Iterator[Row]:
@@ -109,47 +101,11 @@ def _call_times(call: Callable[[], object]) -> Iterator[float]:
         yield time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class Study:
-    """A measurement, and the columns of its rows that the picture shows: lines by the first column."""
-
-    measure: Callable[[int], Iterator[Row]]
-    x: str
-    left: str
-    right: str
-    x_scale: str = "log"
-    left_scale: str = "linear"
-
-
-STUDIES = {
-    "cores": Study(by_cores, "cores", "requests/s", "p99 ms", x_scale="linear"),
-    "sizes": Study(by_size, "megapixels", "requests/s", "p99 ms", left_scale="log"),
-    "batches": Study(by_batch, "images", "images/s", "p50 ms"),
-}
-
-
-def draw(study: Study, rows: Sequence[Row]) -> Figure:
-    """Throughput on the left, latency on the right."""
-    label = next(iter(rows[0]))
-    with plt.rc_context(STYLE):
-        figure, places = plt.subplots(1, 2, figsize=(8, 3.6))
-        scales = study.left_scale, "log"
-        for axes, column, scale in zip(places, (study.left, study.right), scales, strict=True):
-            for name in dict.fromkeys(row[label] for row in rows):
-                line = [(row[study.x], row[column]) for row in rows if row[label] == name]
-                axes.plot(*zip(*line, strict=True), "o-", label=name)
-            axes.set(xlabel=study.x, ylabel=column, xscale=study.x_scale, yscale=scale)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-                axis.set_minor_formatter(NullFormatter())
-        if study.left_scale == "linear":
-            places[0].set_ylim(bottom=0)
-        places[0].legend(frameon=False)
-    return figure
+STUDIES = {"cores": by_cores, "sizes": by_size, "batches": by_batch}
 
 
 def main() -> int:
-    """Measure, print, draw and write. Returns the exit code."""
+    """Measure, print and write. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -162,10 +118,9 @@ def main() -> int:
         print(machine.describe())
         for name in options.studies or STUDIES:
             print(f"measuring {name}", file=sys.stderr, flush=True)
-            rows = list(STUDIES[name].measure(options.seconds))
+            rows = list(STUDIES[name](options.seconds))
             print(f"\n{table(rows)}", flush=True)
             write_json(rows, options.out / f"{name}.json")
-            save(draw(STUDIES[name], rows), options.out / f"{name}.png")
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

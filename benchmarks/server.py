@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.process.cores import available_cores
-from app.settings import Settings
 from benchmarks.machine import cores, on_cores
-from benchmarks.processes import resident_megabytes, running, settle, wait_for
+from benchmarks.processes import family, resident_megabytes, running, settle, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTENING = "0A"  # a socket's state in /proc/net/tcp
 SETTLE_SECONDS = 30.0
+STEADY_SECONDS, MAX_STEADY_SECONDS = 1.0, 10.0  # without another process that listens
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Server:
     model: str
     precision: str
     ready_seconds: float  # from its start until /health/ready answered 200
-    all_ready_seconds: float  # from its start until every process listened
+    all_ready_seconds: float  # from its start until its last process listened
 
     def settle(self) -> None:
         """Wait until the service is idle, after a client left requests behind."""
@@ -46,34 +45,46 @@ class Server:
 def serving(checkout: Path = ROOT, on: Sequence[int] | None = None, **settings: Any) -> Iterator[Server]:
     """Start the service, wait until it is ready, and stop it without draining at the end of the block.
 
+    How many processes there will be depends on the checkout, so this waits until no more of them begin to listen:
+    for one second if all listen, for ten if some do not.
+
     Args:
-        checkout: whose service; it is run by that checkout's own environment, or else by this interpreter.
+        checkout: whose service; run by the checkout's own environment, or else by this interpreter.
         on: numbers of the cores it may use; all by default.
         settings: fields of `Settings` that differ from the environment's.
 
     Raises:
         BenchmarkError: it did not become ready; with the end of its log.
     """
-    port, own = free_port(), checkout / ".venv" / "bin" / "python"
-    command = [own if own.exists() else sys.executable, "-m", "app", "serve", "--port", str(port)]
+    port, python = free_port(), checkout / ".venv" / "bin" / "python"
+    command = [python if python.exists() else sys.executable, "-m", "app", "serve", "--port", str(port)]
     environment = {f"CIFAR10_{name.upper()}": str(value) for name, value in settings.items()}
+    environment["CIFAR10_DRAIN_SECONDS"] = "0"
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
         log, start = Path(folder, "log"), time.perf_counter()
         with on_cores(on or cores()):
-            count = Settings(**settings).workers or available_cores()
-            process = stack.enter_context(running(command, log, environment | {"CIFAR10_DRAIN_SECONDS": "0"}, checkout))
+            process = stack.enter_context(running(command, log, environment, checkout))
         wait_for(process, log, lambda: bool(_health(port)))
-        ready = time.perf_counter() - start
-        wait_for(process, log, lambda: listeners(port) >= count)
-        all_ready, health = time.perf_counter() - start, _health(port)
+        ready = last = time.perf_counter()
+        count = listeners(port)
+
+        def is_steady() -> bool:
+            nonlocal count, last
+            if (current := listeners(port)) > count:
+                count, last = current, time.perf_counter()
+            steady = STEADY_SECONDS if count >= len(family(process.pid)) else MAX_STEADY_SECONDS
+            return time.perf_counter() - last >= steady
+
+        wait_for(process, log, is_steady)
+        health = _health(port)
         model = "{name} {version}".format(**health["model"])
-        yield Server(process.pid, port, model, health["precision"], ready, all_ready)
+        yield Server(process.pid, port, model, health["precision"], ready - start, last - start)
 
 
 def free_port() -> int:
-    """A local port that is not in use."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    """Find a local port that is not in use."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port: int = unused.getsockname()[1]
         return port
 
 

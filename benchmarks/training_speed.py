@@ -31,18 +31,18 @@ def keras_rates(data: Path) -> list[float]:
     from training.fit.start import new_info
     from training.recipes import recipe
 
-    chosen = dataclasses.replace(recipe("fast"), epochs=EPOCHS + 1)
+    timed_recipe = dataclasses.replace(recipe("fast"), epochs=EPOCHS + 1)
     dataset = load_dataset(data)
-    count = BATCHES * chosen.batch_size
+    count = BATCHES * timed_recipe.batch_size
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder, "run"))
-        run.start(new_info("fast", chosen, dataset, 0, False, None))
+        run.start(new_info("fast", timed_recipe, dataset, 0, False, None))
         train(run, dataset.trainval[:count])
         return [count / record["seconds"] for record in run.history[1:]]
 
 
 def stock_rates(data: Path) -> list[float]:
-    """The same with Keras's own layers."""
+    """`keras_rates` with Keras's own layers."""
     from training.fit import tensorflow_layers
 
     with patch.object(tensorflow_layers, "accelerate", lambda network: network):
@@ -50,9 +50,10 @@ def stock_rates(data: Path) -> list[float]:
 
 
 def pytorch_rates(python: Path) -> list[float]:
-    """The same of the peer."""
-    said = subprocess.run([python, PEER, str(BATCHES), str(EPOCHS)], check=True, capture_output=True, text=True).stdout
-    return [float(rate) for rate in json.loads(said)]
+    """Images a second in each epoch of PyTorch."""
+    command = [str(python), str(PEER), str(BATCHES), str(EPOCHS)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [float(rate) for rate in json.loads(output)]
 
 
 def main() -> None:
@@ -67,10 +68,10 @@ def main() -> None:
         rates["Keras's layers"] += stock_rates(options.data)
         rates["PyTorch"] += pytorch_rates(options.pytorch)
     cores, ours = len(os.sched_getaffinity(0)), statistics.median(rates["ours"])
-    for name, measured in rates.items():
-        middle = statistics.median(measured)
-        spread, beside = f"from {min(measured):.0f} to {max(measured):.0f}", f"ours {ours / middle:.2f} times"
-        print(f"{name:15} {middle:6.0f} images/s, {middle / cores:5.0f} a core, {spread}; {beside}")
+    for name, values in rates.items():
+        median = statistics.median(values)
+        spread, ratio = f"from {min(values):.0f} to {max(values):.0f}", f"ours {ours / median:.2f} times"
+        print(f"{name:15} {median:6.0f} images/s, {median / cores:5.0f} a core, {spread}; {ratio}")
 
 
 if __name__ == "__main__":

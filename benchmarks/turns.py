@@ -1,6 +1,5 @@
-"""This checkout beside another one, started and loaded in turns, so that drift of the machine's speed hits both."""
+"""Servers loaded in turns, so that drift of the machine's speed affects all of them, and ratios within each round."""
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,27 +12,22 @@ from benchmarks.server import ROOT, Server, serving
 from benchmarks.tables import Row, ratio, table
 
 REQUIRED = ("app/__main__.py", "model_store/__init__.py")
+NOW, BEFORE = "now", "before"
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One service, started once and put under every load."""
+    """One server, started once in one round and put under every load."""
 
-    all_ready_seconds: float
-    megabytes: float  # of all processes, after the loads
+    round: int
+    server: str
+    ready_seconds: float
+    megabytes: float  # of all its processes, after the loads
     loads: list[Load]
 
 
-@dataclass(frozen=True)
-class Round:
-    """A turn of each checkout, one right after the other."""
-
-    now: Turn
-    before: Turn
-
-
 def check_checkout(folder: Path) -> Path:
-    """The folder's absolute path.
+    """Return the checkout's absolute path.
 
     Raises:
         BenchmarkError: it is not a checkout of this project.
@@ -45,75 +39,72 @@ def check_checkout(folder: Path) -> Path:
     return folder.resolve()
 
 
-def compare(before: Path, rounds: int, seconds: int) -> list[Round]:
-    """Measure in turns: now and before in the first round, before and now in the second, and so on."""
-    results = []
-    for index in range(rounds):
-        print(f"round {index + 1} of {rounds}", file=sys.stderr, flush=True)
-        first, second = (_turn(folder, seconds) for folder in ((ROOT, before), (before, ROOT))[index % 2])
-        results.append(Round(second, first) if index % 2 else Round(first, second))
-    return results
-
-
-def _turn(checkout: Path, seconds: int) -> Turn:
-    with serving(checkout) as server:
-        loads = list(_loads(server, seconds))
-        return Turn(server.all_ready_seconds, sum(server.megabytes()), loads)
+def compare(before: Path, rounds: int, seconds: int) -> list[Turn]:
+    """Load this checkout and `before` in turns: now and before in the first round, before and now in the second, ..."""
+    turns, checkouts = list[Turn](), [(NOW, ROOT), (BEFORE, before)]
+    for number in range(1, rounds + 1):
+        print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+        for name, checkout in checkouts:
+            with serving(checkout) as server:
+                loads = list(_loads(server, seconds))
+                turns.append(Turn(number, name, server.all_ready_seconds, sum(server.megabytes()), loads))
+        checkouts.reverse()
+    return turns
 
 
 def _loads(server: Server, seconds: int) -> Iterator[Load]:
     png, jpeg = bodies.pictures()
-    wanted = [(bodies.raw(png), connections) for connections in (1, 8, 32, 128)]
-    wanted += [(bodies.form(png), 32), (bodies.raw(jpeg), 1), (bodies.raw(jpeg), 32)]
-    wanted += [(bodies.batch(png), 1), (bodies.explain(png), 1)]
-    for body, connections in wanted:
+    plan = [(bodies.raw(png), connections) for connections in (1, 8, 32, 128)]
+    plan += [(bodies.form(png), 32), (bodies.raw(jpeg), 1), (bodies.raw(jpeg), 32)]
+    plan += [(bodies.batch(png), 1), (bodies.explain(png), 1)]
+    for body, connections in plan:
         yield closed_loop(server.pid, server.port, body, connections, seconds)
 
 
-def summary(rounds: Sequence[Round]) -> str:
-    """The table of ratios, the ratios of start and memory, and the smallest ratio of requests/s."""
-    loads = rounds[0].now.loads
-    ratios = [_load_ratios(rounds, index) for index in range(len(loads))]
-    rows: list[Row] = [
-        {
-            "now / before": load.body,
-            "connections": load.connections,
-            **{name.removesuffix(" ms"): ratio(value) for name, value in by_name.items()},
-            **_absolute(rounds, index),
-        }
-        for index, (load, by_name) in enumerate(zip(loads, ratios, strict=True))
-    ]
-    ready = [(each.now.all_ready_seconds, each.before.all_ready_seconds) for each in rounds]
-    memory = [(each.now.megabytes, each.before.megabytes) for each in rounds]
-    known = [(by_name["requests/s"], load) for by_name, load in zip(ratios, loads, strict=True)]
-    smallest, load = min(known, key=lambda pair: math.inf if pair[0] is None else pair[0])
-    return "\n".join(
-        [
-            table(rows),
-            "",
-            f"start until all processes are ready: {ratio(median_ratio(ready))}",
-            f"resident memory: {ratio(median_ratio(memory))}",
-            f"smallest ratio of requests/s: {ratio(smallest)} ({load.body}, connections: {load.connections})",
-        ]
+def summary(turns: Sequence[Turn]) -> str:
+    """The table of ratios (now / before), the ratios of start and memory, and the smallest ratio of requests/s."""
+    rows: list[Row] = []
+    smallest: tuple[float, str] | None = None
+    for index, load in enumerate(turns[0].loads):
+        ratios = load_ratios(turns, NOW, BEFORE, index)
+        now, before = ([turn.loads[index] for turn in turns if turn.server == name] for name in (NOW, BEFORE))
+        row: Row = {"now / before": load.body, "connections": load.connections}
+        row |= {figure: ratio(value) for figure, value in ratios.items()}
+        row |= {"requests/s now": median(load.rate for load in now)}
+        row |= {"requests/s before": median(load.rate for load in before)}
+        row |= {"errors now, before": f"{sum(load.errors for load in now)}, {sum(load.errors for load in before)}"}
+        rows.append(row)
+        if (value := ratios["requests/s"]) is not None:
+            case = value, f"{ratio(value)} ({load.body}, connections: {load.connections})"
+            smallest = min(case, smallest or case)
+    pairs = turn_pairs(turns, NOW, BEFORE)
+    ready = median_ratio([(now.ready_seconds, before.ready_seconds) for now, before in pairs])
+    memory = median_ratio([(now.megabytes, before.megabytes) for now, before in pairs])
+    return (
+        f"{table(rows)}\n\nstart until all processes are ready: {ratio(ready)}\nresident memory: {ratio(memory)}\n"
+        f"smallest ratio of requests/s: {smallest[1] if smallest else ratio(None)}"
     )
 
 
-def _load_ratios(rounds: Sequence[Round], index: int) -> dict[str, float | None]:
-    """Ratio of each figure of one load."""
-    pairs = [(each.now.loads[index].figures(), each.before.loads[index].figures()) for each in rounds]
-    return {name: median_ratio([(now[name], before[name]) for now, before in pairs]) for name in pairs[0][0]}
+def turn_pairs(turns: Sequence[Turn], server: str, other: str) -> list[tuple[Turn, Turn]]:
+    """The turns of two servers in the same rounds."""
+    others = {turn.round: turn for turn in turns if turn.server == other}
+    return [(turn, others[turn.round]) for turn in turns if turn.server == server and turn.round in others]
 
 
-def _absolute(rounds: Sequence[Round], index: int) -> Row:
-    """Medians of requests/s and all errors of one load, on both sides."""
-    now, before = [each.now.loads[index] for each in rounds], [each.before.loads[index] for each in rounds]
+def load_ratios(turns: Sequence[Turn], server: str, other: str, index: int) -> dict[str, float | None]:
+    """Medians over the rounds of server / other, for each figure of one load."""
+    pairs = [
+        (ours.loads[index].figures(), theirs.loads[index].figures())
+        for ours, theirs in turn_pairs(turns, server, other)
+    ]
+    figures = pairs[0][0]
     return {
-        "requests/s now": median(load.rate for load in now),
-        "requests/s before": median(load.rate for load in before),
-        "errors now, before": f"{sum(load.errors for load in now)}, {sum(load.errors for load in before)}",
+        name.removesuffix(" ms"): median_ratio([(ours[name], theirs[name]) for ours, theirs in pairs])
+        for name in figures
     }
 
 
 def median_ratio(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Median of now / before over the rounds; None if a round has nothing to divide by."""
-    return median(now / before for now, before in pairs) if all(before for _, before in pairs) else None
+    """Median of the quotients; None if a divisor is zero."""
+    return median(value / other for value, other in pairs) if all(other for _, other in pairs) else None

@@ -15,17 +15,21 @@ noisy: read the ratios, which are medians over rounds. Writes peers.json. Linux 
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.settings import Settings
 from benchmarks import BenchmarkError, machine
 from benchmarks.closed_loop import require_wrk, whole_number
-from benchmarks.machine import CpuTimes
+from benchmarks.machine import CpuTimes, Machine
 from benchmarks.peers.environments import environment
-from benchmarks.peers.rounds import Comparison, Turn, our_turns, peer_turn, ratios_table, servers_table
+from benchmarks.peers.rounds import our_turns, peer_turn, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS
+from benchmarks.server import serving
 from benchmarks.tables import write_json
+from benchmarks.turns import Turn
+from model_store.files import MANIFEST
 from model_store.manifest import read_manifest
 from model_store.store import Store
 from model_store.version import read_network, verify
@@ -37,14 +41,34 @@ CAPTION = (
 )
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """All rounds."""
+
+    machine: Machine
+    others_cores: float  # used by other processes during the run
+    model: str
+    precision: str  # of ours
+    seconds: int
+    turns: list[Turn]
+
+
 def main() -> int:
     """Measure, print and write. Returns the exit code."""
-    options = _parser().parse_args()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ",".join(PEERS)
+    parser.add_argument("--peers", type=_peers, default=list(PEERS), metavar="A,B,…", help=f"of {names} (default: all)")
+    parser.add_argument("--rounds", type=whole_number, default=3)
+    parser.add_argument("--seconds", type=whole_number, default=6, help="of each load")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
+    options = parser.parse_args()
     try:
         require_wrk()
         for name in options.peers:
             environment(PEERS[name])  # before anything is measured
-        results = compare(options.peers, options.rounds, options.connections, options.seconds)
+        results = compare(options.peers, options.rounds, options.seconds)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,20 +80,6 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--peers", type=_peers, default=list(PEERS), metavar="A,B,…", help=f"of {','.join(PEERS)} (default: all)"
-    )
-    parser.add_argument("--rounds", type=whole_number, default=3)
-    parser.add_argument("--seconds", type=whole_number, default=6, help="of each load")
-    parser.add_argument("--connections", type=_counts, default=[1, 32], metavar="N,N,…")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
-    return parser
-
-
 def _peers(text: str) -> list[str]:
     names = text.split(",")
     if unknown := [name for name in names if name not in PEERS]:
@@ -77,38 +87,29 @@ def _peers(text: str) -> list[str]:
     return names
 
 
-def _counts(text: str) -> list[int]:
-    return [whole_number(part) for part in text.split(",")]
-
-
-def compare(names: Sequence[str], rounds: int, connections: Sequence[int], seconds: int) -> Comparison:
+def compare(names: Sequence[str], rounds: int, seconds: int) -> Comparison:
     """Run all rounds; a peer that fails is left out of the round, with a line that says why."""
-    here, start, turns = machine.describe(), CpuTimes.now(), list[Turn]()
+    host, start, turns = machine.describe(), CpuTimes.now(), list[Turn]()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         variables = served_model(Path(folder))
         for number in range(1, rounds + 1):
-            model, precision, own = our_turns(number, connections, seconds)
-            turns += own
+            with serving() as server:
+                turns += our_turns(server, number, seconds)
             for name in names:
                 print(f"round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
-                turns += _try(number, name, variables, connections, seconds)
-    return Comparison(here, start.others_until(CpuTimes.now()), model, precision, seconds, turns)
-
-
-def _try(number: int, name: str, variables: Mapping[str, str], connections: Sequence[int], seconds: int) -> list[Turn]:
-    try:
-        return [peer_turn(number, name, variables, connections, seconds)]
-    except BenchmarkError as error:
-        print(f"{name} is left out of round {number}: {error}", file=sys.stderr)
-        return []
+                try:
+                    turns.append(peer_turn(number, name, variables, seconds))
+                except BenchmarkError as error:
+                    print(f"{name} is left out of round {number}: {error}", file=sys.stderr)
+    return Comparison(host, start.others_until(CpuTimes.now()), server.model, server.precision, seconds, turns)
 
 
 def served_model(folder: Path) -> dict[str, str]:
-    """Export the served network as OpenVINO IR. Returns the variables that name it, and the version, for the peers."""
+    """Export the served network as OpenVINO IR; return the peers' variables that name it and the version."""
     settings = Settings()
     store = Store(settings.store)
     version = store.folder(settings.model_name, store.choose(settings.model_name, settings.model_version))
-    manifest, network = read_manifest(version / "manifest.json"), folder / "net.xml"
+    manifest, network = read_manifest(version / MANIFEST), folder / "net.xml"
     export(read_network(manifest, verify(version, manifest)), "openvino", network)
     return {"MODEL_XML": str(network), "MODEL_FOLDER": str(version), "PRECISION": settings.precision}
 

@@ -25,18 +25,18 @@ def environment(peer: Peer, home: Path = HOME, python: str = sys.executable) -> 
     if not peer.packages:
         return Path(python).parent
     folder = home / peer.packages[0].partition("[")[0]
-    done = folder / "ok"
-    if not done.exists():
+    marker = folder / "ok"
+    if not marker.exists():
         print(f"installing {peer.packages[0]} into {folder}; this takes minutes, once", file=sys.stderr, flush=True)
         install = [str(folder / "bin" / "pip"), "install", "--quiet"]
         _run([python, "-m", "venv", "--clear", str(folder)])
         _run([*install, *(OURS if peer.runs_ours else SHARED)])
         _run([*install, *peer.packages])
-        done.touch()
+        marker.touch()
     return folder / "bin"
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise BenchmarkError(f"the command failed: {' '.join(command)}\n{done.stderr[-1_500:]}")
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        raise BenchmarkError(f"the command failed: {' '.join(command)}\n{process.stderr[-1_500:]}")

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.bodies import FORM, Body, Picture, multipart
@@ -12,7 +12,8 @@ from benchmarks.server import ROOT, free_port
 
 SERVERS = Path(__file__).with_name("servers")
 JSON, OCTETS = "application/json", "application/octet-stream"
-Command = tuple[list[str], dict[str, str]]  # and its environment variables
+NO_TELEMETRY = {"BENTOML_DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+Prepare = Callable[[Path, int, Path], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -20,80 +21,53 @@ class Peer:
     """One server.
 
     Args:
-        packages: what to install for it, beside what it shares with others.
-        command: takes the environment's bin directory, a port and an empty folder; returns the command and its
-            environment variables.
+        packages: packages to install for it, beside those it shares with others.
+        arguments: its command, in which {bin}, {site}, {port}, {servers} and {folder} are replaced.
         path: of a request.
         mime: of a request.
-        wrap: makes a request's body of a picture.
-        runs_ours: whether it runs our decoder and classifier, not Pillow and the exported network.
+        wrap: makes a request's body from a picture.
+        prepare: writes its files into an empty folder, from the environment's bin directory, the port and the folder;
+            returns environment variables.
+        variables: further environment variables.
+        runs_ours: runs our decoder and classifier instead of Pillow and the exported network.
     """
 
     packages: tuple[str, ...]
-    command: Callable[[Path, int, Path], Command]
+    arguments: str
     path: str
     mime: str
     wrap: Callable[[Picture], bytes]
+    prepare: Prepare = lambda bin_, port, folder: {}
+    variables: dict[str, str] = field(default_factory=dict)
     runs_ours: bool = False
 
+    def command(self, bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+        """Prepare the folder; return the command and its environment variables."""
+        replacements = {"bin": bin_, "site": _site(bin_), "port": port, "servers": SERVERS, "folder": folder}
+        command = [word.format(**replacements) for word in self.arguments.split()]
+        imports = {"PYTHONPATH": str(ROOT if self.runs_ours else SERVERS)}
+        return command, NO_TELEMETRY | imports | self.variables | self.prepare(bin_, port, folder)
+
     def body(self, picture: Picture) -> Body:
-        """The picture as this server takes it."""
+        """The picture as a request to this server."""
         return Body(picture.name, self.path, self.mime, self.wrap(picture), picture)
 
 
-def _naive(bin_: Path, port: int, folder: Path) -> Command:
-    options = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    return [str(bin_ / "uvicorn"), "fastapi_naive:app", *options], {"PYTHONPATH": str(SERVERS)}
+def _site(bin_: Path) -> Path:
+    """Site-packages of an environment, or its folder while it is not installed."""
+    return next((bin_.parent / "lib").glob("python*/site-packages"), bin_.parent)
 
 
-def _litserve(bin_: Path, port: int, folder: Path) -> Command:
-    return [str(bin_ / "python"), str(SERVERS / "litserve_peer.py"), str(port)], {}
-
-
-def _bentoml(bin_: Path, port: int, folder: Path) -> Command:
-    command = [str(bin_ / "bentoml"), "serve", "bentoml_peer:Cifar", "--port", str(port)]
-    return command, {"PYTHONPATH": str(SERVERS), "BENTOML_DO_NOT_TRACK": "1"}
-
-
-def _rayserve(bin_: Path, port: int, folder: Path) -> Command:
-    command = [str(bin_ / "python"), str(SERVERS / "rayserve_peer.py"), str(port)]
-    return command, {"PYTHONPATH": str(SERVERS), "RAY_USAGE_STATS_ENABLED": "0"}
-
-
-def _mlserver(bin_: Path, port: int, folder: Path) -> Command:
+def _prepare_mlserver(bin_: Path, port: int, folder: Path) -> dict[str, str]:
     ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
-    batching = {"max_batch_size": 32, "max_batch_time": 0.002}
-    model = {"name": "c", "implementation": "mlserver_peer.Cifar"} | batching
+    model = {"name": "c", "implementation": "mlserver_peer.Cifar", "max_batch_size": 32, "max_batch_time": 0.002}
     (folder / "settings.json").write_text(json.dumps(ports | {"parallel_workers": 0}))
     (folder / "model-settings.json").write_text(json.dumps(model))
-    return [str(bin_ / "mlserver"), "start", str(folder)], {"PYTHONPATH": str(SERVERS)}
+    return {}
 
 
-def _triton(bin_: Path, port: int, folder: Path) -> Command:
-    return triton.command(bin_, port, folder, SERVERS)
-
-
-def _bare(processes: int, threads: int) -> Peer:
-    """Our decoder and classifier in a bare ASGI application, with so many processes and network threads in each."""
-
-    def command(bin_: Path, port: int, folder: Path) -> Command:
-        return [str(bin_ / "python"), str(SERVERS / "bare.py"), str(port)], _ours(processes, threads)
-
-    return Peer((), command, "/predict", OCTETS, _raw, runs_ours=True)
-
-
-def _mosec(processes: int, threads: int) -> Peer:
-    """The same in mosec."""
-
-    def command(bin_: Path, port: int, folder: Path) -> Command:
-        options = ["--address", "127.0.0.1", "--port", str(port)]
-        return [str(bin_ / "python"), str(SERVERS / "mosec_peer.py"), *options], _ours(processes, threads)
-
-    return Peer(("mosec",), command, "/inference", OCTETS, _raw, runs_ours=True)
-
-
-def _ours(processes: int, threads: int) -> dict[str, str]:
-    return {"PYTHONPATH": str(ROOT), "PROCESSES": str(processes), "THREADS": str(threads)}
+def _prepare_triton(bin_: Path, port: int, folder: Path) -> dict[str, str]:
+    return triton.prepare(bin_, _site(bin_), folder, SERVERS)
 
 
 def _raw(picture: Picture) -> bytes:
@@ -104,29 +78,42 @@ def _field(name: str) -> Callable[[Picture], bytes]:
     return lambda picture: multipart([picture], name)
 
 
-def _tensor(name: str, parameters: dict[str, object]) -> Callable[[Picture], bytes]:
+def _tensor(name: str, **parameters: object) -> Callable[[Picture], bytes]:
     """The picture in base64 as a tensor of the Open Inference Protocol."""
 
     def wrap(picture: Picture) -> bytes:
         text = base64.b64encode(picture.data).decode()
-        tensor = {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [text]} | parameters
+        tensor = {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [text], **parameters}
         return json.dumps({"inputs": [tensor]}).encode()
 
     return wrap
 
 
-BASE64: dict[str, object] = {"parameters": {"content_type": "base64"}}
+def _ours(packages: tuple[str, ...], arguments: str, path: str) -> dict[str, Peer]:
+    """Peers with our decoder and classifier: one process with two network threads; tuned to two cores, two with one."""
+    one, two = {"PROCESSES": "1", "THREADS": "2"}, {"PROCESSES": "2", "THREADS": "1"}
+    return {
+        suffix: Peer(packages, arguments, path, OCTETS, _raw, variables=variables, runs_ours=True)
+        for suffix, variables in (("", one), ("-tuned", two))
+    }
+
+
+UVICORN = "{bin}/uvicorn fastapi_naive:app --port {port} --log-level warning --no-access-log"
 INFER = "/v2/models/c/infer"
+BARE = _ours((), "{bin}/python {servers}/bare.py {port}", "/predict")
+MOSEC = _ours(("mosec",), "{bin}/python {servers}/mosec_peer.py --address 127.0.0.1 --port {port}", "/inference")
+LITSERVE, RAYSERVE = "{bin}/python {servers}/litserve_peer.py {port}", "{bin}/python {servers}/rayserve_peer.py {port}"
+BENTOML, MLSERVER = "{bin}/bentoml serve bentoml_peer:Cifar --port {port}", "{bin}/mlserver start {folder}"
+BASE64 = {"content_type": "base64"}
 PEERS = {
-    "triton": Peer(("nvidia-pytriton",), _triton, INFER, JSON, _tensor("image", {})),
-    "litserve": Peer(("litserve", "python-multipart"), _litserve, "/predict", FORM, _field("file")),
-    "bentoml": Peer(("bentoml",), _bentoml, "/predict", FORM, _field("images")),
-    "rayserve": Peer(("ray[serve]", "python-multipart"), _rayserve, "/predict", FORM, _field("file")),
-    "mlserver": Peer(("mlserver",), _mlserver, INFER, JSON, _tensor("x", BASE64)),
-    "naive": Peer(("fastapi", "uvicorn[standard]", "python-multipart"), _naive, "/predict", FORM, _field("file")),
-    # One process with two network threads, and tuned to a machine of two cores: one such thread in each of two.
-    "bare": _bare(1, 2),
-    "bare-tuned": _bare(2, 1),
-    "mosec": _mosec(1, 2),
-    "mosec-tuned": _mosec(2, 1),
+    "triton": Peer(("nvidia-pytriton",), triton.ARGUMENTS, INFER, JSON, _tensor("image"), _prepare_triton),
+    "litserve": Peer(("litserve", "python-multipart"), LITSERVE, "/predict", FORM, _field("file")),
+    "bentoml": Peer(("bentoml",), BENTOML, "/predict", FORM, _field("images")),
+    "rayserve": Peer(("ray[serve]", "python-multipart"), RAYSERVE, "/predict", FORM, _field("file")),
+    "mlserver": Peer(("mlserver",), MLSERVER, INFER, JSON, _tensor("x", parameters=BASE64), _prepare_mlserver),
+    "naive": Peer(("fastapi", "uvicorn[standard]", "python-multipart"), UVICORN, "/predict", FORM, _field("file")),
+    "bare": BARE[""],
+    "bare-tuned": BARE["-tuned"],
+    "mosec": MOSEC[""],
+    "mosec-tuned": MOSEC["-tuned"],
 }

@@ -23,13 +23,13 @@ def test_figures_are_read_from_what_wrk_prints():
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
+    ("output", "text"),
     [("", "nothing"), ("unable to connect", "unable to connect")],
     ids=["silent", "other words"],
 )
-def test_without_figures_it_says_what_there_was(said, text):
+def test_without_figures_it_says_what_there_was(output, text):
     with pytest.raises(BenchmarkError, match=text):
-        parse(said)
+        parse(output)
 
 
 @pytest.fixture

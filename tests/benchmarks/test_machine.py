@@ -1,7 +1,4 @@
-import dataclasses
-
-from benchmarks.machine import CpuTimes, cores, describe, on_cores, warn_if_busy
-from tests.benchmarks.samples import MACHINE
+from benchmarks.machine import CpuTimes, cores, describe, on_cores
 
 
 def test_others_use_what_this_process_and_its_children_do_not():
@@ -23,13 +20,6 @@ def test_a_machine_is_described():
     assert here.cores == len(cores())
     assert here.others_before >= 0
     assert here.python in str(here)
-
-
-def test_a_busy_machine_is_warned_about(capsys):
-    warn_if_busy(MACHINE)
-    assert capsys.readouterr().out == ""
-    warn_if_busy(dataclasses.replace(MACHINE, others_before=1.9))
-    assert "other processes use 1.9 of 2 cores" in capsys.readouterr().out
 
 
 def test_the_cores_are_restricted_within_the_block_only():

@@ -1,13 +1,15 @@
 import argparse
 import dataclasses
+import sys
 
 import pytest
 
 from benchmarks import BenchmarkError
-from benchmarks.peers.__main__ import _counts, _peers
+from benchmarks.peers.__main__ import _peers
 from benchmarks.peers.environments import environment
-from benchmarks.peers.rounds import FORM, RAW, Turn, ratios_table, servers_table
+from benchmarks.peers.rounds import FORM, RAW, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS, SERVERS
+from benchmarks.turns import Turn
 from tests.benchmarks.samples import LOAD, cells
 
 
@@ -31,12 +33,12 @@ def test_ratios_are_medians_of_the_rounds_ratios():
 
 
 def test_a_round_that_a_peer_missed_is_left_out():
-    (row,) = cells(ratios_table([each for each in TURNS if (each.round, each.server) != (2, "triton")]))
+    (row,) = cells(ratios_table([turn for turn in TURNS if (turn.round, turn.server) != (2, "triton")]))
     assert row["requests/s, raw"] == "3.50"
 
 
 def test_without_any_peer_there_is_no_table_of_ratios():
-    assert ratios_table([each for each in TURNS if each.server != "triton"]) == "no peer answered"
+    assert ratios_table([turn for turn in TURNS if turn.server != "triton"]) == "no peer answered"
 
 
 def test_servers_are_shown_with_their_medians():
@@ -47,25 +49,41 @@ def test_servers_are_shown_with_their_medians():
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "triton"])
 def test_every_peer_has_its_server(tmp_path, name):
     command, _ = PEERS[name].command(tmp_path, 8000, tmp_path)
-    named = " ".join([*command, (tmp_path / "model-settings.json").read_text() if name == "mlserver" else ""])
-    assert [path for path in SERVERS.glob("*.py") if path.stem in named], named
-    assert "8000" in named or "8000" in (tmp_path / "settings.json").read_text()
+    words = " ".join([*command, (tmp_path / "model-settings.json").read_text() if name == "mlserver" else ""])
+    assert [path for path in SERVERS.glob("*.py") if path.stem in words], words
+    assert "8000" in words or "8000" in (tmp_path / "settings.json").read_text()
+
+
+def test_triton_is_told_where_its_binary_and_model_are(tmp_path):
+    site = tmp_path / "venv/lib/python3.11/site-packages"
+    for folder in ("python_backend_stubs/3.11/triton_python_backend_stub", "backends/python/keep"):
+        path = site / "pytriton/tritonserver" / folder
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (tmp_path / "venv/bin").mkdir()
+    (tmp_path / "venv/bin/python").symlink_to(sys.executable)
+    model = tmp_path / "model"
+    model.mkdir()
+    command, variables = PEERS["triton"].command(tmp_path / "venv/bin", 8000, model)
+    assert command[0] == f"{site}/pytriton/tritonserver/bin/tritonserver"
+    assert f"--model-repository={model}" in command and "--http-port=8000" in command
+    assert (model / "c/1/model.py").is_file() and (model / "c/config.pbtxt").is_file()
+    assert variables["PEER_PATH"] == f"{SERVERS}:{site}"
 
 
 @pytest.mark.parametrize("name", ["bare", "mosec"])
 def test_a_tuned_peer_is_the_same_with_more_processes_and_fewer_threads(tmp_path, name):
     (command, plain), (same, tuned) = (
-        PEERS[each].command(tmp_path, 8000, tmp_path) for each in (name, f"{name}-tuned")
+        PEERS[peer].command(tmp_path, 8000, tmp_path) for peer in (name, f"{name}-tuned")
     )
     assert command == same
-    assert [(each["PROCESSES"], each["THREADS"]) for each in (plain, tuned)] == [("1", "2"), ("2", "1")]
+    assert [(variables["PROCESSES"], variables["THREADS"]) for variables in (plain, tuned)] == [("1", "2"), ("2", "1")]
 
 
 def test_an_unknown_peer_is_named_with_the_known():
     with pytest.raises(argparse.ArgumentTypeError, match="'trition' is not a peer; choose from triton, litserve"):
         _peers("trition")
     assert _peers("triton,naive") == ["triton", "naive"]
-    assert _counts("1,32") == [1, 32]
 
 
 def test_an_environment_that_is_complete_is_not_installed_again(tmp_path):

@@ -2,7 +2,7 @@ import dataclasses
 
 from PIL import Image
 
-from benchmarks.report import closed_rows, draw_latency, opened_rows, overload_rows, peak, save
+from benchmarks.report import closed_rows, draw_latency, opened_rows, overload_rows, peak
 from tests.benchmarks.samples import LOAD, OFFERED, RESULTS
 
 
@@ -41,6 +41,6 @@ def test_latency_is_drawn_even_if_a_rate_got_no_answer(tmp_path):
     silent = dataclasses.replace(OFFERED, p50_ms=None, p99_ms=None, rate=2_000.0)
     closed = [dataclasses.replace(load, body=OFFERED.body) for load in RESULTS.closed]
     path = tmp_path / "new" / "latency.png"
-    save(draw_latency(dataclasses.replace(RESULTS, closed=closed, opened=[OFFERED, silent])), path)
+    draw_latency(dataclasses.replace(RESULTS, closed=closed, opened=[OFFERED, silent]), path)
     with Image.open(path) as image:
         assert image.format == "PNG"

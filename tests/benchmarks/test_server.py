@@ -17,6 +17,29 @@ def test_the_service_is_ready_in_all_processes_and_stops_with_the_block():
     assert listeners(server.port) == 0
 
 
+def test_a_checkout_that_serves_with_fewer_processes_is_not_waited_for_in_vain(tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/__main__.py").write_text(ONE_PROCESS)
+    with serving(tmp_path) as server:
+        assert listeners(server.port) == 1
+        assert (server.model, server.precision) == ("other 1", "float32")
+
+
+ONE_PROCESS = """
+import http.server, sys
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'{"model": {"name": "other", "version": 1}, "precision": "float32"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[-1])), Ready).serve_forever()
+"""
+
+
 def test_another_checkout_is_served_by_its_own_environment(tmp_path):
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

@@ -25,7 +25,7 @@ class Classify(Worker):
 
     def forward(self, data: list[bytes]) -> list[dict[str, Any]]:
         """One call of the network for a batch."""
-        batch = np.stack([decode(each, self.loaded) for each in data])
+        batch = np.stack([decode(body, self.loaded) for body in data])
         labels = self.loaded.manifest.labels
         return [
             {"label": labels[int(row.argmax())], "probabilities": dict(zip(labels, row.tolist(), strict=True))}
