@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.data.cifar10 import TEST_BATCH, TRAIN_BATCHES
-from training.evaluate import accuracy, robustness
+from training.evaluate import robustness, speed
 
 RECORDS = 40
 
@@ -50,6 +50,6 @@ def full_disk():
 def short_reports():
     """Measure robustness on four images, and speed for a moment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(robustness, "MOST_IMAGES", 4)
-        patch.setattr(accuracy, "COST_SECONDS", 0.01)
+        patch.setattr(robustness, "MAX_IMAGES", 4)
+        patch.setattr(speed, "ROUND_SECONDS", 0.01)
         yield

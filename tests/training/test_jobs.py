@@ -24,7 +24,8 @@ from training.evaluate.accuracy import evaluate
 from training.fit import loop
 from training.fit.distillation import Teachers
 from training.fit.run_directory import Run, read_source
-from training.publish import publish
+from training.publish import candidate
+from training.publish.network import network_from_run
 from training.publish.report import write_report
 from training.recipes import RECIPES, Distillation
 
@@ -393,7 +394,7 @@ def test_what_publish_cannot_use_is_refused_before_anything_is_measured(run, sto
     said = capsys.readouterr().err
     assert said.startswith("error: 'My Model' is not a model name") and "measuring" not in said
     assert main(["publish", str(newest(store)), "--twin", str(run), *given]) == 1
-    assert "--twin calibrates a run, and" in capsys.readouterr().err
+    assert "--calibration-run is for runs, and" in capsys.readouterr().err
     assert main(["publish", str(run), "--twin", str(run), *given]) == 1
     assert "is a run of 'notebook' without --hold-out" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -425,7 +426,7 @@ def test_what_is_neither_run_nor_version_is_named(data_folder, tmp_path, monkeyp
 
 def test_what_saw_the_held_out_images_is_not_evaluated_on_them(run, data_folder, capsys):
     assert main(["evaluate", str(run), "--data", str(data_folder), "--split", "held-out"]) == 1
-    assert f"{run} has learned from the held-out images" in capsys.readouterr().err
+    assert f"{run} has learned from the validation images" in capsys.readouterr().err
 
 
 def test_a_model_keeps_its_labels(store, run, data_folder, tmp_path, capsys):
@@ -440,14 +441,14 @@ def test_a_model_keeps_its_labels(store, run, data_folder, tmp_path, capsys):
     shutil.copytree(store, tmp_path / "store")
     for broken in (tmp_path / "store" / "cifar10").glob("*/manifest.json"):
         broken.write_text("{}")  # whoever publishes anew because of it is not to be stopped
-    publish.check_same_labels(Store(tmp_path / "store"), "cifar10", tuple("abcdefghij"))
+    candidate.check_same_labels(Store(tmp_path / "store"), "cifar10", tuple("abcdefghij"))
 
 
 def test_a_report_is_not_written_into_a_version(store, data_folder, capsys):
     version = newest(store)
     for out in (version, version / "report", version / "report" / "new"):
         assert main(["evaluate", str(version), "--data", str(data_folder), "--out", str(out)]) == 1
-        assert "in which nothing changes; choose another --out" in capsys.readouterr().err
+        assert "which must not change; choose another --out" in capsys.readouterr().err
     load(version)
 
 
@@ -516,7 +517,7 @@ def test_a_taught_run_learns_its_teachers_answers(data_folder, tmp_path, monkeyp
     assert main(["compare", str(tmp_path / "s"), str(teacher)]) == 0
     rows = {line[:24].strip(): line[24:].split() for line in capsys.readouterr().out.splitlines()}
     assert rows["accuracy"][0] == rows["agreement with teachers"][1] == "-"
-    evaluation = evaluate(Classifier(publish.read_run(Run(tmp_path / "s"))), load_dataset(data_folder).test)
+    evaluation = evaluate(Classifier(network_from_run(Run(tmp_path / "s"))), load_dataset(data_folder).test)
     write_report(tmp_path / "report", evaluation, Run(tmp_path / "s").history)
     assert (tmp_path / "report" / "curves.png").stat().st_size > 5_000
 
@@ -639,7 +640,7 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, m
     publishing = ["publish", "--store", str(tmp_path / "store"), "--data", str(data_folder)]
     assert main([*publishing, str(tmp_path / "twin")]) == 0
     assert main([*publishing, str(tmp_path / "full")]) == 0
-    assert "not calibrated: pass --twin RUN" in capsys.readouterr().err
+    assert "not calibrated: pass --calibration-run RUN" in capsys.readouterr().err
     assert main([*publishing, str(tmp_path / "full"), "--twin", str(tmp_path / "twin")]) == 0
     store = Store(tmp_path / "store")
     own, without, taken = (load(store.folder("cifar10", version)).manifest for version in (1, 2, 3))
@@ -655,9 +656,9 @@ def test_a_held_out_run_is_published_calibrated(data_folder, tmp_path, capsys, m
     assert "was trained on other data than the run" in capsys.readouterr().err
     assert main([*publishing, str(foreign)]) == 1
     assert "was trained on other data than this" in capsys.readouterr().err
-    monkeypatch.setattr("training.publish.publish.fit_temperature", lambda probabilities, labels: None)
+    monkeypatch.setattr("training.publish.fitting.fit_temperature", lambda probabilities, labels: None)
     assert main([*publishing, str(tmp_path / "twin")]) == 0
-    assert "not calibrated: the held-out images do not bound the confidence" in capsys.readouterr().err
+    assert "not calibrated: the validation images do not bound the confidence" in capsys.readouterr().err
     assert sum(own.reference.counts["class"]) == 20
     assert own.metrics["verdicts"]["held_out"]["none_of_these"] == pytest.approx(1 / 20)  # of these, 95 % are kept
     twins, fulls = (read_version(store.folder("cifar10", version)).gaussian for version in (1, 3))
@@ -692,8 +693,8 @@ def test_a_version_is_fitted_and_measured_anew_on_images_that_it_has_not_seen(he
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"training": {"hold_out": False}}, "it has seen the held-out images"),
-        ({"training": {}}, "it has seen the held-out images"),
+        ({"training": {"hold_out": False}}, "it has seen the validation images"),
+        ({"training": {}}, "it has seen the validation images"),
         ({"training": {"hold_out": True, "data_sha256": "0" * 64}}, "was trained on other data"),
         ({"labels": list("abcdefghij")}, "was trained on other data"),
         ({"output": "probabilities", "temperature": 1, "training": {"hold_out": True}}, "ends in softmax"),
@@ -703,7 +704,7 @@ def test_a_version_is_fitted_and_measured_anew_on_images_that_it_has_not_seen(he
 def test_verdicts_are_not_fitted_where_they_would_mean_nothing(
     held_out_version, data_folder, tmp_path, changes, said, monkeypatch, capsys
 ):
-    monkeypatch.setattr(publish, "check_served", lambda *_: {})
+    monkeypatch.setattr(candidate, "check_served", lambda *_: {})
     version = without_verdicts(held_out_version, tmp_path / "old", **changes)
     assert main(["publish", str(version), "--store", str(tmp_path / "store"), "--data", str(data_folder)]) == 1
     assert said in capsys.readouterr().err
