@@ -60,7 +60,7 @@ class Evaluation:
         return max(self.recall_by_class) - min(self.recall_by_class)
 
     def document(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         return {
             **self.summary(),
             "class_gap": round(self.class_gap, 4),
@@ -81,7 +81,7 @@ class Evaluation:
         }
 
     def summary(self) -> dict[str, Any]:
-        """The figures a manifest carries."""
+        """Return the figures for a manifest."""
         return {
             "images": self.images,
             "accuracy": round(self.accuracy, 4),
@@ -95,7 +95,7 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """The figures for a terminal."""
+        """Format the figures for a terminal."""
         lines = [
             f"images {self.images:,}, {self.engine} in {self.precision}",
             f"accuracy                    {self.accuracy:8.2%}   one forward pass",
@@ -186,7 +186,7 @@ def confident_mistakes(
 def reliability_bins(
     probabilities: NDArray[np.float32], labels: NDArray[np.int32]
 ) -> tuple[tuple[float, float, int], ...]:
-    """(mean confidence, accuracy, count) of each of the equal-width bins of confidence that has any image.
+    """Compute (mean confidence, accuracy, count) of each non-empty bin of confidence; bins have equal width.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
@@ -200,6 +200,6 @@ def reliability_bins(
 
 
 def calibration_error(reliability: tuple[tuple[float, float, int], ...]) -> float:
-    """Expected calibration error: the mean gap between confidence and accuracy, weighted by the bins' counts."""
+    """Compute the expected calibration error: the mean gap of confidence and accuracy, weighted by counts."""
     total = sum(count for _, _, count in reliability)
     return sum(count / total * abs(confidence - accuracy) for confidence, accuracy, count in reliability)

@@ -61,7 +61,7 @@ class Robustness:
         return float(self.photos.mean())
 
     def summary(self) -> dict[str, Any]:
-        """The figures a manifest carries."""
+        """Return the figures for a manifest."""
         return {
             "images": self.images,
             "accuracy": round(self.accuracy, 4),
@@ -70,7 +70,7 @@ class Robustness:
         }
 
     def document(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         return {
             **self.summary(),
             "corruption_standard_error": round(_standard_error(self.corrupted), 4),
@@ -82,7 +82,7 @@ class Robustness:
         }
 
     def table(self) -> str:
-        """The figures for a terminal."""
+        """Format the figures for a terminal."""
         means = self.corrupted.mean((1, 2))
         worst, sizes = int(means.argmin()), ", ".join(f"{width}×{height}" for width, height in PHOTO_SIZES)
         kinds = f"{len(CORRUPTIONS)} kinds, 5 strengths; worst: {CORRUPTIONS[worst].name}, {means[worst]:.1%}"
@@ -120,7 +120,7 @@ def show_nothing(step: str, share: float) -> None:
 def measure_robustness(
     classifier: Classifier, images: Images, resize: Resize, show: ShowProgress = show_nothing
 ) -> Robustness:
-    """Measure a classifier on at most 2,000 images, evenly spread over those given: corrupted, and as photos.
+    """Measure a classifier on at most 2,000 images, evenly spread over `images`: corrupted, and as photos.
 
     Args:
         images: at least one.

@@ -82,7 +82,7 @@ def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
 
     Raises:
         TrainingError: a file cannot be read, is not served or does not match the other; the text names the file, the
-            layer and what was found.
+            layer and the problem.
     """
     text, data = _read_bounded(architecture, MAX_JSON_BYTES), _read_bounded(weights, MAX_FILE_BYTES)
     try:

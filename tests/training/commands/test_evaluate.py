@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from model_store.store import load
-from tests.training.runs import few_val_images, train
+from tests.training.runs import few_val_images, interrupt_training, train
 from training.__main__ import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow")]
@@ -115,6 +115,4 @@ def calibration_run(data_folder, tmp_path_factory, narrow):
 
 @pytest.fixture(scope="module")
 def unfinished_run(data_folder, tmp_path_factory):
-    from tests.training.runs import interrupt_training
-
     return interrupt_training(data_folder, tmp_path_factory.mktemp("runs") / "unfinished", after=1, epochs=3).folder

@@ -10,7 +10,7 @@ import pytest
 
 from model_store.manifest import read_manifest
 from model_store.store import Store, load
-from tests.training.runs import VAL_IMAGES, few_val_images, narrow_recipes, short_measurements, train
+from tests.training.runs import VAL_IMAGES, few_val_images, narrow_recipes, train
 from training.__main__ import main
 from training.data.load import load_dataset
 from training.errors import TrainingError
@@ -18,7 +18,13 @@ from training.fit.run_directory import Run
 from training.publish.candidate import Candidate, check_same_labels, publish_candidate
 from training.publish.network import network_from_folder, network_from_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "val_images")]
+
+
+@pytest.fixture(scope="module")
+def val_images():
+    with few_val_images():
+        yield
 
 
 def test_a_published_run_is_complete_and_loads(published):
@@ -84,30 +90,23 @@ def test_a_broken_version_does_not_keep_its_repair_from_being_published(publishe
     check_same_labels(store, "cifar10", tuple("abcdefghij"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _val_images():
-    with few_val_images():
-        yield
-
-
 @pytest.fixture(scope="module")
-def calibration_run(data_folder, tmp_path_factory):
+def calibration_run(data_folder, tmp_path_factory, val_images):
     """A run on the training images without the last 20."""
     folder = tmp_path_factory.mktemp("runs") / "calibration"
-    with narrow_recipes("teacher"), few_val_images():
+    with narrow_recipes("teacher"):
         assert train(data_folder, folder, "--hold-out", recipe="teacher") == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def calibrated(data_folder, teacher, calibration_run, tmp_path_factory):
+def calibrated(data_folder, teacher, calibration_run, tmp_path_factory, short_reports, val_images):
     """Version 1 is the calibration run itself, 2 `teacher` without and 3 with it."""
     store = tmp_path_factory.mktemp("calibrated")
     publish = ["publish", "--store", str(store), "--data", str(data_folder)]
-    with short_measurements(), few_val_images():
-        assert main([*publish, str(calibration_run)]) == 0
-        assert main([*publish, str(teacher)]) == 0
-        assert main([*publish, str(teacher), "--calibration-run", str(calibration_run)]) == 0
+    assert main([*publish, str(calibration_run)]) == 0
+    assert main([*publish, str(teacher)]) == 0
+    assert main([*publish, str(teacher), "--calibration-run", str(calibration_run)]) == 0
     return Store(store)
 
 
