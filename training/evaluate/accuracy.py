@@ -15,7 +15,7 @@ from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.data.dataset import Images
 
 ECE_BINS = 15
-BATCH = 1_000
+PREDICT_BATCH = 1_000
 MAX_MISTAKES = 32
 
 
@@ -166,7 +166,10 @@ def evaluate(classifier: Classifier, images: Images) -> Evaluation:
 
 def predict(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities (N, K) for any number of images (N, 32, 32, 3)."""
-    parts = [classifier.predict(pixels[start : start + BATCH]).probabilities for start in range(0, len(pixels), BATCH)]
+    parts = [
+        classifier.predict(pixels[start : start + PREDICT_BATCH]).probabilities
+        for start in range(0, len(pixels), PREDICT_BATCH)
+    ]
     return np.concatenate(parts)
 
 

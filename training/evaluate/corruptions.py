@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from training.evaluate.simulated_uploads import encode
 
-SEED = 0
+CORRUPTION_SEED = 0
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ class Corruption:
 
     def apply(self, pixels: Pixels, strength: float) -> Pixels:
         """Images (N, H, W, 3) uint8, damaged. What is random depends on an image's index alone, not on the strength."""
-        generators = (np.random.default_rng((SEED, index)) for index in range(len(pixels)))
+        generators = (np.random.default_rng((CORRUPTION_SEED, index)) for index in range(len(pixels)))
         return np.stack([self.damage(image, strength, rng) for image, rng in zip(pixels, generators, strict=True)])
 
 

@@ -52,10 +52,10 @@ def fit_gaussian(network: Network, pixels: NDArray[np.uint8]) -> Network:
     plain = Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *unscaled)
     means = Classifier(replace(network, gaussian=plain)).predict(spread(pixels, GAUSSIAN_IMAGES)).features
     assert means is not None
-    return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=whitening(means)))
+    return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=compute_whitening(means)))
 
 
-def whitening(means: NDArray[np.float32]) -> NDArray[np.float32]:
+def compute_whitening(means: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute the matrix (C, C) that gives channels' means (N, C), less their mean, about unit covariance.
 
     Correlations are shrunk by a tenth. A channel that never varies counts as varying as much as the others do.

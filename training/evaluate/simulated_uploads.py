@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 from model_store.images.decode import SIDE
 
-SEED = 0
+DETAIL_SEED = 0
 
 
 def encode(image: Image.Image, quality: int | None) -> bytes:
@@ -51,7 +51,7 @@ def _detail(side: int) -> NDArray[np.float32]:
     Source of the spectrum: Field, "Relations between the statistics of natural images and the response properties of
     cortical cells", 1987.
     """
-    spectrum = np.fft.rfft2(np.random.default_rng(SEED).standard_normal((side, side)))
+    spectrum = np.fft.rfft2(np.random.default_rng(DETAIL_SEED).standard_normal((side, side)))
     frequency = np.hypot(np.fft.fftfreq(side, 1 / side)[:, None], np.fft.rfftfreq(side, 1 / side))
     spectrum *= np.where(frequency > SIDE / 2, 1 / np.maximum(frequency, 1), 0)
     noise = np.fft.irfft2(spectrum, s=(side, side))

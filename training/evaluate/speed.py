@@ -10,7 +10,7 @@ from model_store.classifier import Classifier
 
 ROUNDS = 5  # batches of both sizes in turns, medians over rounds: other work on the machine comes and goes
 ROUND_SECONDS = 0.2  # for each batch size
-BATCH = 32  # the largest batch that the service asks the network for
+SPEED_BATCH = 32  # the largest batch that the service asks the network for
 
 
 class Speed(NamedTuple):
@@ -22,15 +22,15 @@ class Speed(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.milliseconds_alone:.2f} ms for one image, "
-            f"{self.images_per_second:,.0f} images/s in batches of {BATCH}"
+            f"{self.images_per_second:,.0f} images/s in batches of {SPEED_BATCH}"
         )
 
 
 def measure_speed(classifier: Classifier) -> Speed:
     """Time the classifier on one image and on batches of 32, for two seconds in all."""
-    rounds = [[_seconds_per_call(classifier, batch) for batch in (1, BATCH)] for _ in range(ROUNDS)]
+    rounds = [[_seconds_per_call(classifier, batch) for batch in (1, SPEED_BATCH)] for _ in range(ROUNDS)]
     alone, batched = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
-    return Speed(alone * 1_000, BATCH / batched)
+    return Speed(alone * 1_000, SPEED_BATCH / batched)
 
 
 def _seconds_per_call(classifier: Classifier, batch: int) -> float:

@@ -14,7 +14,7 @@ from model_store.novelty import novelty
 
 ACCEPTED_SHARE = 0.95  # of validation images are not called none of these
 CONFIDENT_ACCURACY = 0.99
-STEPS = 100
+SCORE_STEPS = 100
 
 
 def fit_thresholds(predictions: Predictions, labels: NDArray[np.int32]) -> Verdicts:
@@ -25,7 +25,7 @@ def fit_thresholds(predictions: Predictions, labels: NDArray[np.int32]) -> Verdi
     Neural Networks", arXiv:1705.08500.
     """
     assert predictions.ood_score is not None
-    scores = np.quantile(predictions.ood_score.astype(np.float64), np.linspace(0, 1, STEPS + 1))
+    scores = np.quantile(predictions.ood_score.astype(np.float64), np.linspace(0, 1, SCORE_STEPS + 1))
     accepted = predictions.ood_score <= np.quantile(predictions.ood_score, ACCEPTED_SHARE)
     confidence = predictions.probabilities[accepted].max(1)
     right = predictions.probabilities[accepted].argmax(1) == labels[accepted]

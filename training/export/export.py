@@ -14,13 +14,13 @@ from model_store.classifier import Classifier
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from training.errors import TrainingError
-from training.export.formats import FORMATS, Infer
+from training.export.formats import FORMATS, Predict
 
 TEST_IMAGES = 64
 TOLERANCE = 1e-4  # of any probability, from the served network's in float32
 
 Write: TypeAlias = Callable[[Network, Path], None]
-Open: TypeAlias = Callable[[Path], Infer]
+Open: TypeAlias = Callable[[Path], Predict]
 
 
 def export(network: Network, name: str, out: Path) -> float:
@@ -90,8 +90,8 @@ def writer_and_reader(name: str) -> tuple[Write, Open]:
     raise KeyError(name)
 
 
-def compare_with_served(network: Network, infer: Infer) -> float:
-    """Return the largest difference of any of `infer`'s probabilities from the served network's, in float32.
+def compare_with_served(network: Network, predict: Predict) -> float:
+    """Return the largest difference of any of `predict`'s probabilities from the served network's, in float32.
 
     Raises:
         TrainingError: it is over the tolerance, or the output is not (N, K) float32 for an N of 1 and of 63.
@@ -99,7 +99,7 @@ def compare_with_served(network: Network, infer: Infer) -> float:
     pixels = np.random.default_rng(0).integers(0, 256, (TEST_IMAGES, *INPUT_SHAPE), dtype=np.uint8)
     served = Classifier(network, precision="float32").predict(pixels).probabilities
     images = pixels.astype(np.float32) / np.float32(255)
-    exported = np.concatenate([infer(images[:1]), infer(images[1:])])
+    exported = np.concatenate([predict(images[:1]), predict(images[1:])])
     if exported.dtype != served.dtype or exported.shape != served.shape:
         raise TrainingError(f"the written network gives {exported.dtype} {exported.shape}, not float32 {served.shape}")
     difference = float(np.abs(exported - served).max())

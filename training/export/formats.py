@@ -13,7 +13,7 @@ CONTRACT = (
     "float32, in the order of the manifest's labels. Normalisation, temperature and softmax are inside."
 )
 
-Infer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images in 0..1 → probabilities
+Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images in 0..1 → probabilities
 
 
 @dataclass(frozen=True)

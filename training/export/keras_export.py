@@ -19,7 +19,7 @@ from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 from model_store.network.tensorflow import build_keras
 from training.errors import TrainingError
-from training.export.formats import Infer
+from training.export.formats import Predict
 
 
 def build_served(network: Network) -> keras.Model:
@@ -39,7 +39,7 @@ def write_keras(network: Network, path: Path) -> None:
     build_served(network).save(path)
 
 
-def open_keras(path: Path) -> Infer:
+def open_keras(path: Path) -> Predict:
     """Open with Keras's loader in its safe mode, without custom objects."""
     model = keras.saving.load_model(path)
     return lambda images: keras.ops.convert_to_numpy(model(images, training=False))
@@ -66,7 +66,7 @@ def write_saved_model(network: Network, path: Path) -> None:
         raise OSError(error.message) from None
 
 
-def open_saved_model(path: Path) -> Infer:
+def open_saved_model(path: Path) -> Predict:
     """Open with TensorFlow's loader, which knows nothing of Keras."""
     loaded = tf.saved_model.load(path)
     return lambda images: loaded.signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
@@ -116,7 +116,7 @@ def _pad_kernel(arrays: Arrays, size: tuple[int, int]) -> Arrays:
     return arrays | {"kernel": np.pad(kernel, after)}
 
 
-def open_litert(path: Path) -> Infer:
+def open_litert(path: Path) -> Predict:
     """Open with TensorFlow's own LiteRT interpreter."""
     with warnings.catch_warnings():
         # It announces its move to a package of its own, which nothing else here needs.

@@ -6,7 +6,7 @@ import openvino as ov
 
 from model_store.network.model import Network
 from model_store.network.openvino import build_float_network
-from training.export.formats import Infer
+from training.export.formats import Predict
 
 
 def write_openvino(network: Network, path: Path) -> None:
@@ -19,7 +19,7 @@ def write_openvino(network: Network, path: Path) -> None:
         raise OSError(f"{error}; check its permissions and the free space") from None
 
 
-def open_openvino(path: Path) -> Infer:
+def open_openvino(path: Path) -> Predict:
     """Open IR or ONNX with OpenVINO, computing in float32."""
     core = ov.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

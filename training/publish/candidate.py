@@ -35,7 +35,7 @@ from training.evaluate.robustness import Robustness, ShowProgress, measure_robus
 from training.publish.compare_with_keras import (
     COMPARED_IMAGES,
     GOLDEN_IMAGES,
-    TOLERANCE,
+    TOLERANCES,
     check_served,
     classifiers_by_precision,
     keras_probabilities,
@@ -156,7 +156,7 @@ def _manifest(candidate: Candidate, name: str, version: int, metrics: dict[str, 
         temperature=network.temperature,
         verdicts=network.verdicts,
         reference=candidate.reference,
-        golden_tolerance=TOLERANCE,
+        golden_tolerance=TOLERANCES,
         files={},  # the store hashes them
         metrics=metrics,
         training=candidate.training,

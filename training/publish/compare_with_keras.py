@@ -15,7 +15,7 @@ from training.errors import TrainingError
 # The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
 # bfloat16 keeps eight bits of each product's factors. int8 moves a few images of thousands far without harm to
 # accuracy, so its tolerance is for the golden images alone.
-TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.2}
+TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.2}
 COMPARED_IMAGES = 512
 GOLDEN_IMAGES = 16
 
@@ -32,10 +32,10 @@ def check_served(
     for classifier in classifiers_by_precision(network):
         difference = np.abs(classifier.predict(images).probabilities - references).max(1)
         checked = difference[:GOLDEN_IMAGES] if classifier.precision == "int8" else difference
-        if not checked.max() <= TOLERANCE[classifier.precision]:
+        if not checked.max() <= TOLERANCES[classifier.precision]:
             raise TrainingError(
                 f"in {classifier.precision} the served probabilities differ from Keras's by {checked.max():.4f}, "
-                f"the tolerance is {TOLERANCE[classifier.precision]}; the version is not published"
+                f"the tolerance is {TOLERANCES[classifier.precision]}; the version is not published"
             )
         differences[classifier.precision] = float(difference.max())
     return differences

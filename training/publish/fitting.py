@@ -23,7 +23,7 @@ from training.evaluate.novelty_statistics import fit_gaussian, standardise
 from training.evaluate.quantization import measure_quantization, quantize
 from training.evaluate.thresholds import count_verdicts, fit_thresholds
 from training.fit.run_directory import Run, RunInfo
-from training.publish.compare_with_keras import GOLDEN_IMAGES, TOLERANCE
+from training.publish.compare_with_keras import GOLDEN_IMAGES, TOLERANCES
 from training.publish.network import network_from_run
 
 
@@ -88,7 +88,7 @@ def _fit_int8(network: Network, calibration_network: Network, dataset: Dataset) 
     golden = dataset.test.pixels[:GOLDEN_IMAGES]
     int8 = Classifier(quantized, precision="int8").predict(golden).probabilities
     float32 = Classifier(quantized, precision="float32").predict(golden).probabilities
-    adopted = result.pays and float(np.abs(int8 - float32).max()) <= TOLERANCE["int8"]
+    adopted = result.pays and float(np.abs(int8 - float32).max()) <= TOLERANCES["int8"]
     return quantized if adopted else network, result.document() | {"adopted": adopted}
 
 

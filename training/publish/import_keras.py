@@ -117,12 +117,12 @@ def detect_output(architecture: Architecture) -> Literal["logits", "probabilitie
 
 def write_files(saved: SavedNetwork, folder: Path) -> None:
     """Write `architecture.json` and `model.weights.h5` as a finished run has them."""
-    model = build_keras(saved.architecture, saved.weights)
+    model = build_with_dropout(saved.architecture, saved.weights)
     model.save_weights(folder / WEIGHTS)
     (folder / ARCHITECTURE).write_text(model.to_json(indent=2) + "\n", encoding="utf-8")
 
 
-def build_keras(architecture: Architecture, weights: Weights) -> keras.Model:
+def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Model:
     """A float32 functional model of normalised images (N, 32, 32, 3), its Dropout included, on any backend."""
     first, *rest = architecture.nodes
     images = keras.Input(INPUT_SHAPE, name=first.layer.name)

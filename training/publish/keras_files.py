@@ -16,10 +16,10 @@ from model_store.network.architecture import Architecture, parse_architecture
 from model_store.network.layers import INPUT_SHAPE, LAYERS
 from model_store.network.weights import Weights, checked_array, read_datasets, read_weights
 
-NAME_PATTERN = r"[A-Za-z0-9_.][A-Za-z0-9_.>-]*"  # TensorFlow's for a scope, without its slash, which Keras 3 refuses
+LAYER_NAME_PATTERN = r"[A-Za-z0-9_.][A-Za-z0-9_.>-]*"  # of a TensorFlow scope, without slash: Keras 3 refuses it
 WHOLE_MODEL = "model_weights/"  # where save() puts what save_weights() puts at the top
 VERSIONED = {"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"}
-ACTIVATIONS = {None: "linear", "swish": "silu", "softmax_v2": "softmax"}
+ACTIVATION_NAMES = {None: "linear", "swish": "silu", "softmax_v2": "softmax"}
 # Layers that are an Activation as long as their attributes, if present, have these values.
 ACTIVATION_LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ReLU": ("relu", {"max_value": None, "negative_slope": 0, "threshold": 0}),
@@ -104,7 +104,7 @@ def _translate_layer(entry: Any) -> dict[str, Any]:
             kind = _check_stock(VERSIONED.get(kind, kind), name, entry)
         case _:
             raise ModelError(f"a layer is not an object with a class_name and a named config: {str(entry)[:80]}")
-    if not re.fullmatch(NAME_PATTERN, name):
+    if not re.fullmatch(LAYER_NAME_PATTERN, name):
         raise ModelError(
             f"a layer is named {name[:80]!r}; name it with ASCII letters, digits, underscore, dot and dash"
         )
@@ -183,7 +183,7 @@ def _axis(value: Any) -> Any:
 
 
 def _activation(value: Any) -> Any:
-    return ACTIVATIONS.get(value, value) if value is None or isinstance(value, str) else value
+    return ACTIVATION_NAMES.get(value, value) if value is None or isinstance(value, str) else value
 
 
 def _translate_calls(value: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 
 from model_store.classifier import Classifier
 from model_store.errors import ModelError
-from model_store.manifest import Manifest, Reference, read_manifest
+from model_store.manifest import Manifest, read_manifest
+from model_store.network.model import Network
 from model_store.store import GOLDEN, MANIFEST, Store, read_golden, read_network, verify
 from training.data.dataset import Dataset, check_labels
 from training.errors import TrainingError
@@ -16,7 +17,7 @@ from training.evaluate.robustness import ShowProgress, show_nothing
 from training.fit.run_directory import Run
 from training.publish.candidate import Candidate, check_same_labels, publish_candidate, timestamp
 from training.publish.compare_with_keras import check_served, keras_probabilities
-from training.publish.fitting import calibrate, check_calibration_run, fit_on_val
+from training.publish.fitting import Fitted, calibrate, check_calibration_run, fit_on_val
 from training.publish.network import network_from_run
 from training.publish.report import read_history
 
@@ -44,8 +45,7 @@ def publish_run(
     calibration_run = calibration_run or (run if info.hold_out else None)
     check_same_labels(store, name, info.labels)
     check_labels(run.folder, info.labels, dataset.labels)
-    metrics: dict[str, Any] = {}
-    reference: Reference | None = None
+    fitted = Fitted(network, None, {})
     if calibration_run:
         if info.data_sha256 != dataset.sha256:
             raise TrainingError(
@@ -53,17 +53,22 @@ def publish_run(
                 "pass its --data"
             )
         check_calibration_run(calibration_run, info)
-        calibration = calibrate(calibration_run, dataset.val) if info.output == "logits" else None
-        if calibration:
-            uncalibrated = evaluate(Classifier(network), dataset.test).summary()
-            metrics = {"calibration": calibration.document(), "test_uncalibrated": uncalibrated}
-            network = replace(network, temperature=calibration.temperature)
-        calibration_network = replace(network_from_run(calibration_run), temperature=network.temperature)
-        fitted = fit_on_val(network, calibration_network, dataset)
-        network, reference, metrics = fitted.network, fitted.reference, metrics | fitted.metrics
+        fitted = _calibrate_and_fit(network, calibration_run, dataset)
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
-    candidate = Candidate(run.folder, network, training, history, metrics, reference)
+    candidate = Candidate(run.folder, fitted.network, training, history, fitted.metrics, fitted.reference)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+
+
+def _calibrate_and_fit(network: Network, calibration_run: Run, dataset: Dataset) -> Fitted:
+    metrics: dict[str, Any] = {}
+    calibration = calibrate(calibration_run, dataset.val) if network.output == "logits" else None
+    if calibration:
+        uncalibrated = evaluate(Classifier(network), dataset.test).summary()
+        metrics = {"calibration": calibration.document(), "test_uncalibrated": uncalibrated}
+        network = replace(network, temperature=calibration.temperature)
+    calibration_network = replace(network_from_run(calibration_run), temperature=network.temperature)
+    fitted = fit_on_val(network, calibration_network, dataset)
+    return replace(fitted, metrics=metrics | fitted.metrics)
 
 
 def publish_version(

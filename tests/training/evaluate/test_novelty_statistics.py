@@ -6,7 +6,7 @@ from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import parse_architecture
 from model_store.novelty import Gaussian
 from tests.model_store.network.keras_models import as_network, chain, randomised, tiny_model
-from training.evaluate.novelty_statistics import early_layer, fit_gaussian, standardise, whitening
+from training.evaluate.novelty_statistics import compute_whitening, early_layer, fit_gaussian, standardise
 from training.fit import networks
 from training.recipes import RECIPES, Airbench
 
@@ -52,7 +52,7 @@ def test_the_early_layer_is_what_the_convolution_to_a_quarter_reads(stack, name)
 def test_whitened_means_of_training_images_vary_alike_in_all_directions():
     rng = np.random.default_rng(0)
     means = (rng.normal(size=(5_000, 4)) @ rng.normal(size=(4, 4)) * [1, 10, 100, 0.1] + 7).astype(np.float32)
-    variances = np.linalg.eigvalsh(np.cov((means - means.mean(0)) @ whitening(means), rowvar=False))
+    variances = np.linalg.eigvalsh(np.cov((means - means.mean(0)) @ compute_whitening(means), rowvar=False))
     assert variances.max() < 1.2 and variances.min() > 0.02
     assert np.median(variances) == pytest.approx(1, abs=0.25)
 
@@ -61,9 +61,9 @@ def test_whitened_means_of_training_images_vary_alike_in_all_directions():
 def test_channels_that_never_vary_and_few_images_leave_it_finite(count):
     means = np.random.default_rng(0).normal(size=(count, 5)).astype(np.float32)
     means[:, 2] = 4
-    matrix = whitening(means)
+    matrix = compute_whitening(means)
     assert np.isfinite(matrix).all() and np.abs(matrix).max() < 100
-    assert np.isfinite(whitening(np.ones((3, 5), np.float32))).all()
+    assert np.isfinite(compute_whitening(np.ones((3, 5), np.float32))).all()
 
 
 def test_what_a_network_was_not_trained_on_is_further_away():

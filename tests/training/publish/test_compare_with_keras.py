@@ -3,7 +3,7 @@ import pytest
 
 from tests.model_store.network.keras_models import tiny_model
 from training.errors import TrainingError
-from training.publish.compare_with_keras import TOLERANCE, check_served, keras_probabilities
+from training.publish.compare_with_keras import TOLERANCES, check_served, keras_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def tiny():
 def test_served_probabilities_agree_with_keras_at_every_precision(tiny):
     differences = check_served(tiny.network(), tiny.images, tiny.probabilities)
     assert differences["float32"] < 1e-4
-    assert all(difference <= TOLERANCE[precision] for precision, difference in differences.items())
+    assert all(difference <= TOLERANCES[precision] for precision, difference in differences.items())
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows[:, ::-1], lambda rows: rows * np.nan], ids=["other", "nan"])
