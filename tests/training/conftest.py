@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.runs import narrow_recipes, short_measurements, train
+from training.__main__ import main
 from training.data.cifar10 import TEST_BATCH, TRAIN_BATCHES
-from training.evaluate import accuracy, robustness
 
 RECORDS = 40
 
@@ -48,8 +49,39 @@ def full_disk():
 
 @pytest.fixture(scope="module")
 def short_reports():
-    """Measure robustness on four images, and speed for 10 ms."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(robustness, "MOST_IMAGES", 4)
-        patch.setattr(accuracy, "COST_SECONDS", 0.01)
+    """Measure robustness on four images, and speed for a moment."""
+    with short_measurements():
+        yield
+
+
+@pytest.fixture(scope="session")
+def notebook_run(data_folder, tmp_path_factory) -> Path:
+    """A finished run of `notebook`, to be copied before it is changed."""
+    folder = tmp_path_factory.mktemp("runs") / "notebook"
+    assert train(data_folder, folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published(data_folder, notebook_run, tmp_path_factory) -> Path:
+    """A store with that run as cifar10/1, to be copied before it is changed."""
+    store = tmp_path_factory.mktemp("published")
+    with short_measurements():
+        assert main(["publish", str(notebook_run), "--store", str(store), "--data", str(data_folder)]) == 0
+    return store
+
+
+@pytest.fixture(scope="session")
+def teacher(data_folder, tmp_path_factory) -> Path:
+    """A finished run of `teacher` on a narrow network."""
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    with narrow_recipes("teacher"):
+        assert train(data_folder, folder, recipe="teacher") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """Narrow networks for the recipes of teaching."""
+    with narrow_recipes("teacher", "small"):
         yield

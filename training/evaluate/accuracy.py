@@ -1,32 +1,27 @@
-"""How good a network is, measured through `Classifier.predict`, that is, on what is served.
+"""Accuracy and calibration of a network as it is served, measured through `Classifier.predict`.
 
-Owns the figures and their definitions; `report.py` draws them, `publish.py` puts them into a manifest.
+Owns the figures and their definitions; `training.publish` draws them and puts them into a manifest.
 """
 
-import statistics
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
-from model_store.network.architecture import Architecture
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.data.dataset import Images
 
 ECE_BINS = 15
-CHUNK = 1_000
-MISTAKES = 32
-COST_ROUNDS = 5  # batches of both sizes in turns, medians over rounds: other work on the machine comes and goes
-COST_SECONDS = 0.2  # for each batch size in each round
-COST_BATCH = 32  # the largest batch that the service asks the network for
+PREDICT_BATCH = 1_000
+MAX_MISTAKES = 32
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was called what it is not, and how sure the network was. `index` counts the measured images."""
+    """A misclassified image, and how confident the network was. `index` counts the measured images."""
 
     index: int
     pixels: NDArray[np.uint8]  # (32, 32, 3)
@@ -65,7 +60,7 @@ class Evaluation:
         return max(self.recall_by_class) - min(self.recall_by_class)
 
     def document(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         return {
             **self.summary(),
             "class_gap": round(self.class_gap, 4),
@@ -74,14 +69,19 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "reliability": [list(row) for row in self.reliability],
             "mistakes": [
-                {"index": one.index, "is": one.label, "called": one.called, "confidence": round(one.confidence, 4)}
-                for one in self.mistakes
+                {
+                    "index": mistake.index,
+                    "is": mistake.label,
+                    "called": mistake.called,
+                    "confidence": round(mistake.confidence, 4),
+                }
+                for mistake in self.mistakes
             ],
             "images_per_second": round(self.images_per_second),
         }
 
     def summary(self) -> dict[str, Any]:
-        """The figures a manifest carries."""
+        """Return the figures for a manifest."""
         return {
             "images": self.images,
             "accuracy": round(self.accuracy, 4),
@@ -95,7 +95,7 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """The figures for a terminal."""
+        """Format the figures for a terminal."""
         lines = [
             f"images {self.images:,}, {self.engine} in {self.precision}",
             f"accuracy                    {self.accuracy:8.2%}   one forward pass",
@@ -134,60 +134,26 @@ class Evaluation:
         return lines
 
 
-class Cost(NamedTuple):
-    """Size of a network, and its speed on this machine through `Classifier.predict`."""
-
-    multiply_adds: int
-    parameters: int
-    file_bytes: int
-    milliseconds_alone: float  # for a batch of one image
-    images_per_second: float  # in batches of 32
-
-    def __str__(self) -> str:
-        return (
-            f"cost: {self.multiply_adds / 1e6:.1f} M multiply-adds, {self.parameters / 1e6:.2f} M parameters, "
-            f"{self.file_bytes / 1e6:.1f} MB; on this machine {self.milliseconds_alone:.2f} ms for one image, "
-            f"{self.images_per_second:,.0f} images/s in batches of {COST_BATCH}"
-        )
-
-
-def measure_cost(classifier: Classifier, architecture: Architecture, file_bytes: int) -> Cost:
-    """Time the classifier on one image and on batches of 32, for two seconds in all."""
-    rounds = [[_seconds_a_call(classifier, batch) for batch in (1, COST_BATCH)] for _ in range(COST_ROUNDS)]
-    alone, together = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
-    return Cost(architecture.multiply_adds, architecture.parameters, file_bytes, alone * 1_000, COST_BATCH / together)
-
-
-def _seconds_a_call(classifier: Classifier, batch: int) -> float:
-    images = np.random.default_rng(batch).integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
-    classifier.predict(images)
-    began, calls = time.perf_counter(), 0
-    while (passed := time.perf_counter() - began) < COST_SECONDS or not calls:
-        classifier.predict(images)
-        calls += 1
-    return passed / calls
-
-
 def evaluate(classifier: Classifier, images: Images) -> Evaluation:
     """Measure a classifier on labelled images."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     probabilities = predict(classifier, images.pixels)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     mirrored = predict(classifier, images.pixels[:, :, ::-1])
-    called, classes = probabilities.argmax(1), len(classifier.labels)
+    predictions, classes = probabilities.argmax(1), len(classifier.labels)
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (images.labels, called), 1)
+    np.add.at(confusion, (images.labels, predictions), 1)
     hits = np.diag(confusion)
-    own = probabilities[np.arange(len(images)), images.labels]
+    true = probabilities[np.arange(len(images)), images.labels]
     reliability = reliability_bins(probabilities, images.labels)
     return Evaluation(
         labels=classifier.labels,
         engine=classifier.engine,
         precision=classifier.precision,
         images=len(images),
-        accuracy=float((called == images.labels).mean()),
+        accuracy=float((predictions == images.labels).mean()),
         mirror_accuracy=float(((probabilities + mirrored).argmax(1) == images.labels).mean()),
-        negative_log_likelihood=float(-np.log(np.maximum(own, 1e-12)).mean()),
+        negative_log_likelihood=float(-np.log(np.maximum(true, 1e-12)).mean()),
         expected_calibration_error=calibration_error(reliability),
         precision_by_class=tuple((hits / np.maximum(confusion.sum(0), 1)).tolist()),
         recall_by_class=tuple((hits / np.maximum(confusion.sum(1), 1)).tolist()),
@@ -200,27 +166,30 @@ def evaluate(classifier: Classifier, images: Images) -> Evaluation:
 
 def predict(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities (N, K) for any number of images (N, 32, 32, 3)."""
-    parts = [classifier.predict(pixels[start : start + CHUNK]).probabilities for start in range(0, len(pixels), CHUNK)]
+    parts = [
+        classifier.predict(pixels[start : start + PREDICT_BATCH]).probabilities
+        for start in range(0, len(pixels), PREDICT_BATCH)
+    ]
     return np.concatenate(parts)
 
 
 def confident_mistakes(
-    probabilities: NDArray[np.float32], images: Images, labels: tuple[str, ...], most: int = MISTAKES
+    probabilities: NDArray[np.float32], images: Images, labels: tuple[str, ...], limit: int = MAX_MISTAKES
 ) -> tuple[Mistake, ...]:
-    """At most `most` images that were called what they are not, the most confident first; (N, K) probabilities."""
-    called, confidence = probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(called != images.labels)
-    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    """Return at most `limit` misclassified images, the most confident first; probabilities are (N, K)."""
+    predictions, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(predictions != images.labels)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
     return tuple(
-        Mistake(int(i), images.pixels[i], labels[images.labels[i]], labels[called[i]], float(confidence[i]))
-        for i in chosen
+        Mistake(int(i), images.pixels[i], labels[images.labels[i]], labels[predictions[i]], float(confidence[i]))
+        for i in order
     )
 
 
 def reliability_bins(
     probabilities: NDArray[np.float32], labels: NDArray[np.int32]
 ) -> tuple[tuple[float, float, int], ...]:
-    """(mean confidence, accuracy, count) of each of the equal-width bins of confidence that has any image.
+    """Compute (mean confidence, accuracy, count) of each non-empty bin of confidence; bins have equal width.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
@@ -234,6 +203,6 @@ def reliability_bins(
 
 
 def calibration_error(reliability: tuple[tuple[float, float, int], ...]) -> float:
-    """Expected calibration error: the mean gap between confidence and accuracy, weighted by the bins' counts."""
+    """Compute the expected calibration error: the mean gap of confidence and accuracy, weighted by counts."""
     total = sum(count for _, _, count in reliability)
     return sum(count / total * abs(confidence - accuracy) for confidence, accuracy, count in reliability)

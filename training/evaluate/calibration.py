@@ -1,6 +1,6 @@
-"""One number that makes confidence honest: the temperature that logits are divided by before softmax.
+"""Temperature scaling: one number that logits are divided by before softmax, so that confidence matches accuracy.
 
-Owns the fit and its figures. Which images it may be fitted on, and what becomes of it, is `publish.py`'s business.
+Owns the fit and its figures; `training.publish.fitting` says which images it may be fitted on.
 Source: Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599.
 """
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-COLDEST, HOTTEST = 0.05, 20.0
-SMALLEST = 1e-30  # a probability that came out as 0 was at most about this
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MIN_PROBABILITY = 1e-30  # float32 softmax rounds to 0 below about this
 
 
 class Calibration(NamedTuple):
@@ -32,21 +32,21 @@ class Calibration(NamedTuple):
 
 
 def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration | None:
-    """The temperature with the least negative log-likelihood. No answer's order of classes changes.
+    """Find the temperature with the least negative log-likelihood. The order of the classes does not change.
 
-    None if there is none between 0.05 and 20, as when every image is called right: nothing then bounds confidence.
+    Returns None if no minimum lies between 0.05 and 20, as when every prediction is right: nothing bounds confidence.
 
     Args:
         probabilities: (N, K), softmax of the logits at temperature 1.
         labels: (N,).
     """
-    logs = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))  # logits, up to a constant a row
-    low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
+    logs = np.log(np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY))  # logits, up to a constant a row
+    low, high = np.log(1 / MAX_TEMPERATURE), np.log(1 / MIN_TEMPERATURE)
     for _ in range(60):  # convex in 1 / temperature, so halving by the sign of the slope finds the one minimum
         middle = (low + high) / 2
         low, high = (low, middle) if _slope(logs, labels, np.exp(middle)) > 0 else (middle, high)
     temperature = float(np.exp(-low))
-    if not COLDEST * 1.001 < temperature < HOTTEST / 1.001:
+    if not MIN_TEMPERATURE * 1.001 < temperature < MAX_TEMPERATURE / 1.001:
         return None
     return Calibration(temperature, len(labels), _loss(logs, labels, 1.0), _loss(logs, labels, 1 / temperature))
 

@@ -1,4 +1,4 @@
-"""Runs side by side: what each was, how far it came and how fast, read from their own files."""
+"""Runs side by side: settings, accuracy and speed, read from their own files."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +19,9 @@ ROWS: dict[str, Callable[[RunInfo, History], str]] = {
     "loss": lambda info, history: _last(history, "loss", "{:.4f}"),
     "accuracy": lambda info, history: _last(history, "accuracy", "{:.2%}"),
     "agreement with teachers": lambda info, history: _last(history, AGREEMENT, "{:.2%}"),
-    "watched loss": lambda info, history: _last(history, "watched_loss", "{:.4f}"),
-    "watched accuracy": lambda info, history: _last(history, "watched_accuracy", "{:.2%}"),
-    "best watched": lambda info, history: _best(history),
+    "val loss": lambda info, history: _last(history, "watched_loss", "{:.4f}"),
+    "val accuracy": lambda info, history: _last(history, "watched_accuracy", "{:.2%}"),
+    "best val accuracy": lambda info, history: _best(history),
     "training time": lambda info, history: clock(sum(record["seconds"] for record in history)),
     "images/s": lambda info, history: _rate(info, history),
     "backend": lambda info, history: info.environment.get("backend", "-"),
@@ -31,16 +31,16 @@ ROWS: dict[str, Callable[[RunInfo, History], str]] = {
 }
 
 
-def table(runs: Sequence[Run]) -> str:
-    """A line for each property and a column for each run; then the hyper-parameters that are not the same in all.
+def comparison_table(runs: Sequence[Run]) -> str:
+    """Format a line for each property and a column for each run, then the hyper-parameters that differ.
 
     Raises:
-        TrainingError: a folder is no run.
+        TrainingError: a folder is not a run.
     """
-    read = [(run.info, run.history) for run in runs]
+    records = [(run.info, run.history) for run in runs]
     lines = [["", *(run.folder.name for run in runs)]]
-    lines += [[name, *(value(info, history) for info, history in read)] for name, value in ROWS.items()]
-    flat = [_flat(info.recipe_values) for info, _ in read]
+    lines += [[name, *(value(info, history) for info, history in records)] for name, value in ROWS.items()]
+    flat = [_flat(info.recipe_values) for info, _ in records]
     for key in sorted(set().union(*flat)):
         values = [str(values.get(key, "-")) for values in flat]
         if len(set(values)) > 1 and key not in ("description", "epochs", "batch_size"):
@@ -63,8 +63,8 @@ def _last(history: History, key: str, pattern: str) -> str:
 
 
 def _best(history: History) -> str:
-    watched = [(record["watched_accuracy"], record["epoch"]) for record in history if "watched_accuracy" in record]
-    return "{:.2%} in epoch {:.0f}".format(*max(watched)) if watched else "-"
+    val = [(record["watched_accuracy"], record["epoch"]) for record in history if "watched_accuracy" in record]
+    return "{:.2%} in epoch {:.0f}".format(*max(val)) if val else "-"
 
 
 def _rate(info: RunInfo, history: History) -> str:

@@ -15,9 +15,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from training.evaluate.simulated_uploads import saved
+from training.evaluate.simulated_uploads import encode
 
-SEED = 0
+CORRUPTION_SEED = 0
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ class Corruption:
 
     def apply(self, pixels: Pixels, strength: float) -> Pixels:
         """Images (N, H, W, 3) uint8, damaged. What is random depends on an image's index alone, not on the strength."""
-        generators = (np.random.default_rng((SEED, index)) for index in range(len(pixels)))
+        generators = (np.random.default_rng((CORRUPTION_SEED, index)) for index in range(len(pixels)))
         return np.stack([self.damage(image, strength, rng) for image, rng in zip(pixels, generators, strict=True)])
 
 
@@ -49,13 +49,13 @@ def _brightness(image: Pixels, change: float, rng: Generator) -> Pixels:
     return _levels(image + np.float32(change if rng.random() < 0.5 else -change))
 
 
-def _contrast(image: Pixels, kept: float, _: Generator) -> Pixels:
+def _contrast(image: Pixels, share: float, _: Generator) -> Pixels:
     mean = image.mean(dtype=np.float32)
-    return _levels(mean + np.float32(kept) * (image - mean))
+    return _levels(mean + np.float32(share) * (image - mean))
 
 
 def _jpeg(image: Pixels, quality: float, _: Generator) -> Pixels:
-    return np.asarray(Image.open(io.BytesIO(saved(Image.fromarray(image), round(quality)))))
+    return np.asarray(Image.open(io.BytesIO(encode(Image.fromarray(image), round(quality)))))
 
 
 def _pixelation(image: Pixels, side: float, _: Generator) -> Pixels:

@@ -1,6 +1,6 @@
-"""What training images look like to an early layer of a network: the Gaussian that `model_store.novelty` measures by.
+"""Fit the Gaussian of an early layer's features on training images, by which `model_store.novelty` measures distances.
 
-Owns which layer that is and the two fits; which images and whose network these are is `publish.py`'s business.
+Owns the choice of the layer and the two fits; `training.publish.fitting` says on which images and network.
 """
 
 from dataclasses import replace
@@ -15,64 +15,63 @@ from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
 from model_store.network.model import Network
 from training.data.dataset import spread
 
-IMAGES = 10_000
+GAUSSIAN_IMAGES = 10_000
 SHRINKAGE = 0.1  # of the correlations towards none: directions that hardly vary do not decide, and few images suffice
 
 
 def early_layer(architecture: Architecture) -> str | None:
-    """What the convolution reads that first brings images down to a quarter of their side, or less.
+    """Name the layer feeding the convolution at which feature maps first shrink to 8×8 or less.
 
-    In the networks of our recipes it is what the first block gives: on these, of all layers tried, distances told
-    foreign images best. None where there is no such convolution, or it reads the images themselves.
+    In the networks of our recipes it is the end of the first block: of all layers tried, distances there told
+    out-of-distribution images best. None without such a convolution, or if it reads the images themselves.
     """
     nodes = {node.layer.name: node for node in architecture.nodes}
     quarter = INPUT_SHAPE[0] // 4
-    node = next((each for each in architecture.nodes if len(each.shape) == 3 and max(each.shape[:2]) <= quarter), None)
+    small = (node for node in architecture.nodes if len(node.shape) == 3 and max(node.shape[:2]) <= quarter)
+    node = next(small, None)
     while node and node.inputs and not isinstance(node.layer, Conv2D):
         node = nodes[node.inputs[0]]
     if node is None or not node.inputs:
         return None
-    read = nodes[node.inputs[0]]
-    while isinstance(read.layer, Dropout):
-        read = nodes[read.inputs[0]]
-    return read.layer.name if read.inputs else None
+    source = nodes[node.inputs[0]]
+    while isinstance(source.layer, Dropout):
+        source = nodes[source.inputs[0]]
+    return source.layer.name if source.inputs else None
 
 
-def with_gaussian(network: Network, pixels: NDArray[np.uint8]) -> Network:
-    """The network with the Gaussian of its early layer on some training images (N, 32, 32, 3), at the served precision.
+def fit_gaussian(network: Network, pixels: NDArray[np.uint8]) -> Network:
+    """Add the Gaussian of the early layer on some training images (N, 32, 32, 3), at the served precision.
 
-    Neither energies nor distances are standardised yet. A network without an early layer stays as it is.
+    `standardise` does the rest. A network without an early layer is returned unchanged.
     """
     layer = early_layer(network.architecture)
     if layer is None:
         return network
     channels = next(node.shape[2] for node in network.architecture.nodes if node.layer.name == layer)
-    nothing = np.zeros(2, np.float32), np.ones(2, np.float32)
-    plain = Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *nothing)
-    means = Classifier(replace(network, gaussian=plain)).predict(spread(pixels, IMAGES)).features
+    unscaled = np.zeros(2, np.float32), np.ones(2, np.float32)
+    plain = Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *unscaled)
+    means = Classifier(replace(network, gaussian=plain)).predict(spread(pixels, GAUSSIAN_IMAGES)).features
     assert means is not None
-    return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=whitening(means)))
+    return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=compute_whitening(means)))
 
 
-def whitening(means: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The matrix (C, C) by which channels' means (N, C), less their mean, have about covariance one.
+def compute_whitening(means: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute the matrix (C, C) that gives channels' means (N, C), less their mean, about unit covariance.
 
-    Correlations are shrunk by a tenth. A channel that never varies counts as one that varies as much as the others do.
+    Correlations are shrunk by a tenth. A channel that never varies counts as varying as much as the others do.
     """
     deviation = means.std(axis=0, dtype=np.float64)
     deviation = np.where(deviation > 1e-6 * deviation.max(), deviation, deviation.mean() or 1.0)
     standard = (means - means.mean(axis=0, dtype=np.float64)) / deviation
     correlation = (1 - SHRINKAGE) * standard.T @ standard / len(means)
     np.fill_diagonal(correlation, 1)
-    found: NDArray[np.float32] = (np.linalg.inv(np.linalg.cholesky(correlation)).T / deviation[:, None]).astype(
-        np.float32
-    )
-    return found
+    matrix = np.linalg.inv(np.linalg.cholesky(correlation)).T / deviation[:, None]
+    return np.asarray(matrix, np.float32)
 
 
-def standardised(gaussian: Gaussian, said: Predictions) -> Gaussian:
-    """The Gaussian with the scale of the energies and distances of held-out images, of which a network says this."""
-    assert said.energy is not None and said.features is not None
-    both = np.stack([said.energy, gaussian.distances(said.features)], 1).astype(np.float64)
+def standardise(gaussian: Gaussian, predictions: Predictions) -> Gaussian:
+    """Set the Gaussian's scales to those of the energies and distances of validation images."""
+    assert predictions.energy is not None and predictions.features is not None
+    both = np.stack([predictions.energy, gaussian.distances(predictions.features)], 1).astype(np.float64)
     spread = np.maximum(both.std(0), 1e-6)
     return replace(gaussian, centre=both.mean(0).astype(np.float32), spread=spread.astype(np.float32))

@@ -1,10 +1,10 @@
-"""How many images of something else entirely are recognised as such: folders of them, and kinds made here.
+"""Measure how many out-of-distribution images a version recognises: folders of them, and kinds drawn here.
 
-Owns the measuring, through the service's decoder and classifier; the thresholds are the version's. These images must
-never have had a part in choosing or fitting anything.
+Uses the service's decoder and classifier and the version's own thresholds. These images must never have had a part in
+choosing or fitting anything.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,30 +19,33 @@ from model_store.images.decode import SIDE, decode
 from model_store.manifest import Resize
 from training.data.image_folder import read_bounded
 from training.errors import TrainingError
+from training.evaluate.corruptions import Pixels
 
-MADE_IMAGES = 500
-Pixels = NDArray[np.uint8]  # (N, 32, 32, 3)
+DRAWN_IMAGES = 500
+HEADER = f"{'':<40}{'images':>7}{'rejected':>10}{'AUROC':>9}{'confident':>11}"
 
 
-class Foreign(NamedTuple):
-    """One kind's figures."""
+class OodResult(NamedTuple):
+    """Figures for one kind of out-of-distribution images."""
 
     kind: str
     images: int
-    rejected: float  # the share called none of these
-    auroc: float  # how often one of them is stranger than a known image, ties counted half
-    confident: float  # the share that is answered confidently all the same
+    rejected: float  # share called none of these
+    auroc: float  # of telling them from known images by their scores
+    confident: float  # share predicted confidently all the same
+
+    def __str__(self) -> str:
+        return f"{self.kind:<40}{self.images:>7}{self.rejected:>10.1%}{self.auroc:>9.3f}{self.confident:>11.1%}"
 
 
-def measure_foreign(
-    classifier: Classifier, known: Pixels, resize: Resize, folders: Sequence[Path], say: Callable[[str], None] = print
-) -> list[Foreign]:
-    """Compare kinds of foreign images with known ones.
+def measure_out_of_distribution(
+    classifier: Classifier, known: Pixels, resize: Resize, folders: Sequence[Path]
+) -> Iterator[OodResult]:
+    """Compare each kind of out-of-distribution images with known ones, in turn.
 
     Args:
-        known: images of the classifier's labels that nothing was fitted on.
+        known: images of the classifier's labels (N, 32, 32, 3) that nothing was fitted on.
         folders: each holds image files of one kind, at any depth.
-        say: takes a line for each kind as it is measured.
 
     Raises:
         TrainingError: the version has no verdicts, or a folder no image that can be read.
@@ -50,63 +53,54 @@ def measure_foreign(
     verdicts = classifier.verdicts
     if verdicts is None:
         raise TrainingError(
-            "this version has no verdicts; publish its run anew, with a --twin or trained by --hold-out"
+            "this version has no verdicts; publish its run anew, with a --calibration-run or trained with --hold-out"
         )
-    expected = classifier.predict(known)
-    assert expected.ood_score is not None
+    known_scores = classifier.predict(known).ood_score
+    assert known_scores is not None
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise TrainingError(f"{missing[0]} is not a folder; pass folders of image files, one of each kind")
-    rows = []
     for kind, pixels in _kinds(folders, resize):
-        said = classifier.predict(pixels)
-        assert said.ood_score is not None and said.novelty is not None
-        strange, sure = said.novelty > verdicts.novelty_above, said.probabilities.max(1) >= verdicts.confidence_below
-        figures = float(strange.mean()), auroc(expected.ood_score, said.ood_score), float((sure & ~strange).mean())
-        rows.append(Foreign(kind, len(pixels), *figures))
-        say(row(rows[-1]))
-    return rows
-
-
-def row(foreign: Foreign) -> str:
-    """For a terminal."""
-    return (
-        f"{foreign.kind:<40}{foreign.images:>7}{foreign.rejected:>10.1%}{foreign.auroc:>9.3f}{foreign.confident:>11.1%}"
-    )
-
-
-HEADER = f"{'':<40}{'images':>7}{'rejected':>10}{'AUROC':>9}{'confident':>11}"
+        predictions = classifier.predict(pixels)
+        assert predictions.ood_score is not None and predictions.novelty is not None
+        rejected = predictions.novelty > verdicts.novelty_above
+        confident = (predictions.probabilities.max(1) >= verdicts.confidence_below) & ~rejected
+        area = auroc(known_scores, predictions.ood_score)
+        yield OodResult(kind, len(pixels), float(rejected.mean()), area, float(confident.mean()))
 
 
 def auroc(known: NDArray[np.float32], foreign: NDArray[np.float32]) -> float:
-    """The area under the ROC curve: how often a foreign score (M,) is above a known one (N,), ties counted half."""
+    """Compute how often an out-of-distribution score (M,) is above a known one (N,), ties counted half.
+
+    That is the area under the ROC curve.
+    """
     ordered = np.sort(known)
     below, upto = (np.searchsorted(ordered, foreign, side=side) for side in ("left", "right"))
     return float((below + upto).mean() / 2 / len(known))
 
 
 def _kinds(folders: Sequence[Path], resize: Resize) -> Iterator[tuple[str, Pixels]]:
-    for kind, make in MADE.items():
+    for kind, draw in DRAWN.items():
         random = np.random.default_rng(0)
-        yield f"{kind} (made here)", np.stack([make(random) for _ in range(MADE_IMAGES)])
+        yield f"{kind} (made here)", np.stack([draw(random) for _ in range(DRAWN_IMAGES)])
     for folder in folders:
         yield folder.name, read_folder(folder, resize)
 
 
 def read_folder(folder: Path, resize: Resize) -> Pixels:
-    """The images under a folder, in the order of their paths; files that the service would refuse are passed over.
+    """Decode the images under a folder, in the order of their paths, without files that the service would refuse.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: no image is left.
     """
-    found = []
+    images = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            found.append(decode(read_bounded(path), resize))
+            images.append(decode(read_bounded(path), resize))
         except (OSError, ImageError):
             continue
-    if not found:
+    if not images:
         raise TrainingError(f"{folder} holds no image that the service would take; pass a folder of image files")
-    return np.stack(found)
+    return np.stack(images)
 
 
 def _noise(random: Generator) -> Pixels:
@@ -119,8 +113,8 @@ def _one_colour(random: Generator) -> Pixels:
 
 def _soft_patches(random: Generator) -> Pixels:
     cells = int(random.integers(2, 10))
-    few = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-    return np.asarray(few.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    patches = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+    return np.asarray(patches.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-MADE = {"noise": _noise, "one colour": _one_colour, "soft patches": _soft_patches}
+DRAWN = {"noise": _noise, "one colour": _one_colour, "soft patches": _soft_patches}

@@ -1,7 +1,6 @@
-"""How accuracy holds when images get worse or larger: under corruptions, and as photos through the service's decoder.
+"""Accuracy under corruptions, and of photo-sized files decoded as the service does.
 
-Owns which sizes and files count as photos, and the figures. What is measured went through `Classifier.predict`, photos
-through `images.decode` before it. Knows no Keras, and draws nothing.
+Owns the sizes and files that stand for photos, and the figures. Predictions are by `Classifier.predict`.
 """
 
 from collections.abc import Callable
@@ -20,49 +19,49 @@ from model_store.manifest import Resize
 from training.data.dataset import Images
 from training.evaluate.accuracy import predict
 from training.evaluate.corruptions import CORRUPTIONS, Pixels
-from training.evaluate.simulated_uploads import drawn_out, saved
+from training.evaluate.simulated_uploads import encode, stretch
 
-MOST_IMAGES = 2_000
+MAX_IMAGES = 2_000
 PHOTO_SIZES = ((256, 256), (640, 480), (1024, 1024))  # width and height
 PHOTO_FILES: dict[str, int | None] = {"JPEG 75": 75, "JPEG 90": 90, "PNG": None}
-TOGETHER = 50  # photos in the making at once; an interrupt waits for them
+PHOTOS_AT_ONCE = 50  # an interrupt waits for them
 CORRUPTION_SHARE = 0.25  # of the time; the rest goes into making and decoding photos
 
-Right: TypeAlias = NDArray[np.bool_]
-Show: TypeAlias = Callable[[str, float], None]
+Hits: TypeAlias = NDArray[np.bool_]
+ShowProgress: TypeAlias = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """Which of N images were called by their names: as they are, corrupted, and as S sizes and F files of photos."""
+    """Hits on N images: untouched, under C corruptions at 5 strengths, and as photos of S sizes in F formats."""
 
-    untouched: Right  # (N,)
-    corrupted: Right  # (C, 5, N)
-    photos: Right  # (S, F, N)
+    untouched: Hits  # (N,)
+    corrupted: Hits  # (C, 5, N)
+    photos: Hits  # (S, F, N)
     example: Pixels  # (32, 32, 3), to show the corruptions on
 
     @property
     def images(self) -> int:
-        """How many images every figure is over."""
+        """Number of images."""
         return len(self.untouched)
 
     @property
     def accuracy(self) -> float:
-        """On these images as they are."""
+        """Accuracy on these images, untouched."""
         return float(self.untouched.mean())
 
     @property
     def corruption_accuracy(self) -> float:
-        """The mean over corruptions and strengths."""
+        """Mean over corruptions and strengths."""
         return float(self.corrupted.mean())
 
     @property
     def photo_accuracy(self) -> float:
-        """The mean over sizes and files."""
+        """Mean over sizes and files."""
         return float(self.photos.mean())
 
     def summary(self) -> dict[str, Any]:
-        """The figures a manifest carries."""
+        """Return the figures for a manifest."""
         return {
             "images": self.images,
             "accuracy": round(self.accuracy, 4),
@@ -71,7 +70,7 @@ class Robustness:
         }
 
     def document(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         return {
             **self.summary(),
             "corruption_standard_error": round(_standard_error(self.corrupted), 4),
@@ -83,7 +82,7 @@ class Robustness:
         }
 
     def table(self) -> str:
-        """The figures for a terminal."""
+        """Format the figures for a terminal."""
         means = self.corrupted.mean((1, 2))
         worst, sizes = int(means.argmin()), ", ".join(f"{width}×{height}" for width, height in PHOTO_SIZES)
         kinds = f"{len(CORRUPTIONS)} kinds, 5 strengths; worst: {CORRUPTIONS[worst].name}, {means[worst]:.1%}"
@@ -114,76 +113,77 @@ class Robustness:
         ]
 
 
-def quiet(what: str, share: float) -> None:
-    """Show nothing."""
+def show_nothing(step: str, share: float) -> None:
+    """Ignore progress."""
 
 
-def measure_robustness(classifier: Classifier, images: Images, resize: Resize, show: Show = quiet) -> Robustness:
-    """Measure a classifier on at most 2,000 images, evenly spread over those given: corrupted, and as photos.
+def measure_robustness(
+    classifier: Classifier, images: Images, resize: Resize, show: ShowProgress = show_nothing
+) -> Robustness:
+    """Measure a classifier on at most 2,000 images, evenly spread over `images`: corrupted, and as photos.
 
     Args:
-        classifier: what is measured.
         images: at least one.
         resize: the policy by which the service decodes photos for this network.
-        show: takes what is being measured and the share of the work that is done, 0 to 1.
+        show: receives the step that is being measured and the share of the work that is done, 0 to 1.
     """
-    sample = spread(images, MOST_IMAGES)
+    sample = take_evenly(images, MAX_IMAGES)
     return Robustness(
-        untouched=_right(classifier, sample.pixels, sample.labels),
-        corrupted=_corrupted(classifier, sample, show),
-        photos=_photographed(classifier, sample, resize, show),
+        untouched=_find_hits(classifier, sample.pixels, sample.labels),
+        corrupted=_measure_corruptions(classifier, sample, show),
+        photos=_measure_photos(classifier, sample, resize, show),
         example=sample.pixels[0],
     )
 
 
-def spread(images: Images, most: int) -> Images:
-    """Every image, or every second, third, …, so that at most `most` are left and a sorted set stays representative."""
-    return images[:: -(-len(images) // most)]
+def take_evenly(images: Images, limit: int) -> Images:
+    """Take every image, or every second, third, …, at most `limit`, so that a sorted set stays representative."""
+    return images[:: -(-len(images) // limit)]
 
 
-def as_photos(pixels: Pixels, size: tuple[int, int], resize: Resize) -> Pixels:
-    """One image (32, 32, 3), enlarged to (width, height) by Lanczos, saved as each kind of file (F), decoded as served.
+def make_photos(pixels: Pixels, size: tuple[int, int], resize: Resize) -> Pixels:
+    """Enlarge an image (32, 32, 3) to (width, height), encode it as each kind of file (F), decode as served.
 
     Returns:
         uint8 (F, 32, 32, 3).
     """
-    photo = drawn_out(Image.fromarray(pixels), np.random.default_rng(), size)
-    return np.stack([decode(saved(photo, quality), resize) for quality in PHOTO_FILES.values()])
+    photo = stretch(Image.fromarray(pixels), np.random.default_rng(), size)
+    return np.stack([decode(encode(photo, quality), resize) for quality in PHOTO_FILES.values()])
 
 
-def _corrupted(classifier: Classifier, sample: Images, show: Show) -> Right:
-    right = np.empty((len(CORRUPTIONS), 5, len(sample)), np.bool_)
-    for kind, level in np.ndindex(right.shape[:2]):
+def _measure_corruptions(classifier: Classifier, sample: Images, show: ShowProgress) -> Hits:
+    hits = np.empty((len(CORRUPTIONS), 5, len(sample)), np.bool_)
+    for kind, level in np.ndindex(hits.shape[:2]):
         corruption = CORRUPTIONS[kind]
         show(corruption.name, CORRUPTION_SHARE * (kind * 5 + level) / (5 * len(CORRUPTIONS)))
         pixels = corruption.apply(sample.pixels, corruption.strengths[level])
-        right[kind, level] = _right(classifier, pixels, sample.labels)
-    return right
+        hits[kind, level] = _find_hits(classifier, pixels, sample.labels)
+    return hits
 
 
-def _photographed(classifier: Classifier, sample: Images, resize: Resize, show: Show) -> Right:
-    right = np.empty((len(PHOTO_SIZES), len(PHOTO_FILES), len(sample)), np.bool_)
-    costs = np.cumsum([0, *(width * height for width, height in PHOTO_SIZES)])
-    shares = CORRUPTION_SHARE + (1 - CORRUPTION_SHARE) * costs / costs[-1]
+def _measure_photos(classifier: Classifier, sample: Images, resize: Resize, show: ShowProgress) -> Hits:
+    hits = np.empty((len(PHOTO_SIZES), len(PHOTO_FILES), len(sample)), np.bool_)
+    pixels = np.cumsum([0, *(width * height for width, height in PHOTO_SIZES)])
+    shares = CORRUPTION_SHARE + (1 - CORRUPTION_SHARE) * pixels / pixels[-1]
     for row, size in enumerate(PHOTO_SIZES):
         decoded = np.empty((len(PHOTO_FILES), *sample.pixels.shape), np.uint8)
         with ThreadPoolExecutor() as pool:  # Pillow lets other threads run while it works
-            for start in range(0, len(sample), TOGETHER):
+            for start in range(0, len(sample), PHOTOS_AT_ONCE):
                 share = shares[row] + (shares[row + 1] - shares[row]) * start / len(sample)
                 show(f"{size[0]}×{size[1]} px", float(share))
-                part = slice(start, start + TOGETHER)
-                made = pool.map(partial(as_photos, size=size, resize=resize), sample.pixels[part])
-                decoded[:, part] = np.stack(list(made), axis=1)
-        right[row] = [_right(classifier, pixels, sample.labels) for pixels in decoded]
-    return right
+                part = slice(start, start + PHOTOS_AT_ONCE)
+                photos = pool.map(partial(make_photos, size=size, resize=resize), sample.pixels[part])
+                decoded[:, part] = np.stack(list(photos), axis=1)
+        hits[row] = [_find_hits(classifier, photos, sample.labels) for photos in decoded]
+    return hits
 
 
-def _right(classifier: Classifier, pixels: Pixels, labels: NDArray[np.int32]) -> Right:
-    right: Right = predict(classifier, pixels).argmax(1) == labels
-    return right
+def _find_hits(classifier: Classifier, pixels: Pixels, labels: NDArray[np.int32]) -> Hits:
+    hits: Hits = predict(classifier, pixels).argmax(1) == labels
+    return hits
 
 
 def _standard_error(values: NDArray[Any]) -> float:
-    """Of a mean over conditions and images (…, N). Conditions share their images, so each image is averaged first."""
+    """Standard error of a mean over conditions and images (…, N), which are averaged first: conditions share them."""
     by_image = values.reshape(-1, values.shape[-1]).mean(0)
     return float(by_image.std() / np.sqrt(len(by_image)))

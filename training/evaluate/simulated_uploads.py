@@ -1,6 +1,6 @@
 """Simulate uploads: turn 32×32 originals into image files of other sizes and frames, with or without fine detail.
 
-An enlarged image holds no detail that its original lacks; `detailed` adds noise with the spectrum of natural images
+An enlarged image holds no detail that its original lacks; `add_detail` adds noise with the spectrum of natural images
 instead. docs/experiments/resizing.md compares the resize policies on these uploads.
 
 Every simulation takes an RGB image of 32×32 pixels and a random generator, and returns an RGB image.
@@ -16,10 +16,10 @@ from PIL import Image, ImageFilter
 
 from model_store.images.decode import SIDE
 
-SEED = 0
+DETAIL_SEED = 0
 
 
-def saved(image: Image.Image, quality: int | None) -> bytes:
+def encode(image: Image.Image, quality: int | None) -> bytes:
     """Encode as a JPEG of that quality, or without one as a PNG (uncompressed: the fastest, and lossless)."""
     file = io.BytesIO()
     if quality is None:
@@ -29,12 +29,12 @@ def saved(image: Image.Image, quality: int | None) -> bytes:
     return file.getvalue()
 
 
-def enlarged(original: Image.Image, _: Generator, side: int, resampling: Image.Resampling) -> Image.Image:
+def enlarge(original: Image.Image, _: Generator, side: int, resampling: Image.Resampling) -> Image.Image:
     """Enlarge to a square of `side` pixels."""
     return original.resize((side, side), resampling)
 
 
-def detailed(original: Image.Image, rng: Generator, side: int) -> Image.Image:
+def add_detail(original: Image.Image, rng: Generator, side: int) -> Image.Image:
     """Enlarge, and add grey noise above the original's finest octave, in each octave as strong as that one."""
     halved = original.resize((SIDE // 2, SIDE // 2), Image.Resampling.BOX)
     coarse = np.asarray(halved.resize(original.size, Image.Resampling.BICUBIC), np.float32)
@@ -51,7 +51,7 @@ def _detail(side: int) -> NDArray[np.float32]:
     Source of the spectrum: Field, "Relations between the statistics of natural images and the response properties of
     cortical cells", 1987.
     """
-    spectrum = np.fft.rfft2(np.random.default_rng(SEED).standard_normal((side, side)))
+    spectrum = np.fft.rfft2(np.random.default_rng(DETAIL_SEED).standard_normal((side, side)))
     frequency = np.hypot(np.fft.fftfreq(side, 1 / side)[:, None], np.fft.rfftfreq(side, 1 / side))
     spectrum *= np.where(frequency > SIDE / 2, 1 / np.maximum(frequency, 1), 0)
     noise = np.fft.irfft2(spectrum, s=(side, side))
@@ -59,7 +59,7 @@ def _detail(side: int) -> NDArray[np.float32]:
     return detail
 
 
-def surrounded(
+def surround(
     original: Image.Image, rng: Generator, size: tuple[int, int], centred: bool, background: str = "reflected"
 ) -> Image.Image:
     """Make the original as high (or wide) as the frame and fill the rest of the frame with surroundings."""
@@ -78,7 +78,7 @@ def surrounded(
     return frame
 
 
-def filling(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
+def fill_frame(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
     """Fill the frame and keep proportions: parts of the original outside the frame are cut off."""
     (width, height), side = size, max(size)
     left, top = (side - width) // 2, (side - height) // 2
@@ -86,6 +86,6 @@ def filling(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image
     return whole.crop((left, top, left + width, top + height))
 
 
-def drawn_out(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
+def stretch(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
     """Stretch the original to the frame, as if it had been squeezed from there into its square."""
     return original.resize(size, Image.Resampling.LANCZOS)

@@ -1,60 +1,26 @@
 """A served network in another server's format, read back and compared before it appears under its name.
 
-Owns what every format promises, which files it has and what `--out` may be. How a format is written and read stands
-here for OpenVINO, in `onnx_export` and in `keras_export` for the others, which are imported when they are asked for.
+A format's writer and reader are in its own module, which is imported when that format is asked for.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import numpy as np
-import openvino as ov
-from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
-from model_store.network.openvino import build_float_network
 from training.errors import TrainingError
+from training.export.formats import FORMATS, Predict
 
-CONTRACT = (
-    "In every format: images (N, 32, 32, 3) in, float32 in 0..1, channels last, any N; probabilities (N, K) out, "
-    "float32, in the order of the manifest's labels. Normalisation, temperature and softmax are inside."
-)
-COMPARED = 64
+TEST_IMAGES = 64
 TOLERANCE = 1e-4  # of any probability, from the served network's in float32
 
-Infer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images in 0..1 → probabilities
 Write: TypeAlias = Callable[[Network, Path], None]
-Open: TypeAlias = Callable[[Path], Infer]
-
-
-@dataclass(frozen=True)
-class Format:
-    """What a format is called and the endings of its files, the one that `--out` names first; "" is a directory."""
-
-    title: str
-    suffixes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return " and ".join(f"NAME{suffix}" for suffix in self.suffixes) if self.suffixes[0] else "a directory"
-
-    def files(self, out: Path) -> list[Path]:
-        """What is written for an `out`."""
-        stem = out.name.removesuffix(self.suffixes[0])
-        return [out.with_name(stem + suffix) for suffix in self.suffixes]
-
-
-FORMATS = {
-    "openvino": Format("OpenVINO IR", (".xml", ".bin")),
-    "onnx": Format("ONNX", (".onnx",)),
-    "saved_model": Format("a TensorFlow SavedModel", ("",)),
-    "keras": Format("Keras 3", (".keras",)),
-    "litert": Format("LiteRT (TensorFlow Lite)", (".tflite",)),
-}
+Open: TypeAlias = Callable[[Path], Predict]
 
 
 def export(network: Network, name: str, out: Path) -> float:
@@ -63,8 +29,8 @@ def export(network: Network, name: str, out: Path) -> float:
     Returns the largest difference of any probability from the served network, in float32, on 64 random images.
 
     Raises:
-        TrainingError: `out` has another format's ending or exists, a package is missing, nothing can be written there,
-            or what was written gives other answers.
+        TrainingError: `out` has another format's suffix or exists, a package is missing, nothing can be written there,
+            or the written network gives other probabilities.
     """
     _check_out(name, out)
     write, open_written = writer_and_reader(name)
@@ -73,7 +39,7 @@ def export(network: Network, name: str, out: Path) -> float:
         with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
             written = Path(folder, out.name)
             write(network, written)
-            difference = compare(network, open_written(written))
+            difference = compare_with_served(network, open_written(written))
             for path in reversed(FORMATS[name].files(written)):  # the file that names the others appears last
                 path.rename(out.with_name(path.name))
     except OSError as error:
@@ -81,67 +47,64 @@ def export(network: Network, name: str, out: Path) -> float:
     return difference
 
 
-def compare(network: Network, infer: Infer) -> float:
-    """The largest difference of any of `infer`'s probabilities from the served network's, in float32.
-
-    Raises:
-        TrainingError: it is over the tolerance, or what comes out is not (N, K) float32 for an N of 1 and of 63.
-    """
-    pixels = np.random.default_rng(0).integers(0, 256, (COMPARED, *INPUT_SHAPE), dtype=np.uint8)
-    served = Classifier(network, precision="float32").predict(pixels).probabilities
-    images = pixels.astype(np.float32) / np.float32(255)
-    written = np.concatenate([infer(images[:1]), infer(images[1:])])
-    if written.dtype != served.dtype or written.shape != served.shape:
-        raise TrainingError(f"what was written gives {written.dtype} {written.shape}, not float32 {served.shape}")
-    difference = float(np.abs(written - served).max())
-    if not difference <= TOLERANCE:
-        raise TrainingError(f"what was written gives probabilities that differ by {difference}, more than {TOLERANCE}")
-    return difference
-
-
 def _check_out(name: str, out: Path) -> None:
-    chosen, endings = FORMATS[name], {suffix for form in FORMATS.values() for suffix in form.suffixes}
-    ending = out.suffix if out.suffix in endings else ""  # a directory may have any name but a file's of another format
-    if ending != chosen.suffixes[0]:
-        raise TrainingError(f"{chosen.title} is written as {chosen}; --out is {out}")
-    for path in chosen.files(out):
+    format_, suffixes = FORMATS[name], {suffix for form in FORMATS.values() for suffix in form.suffixes}
+    suffix = out.suffix if out.suffix in suffixes else ""  # a directory's name may have a dot, but no format's suffix
+    if suffix != format_.suffixes[0]:
+        raise TrainingError(f"{format_.title} is written as {format_}; --out is {out}")
+    for path in format_.files(out):
         if path.exists():
             raise TrainingError(f"{path} exists already; remove it or choose another --out")
 
 
 def writer_and_reader(name: str) -> tuple[Write, Open]:
-    """What writes a format unchecked, and what opens its file as whoever receives it does.
+    """Return the function that writes a format unchecked, and the one that opens it as its receiver does.
 
     Raises:
         TrainingError: a package that the format needs is missing.
     """
     try:
         match name:
-            case "onnx":
-                from training.export import onnx_export
+            case "openvino":
+                from training.export import openvino_export
 
-                return onnx_export.write_onnx, open_openvino
-            case "saved_model" | "keras" | "litert":
+                return openvino_export.write_openvino, openvino_export.open_openvino
+            case "onnx":
+                from training.export import onnx_export, openvino_export
+
+                return onnx_export.write_onnx, openvino_export.open_openvino
+            case "saved_model":
                 from training.export import keras_export
 
-                return keras_export.FORMATS[name]
-            case _:
-                return write_openvino, open_openvino
+                return keras_export.write_saved_model, keras_export.open_saved_model
+            case "keras":
+                from training.export import keras_export
+
+                return keras_export.write_keras, keras_export.open_keras
+            case "litert":
+                from training.export import keras_export
+
+                return keras_export.write_litert, keras_export.open_litert
     except ImportError as error:
         raise TrainingError(f"--format {name} needs requirements/training.txt installed: {error}") from None
+    raise KeyError(name)
 
 
-def write_openvino(network: Network, path: Path) -> None:
-    """Write OpenVINO IR in float32, `path` and the .bin beside it."""
-    model = build_float_network(network)
-    try:
-        ov.save_model(model, path, compress_to_fp16=False)
-    except RuntimeError as error:
-        raise OSError(f"{error}; see to its permissions and to free space") from None
+def compare_with_served(network: Network, predict: Predict) -> float:
+    """Return the largest difference of any of `predict`'s probabilities from the served network's, in float32.
 
-
-def open_openvino(path: Path) -> Infer:
-    """OpenVINO's own reader of its IR and of ONNX, computing in float32."""
-    core = ov.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda images: compiled(images)["probabilities"]
+    Raises:
+        TrainingError: it is over the tolerance, or the output is not (N, K) float32 for an N of 1 and of 63.
+    """
+    pixels = np.random.default_rng(0).integers(0, 256, (TEST_IMAGES, *INPUT_SHAPE), dtype=np.uint8)
+    served = Classifier(network, precision="float32").predict(pixels).probabilities
+    images = pixels.astype(np.float32) / np.float32(255)
+    exported = np.concatenate([predict(images[:1]), predict(images[1:])])
+    if exported.dtype != served.dtype or exported.shape != served.shape:
+        raise TrainingError(f"the written network gives {exported.dtype} {exported.shape}, not float32 {served.shape}")
+    difference = float(np.abs(exported - served).max())
+    if not difference <= TOLERANCE:
+        raise TrainingError(
+            f"the written network gives probabilities that differ by {difference}, more than {TOLERANCE}"
+        )
+    return difference

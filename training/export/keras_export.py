@@ -1,6 +1,6 @@
 """A network as stock Keras layers → a .keras file, a TensorFlow SavedModel or a LiteRT flatbuffer, and their readers.
 
-Each reader is the one that whoever receives the file uses; the file is all that it is given.
+Each reader is the one that the file's receiver uses, given nothing but the file.
 """
 
 import warnings
@@ -19,11 +19,11 @@ from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 from model_store.network.tensorflow import build_keras
 from training.errors import TrainingError
-from training.export.export import Infer
+from training.export.formats import Predict
 
 
 def build_served(network: Network) -> keras.Model:
-    """`images` (N, 32, 32, 3) float32 in 0..1 → probabilities (N, K): the network inside what is done around it."""
+    """Build `images` (N, 32, 32, 3) float32 in 0..1 → probabilities (N, K), normalisation and softmax included."""
     mean, std = np.asarray(network.preprocessing.mean), np.asarray(network.preprocessing.std)
     images = keras.Input(INPUT_SHAPE, name="images", dtype="float32")
     scale, shift = (1 / std).tolist(), (-mean / std).tolist()
@@ -39,8 +39,8 @@ def write_keras(network: Network, path: Path) -> None:
     build_served(network).save(path)
 
 
-def open_keras(path: Path) -> Infer:
-    """Keras's loader in its safe mode, without custom objects."""
+def open_keras(path: Path) -> Predict:
+    """Open with Keras's loader in its safe mode, without custom objects."""
     model = keras.saving.load_model(path)
     return lambda images: keras.ops.convert_to_numpy(model(images, training=False))
 
@@ -66,8 +66,8 @@ def write_saved_model(network: Network, path: Path) -> None:
         raise OSError(error.message) from None
 
 
-def open_saved_model(path: Path) -> Infer:
-    """TensorFlow's loader, which knows nothing of Keras."""
+def open_saved_model(path: Path) -> Predict:
+    """Open with TensorFlow's loader, which knows nothing of Keras."""
     loaded = tf.saved_model.load(path)
     return lambda images: loaded.signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
 
@@ -79,13 +79,13 @@ def write_litert(network: Network, path: Path) -> None:
         TrainingError: Keras runs on another backend than TensorFlow.
     """
     with TemporaryDirectory() as folder:
-        write_saved_model(without_negative_padding(network), Path(folder, "saved_model"))
+        write_saved_model(remove_negative_padding(network), Path(folder, "saved_model"))
         converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder, "saved_model")))
         path.write_bytes(converter.convert())
 
 
-def without_negative_padding(network: Network) -> Network:
-    """The same function, where no "same" convolution has a stride that passes over pixels on one side of the image.
+def remove_negative_padding(network: Network) -> Network:
+    """Rewrite "same" convolutions whose stride passes over pixels on one side, without changing the function.
 
     LiteRT's XNNPACK, as TensorFlow 2.21 has it, computes such a convolution wrongly.
     """
@@ -93,15 +93,15 @@ def without_negative_padding(network: Network) -> Network:
     for node in network.architecture.nodes:
         layer = node.layer
         if isinstance(layer, Conv2D) and layer.padding == "same":
-            reaching = _reaching(layer, network.architecture.input_shape(node))
-            weights[layer.name] = _widened(weights[layer.name], reaching.kernel_size)
-            node = replace(node, layer=reaching)
+            wider = _widen_layer(layer, network.architecture.input_shape(node))
+            weights[layer.name] = _pad_kernel(weights[layer.name], wider.kernel_size)
+            node = replace(node, layer=wider)
         nodes.append(node)
     return replace(network, architecture=Architecture(tuple(nodes)), weights=weights)
 
 
-def _reaching(layer: Conv2D, shape: Shape) -> Conv2D:
-    """The layer with no padding where none is needed, else with a kernel as wide as the pixels it would pass over."""
+def _widen_layer(layer: Conv2D, shape: Shape) -> Conv2D:
+    """Drop the padding where none is needed, else widen the kernel to the pixels that the stride would pass over."""
     unpadded = [side - (-(-side // step) - 1) * step for side, step in zip(shape, layer.strides, strict=False)]
     widened = [max(pair) for pair in zip(layer.kernel_size, unpadded, strict=True)]
     if widened == unpadded:
@@ -109,24 +109,17 @@ def _reaching(layer: Conv2D, shape: Shape) -> Conv2D:
     return layer.model_copy(update={"kernel_size": tuple(widened)})
 
 
-def _widened(arrays: Arrays, size: tuple[int, int]) -> Arrays:
-    """A convolution's weights with zeros at the kernel's far ends."""
+def _pad_kernel(arrays: Arrays, size: tuple[int, int]) -> Arrays:
+    """Add zeros at the kernel's far ends."""
     kernel = arrays["kernel"]
-    after = [(0, wide - given) for wide, given in zip((*size, *kernel.shape[2:]), kernel.shape, strict=True)]
+    after = [(0, new - old) for new, old in zip((*size, *kernel.shape[2:]), kernel.shape, strict=True)]
     return arrays | {"kernel": np.pad(kernel, after)}
 
 
-def open_litert(path: Path) -> Infer:
-    """TensorFlow's own LiteRT interpreter."""
+def open_litert(path: Path) -> Predict:
+    """Open with TensorFlow's own LiteRT interpreter."""
     with warnings.catch_warnings():
         # It announces its move to a package of its own, which nothing else here needs.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
         interpreter = tf.lite.Interpreter(str(path))
     return lambda images: interpreter.get_signature_runner("serving_default")(images=images)["probabilities"]
-
-
-FORMATS = {
-    "keras": (write_keras, open_keras),
-    "saved_model": (write_saved_model, open_saved_model),
-    "litert": (write_litert, open_litert),
-}

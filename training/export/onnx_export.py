@@ -58,14 +58,14 @@ def build_onnx(network: Network) -> onnx.ModelProto:
     """The whole computation as one ONNX model, as `write_onnx` writes it."""
     graph = Graph()
     _compute(graph, network)
-    ends = [_end("images", *INPUT_SHAPE)], [_end("probabilities", network.architecture.classes)]
+    ends = [_tensor("images", *INPUT_SHAPE)], [_tensor("probabilities", network.architecture.classes)]
     body = helper.make_graph(graph.nodes, "classifier", *ends, graph.constants)
     opsets = [helper.make_opsetid("", OPSET)]
     # Left alone, the file would claim the newest format, which runtimes older than the onnx package refuse.
     return helper.make_model(body, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
 
 
-def _end(name: str, *shape: int) -> onnx.ValueInfoProto:
+def _tensor(name: str, *shape: int) -> onnx.ValueInfoProto:
     dimensions: list[str | int | None] = ["N", *shape]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dimensions)
 
@@ -73,7 +73,7 @@ def _end(name: str, *shape: int) -> onnx.ValueInfoProto:
 def _compute(graph: Graph, network: Network) -> None:
     """Everything between `images` and `probabilities`."""
     architecture = network.architecture
-    values = {architecture.nodes[0].layer.name: _normalised(graph, network)}
+    values = {architecture.nodes[0].layer.name: _normalise(graph, network)}
     for node in architecture.nodes[1:]:
         inputs = [values[name] for name in node.inputs]
         weights = network.weights.get(node.layer.name, {})
@@ -84,7 +84,7 @@ def _compute(graph: Graph, network: Network) -> None:
     graph.nodes.append(helper.make_node("Identity", [last], ["probabilities"], "probabilities"))
 
 
-def _normalised(graph: Graph, network: Network) -> str:
+def _normalise(graph: Graph, network: Network) -> str:
     mean, std = (np.asarray(values, np.float32) for values in (network.preprocessing.mean, network.preprocessing.std))
     normalised = graph.add("Add", graph.add("Mul", "images", 1 / std), -mean / std)
     return graph.add("Transpose", normalised, perm=[0, 3, 1, 2])
@@ -100,13 +100,13 @@ def _layer(layer: Layer, graph: Graph, inputs: list[str], weights: Arrays, shape
 def _(layer: layers.Conv2D, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     constants = [weights["kernel"].transpose(3, 2, 0, 1), *([weights["bias"]] if layer.use_bias else [])]
     window = _window(layer.kernel_size, layer.strides, layer.padding, shape)
-    return _activated(graph, layer.activation, graph.add("Conv", inputs[0], *constants, **window))
+    return _activate(graph, layer.activation, graph.add("Conv", inputs[0], *constants, **window))
 
 
 @_layer.register
 def _(layer: layers.Dense, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
     constants = [weights["kernel"], *([weights["bias"]] if layer.use_bias else [])]
-    return _activated(graph, layer.activation, graph.add("Gemm", inputs[0], *constants))
+    return _activate(graph, layer.activation, graph.add("Gemm", inputs[0], *constants))
 
 
 @_layer.register
@@ -118,7 +118,7 @@ def _(layer: layers.BatchNormalization, graph: Graph, inputs: list[str], weights
 
 @_layer.register
 def _(layer: layers.Activation, graph: Graph, inputs: list[str], weights: Arrays, shape: Shape) -> str:
-    return _activated(graph, layer.activation, inputs[0])
+    return _activate(graph, layer.activation, inputs[0])
 
 
 @_layer.register
@@ -164,7 +164,7 @@ def _(layer: layers.Add, graph: Graph, inputs: list[str], weights: Arrays, shape
     return reduce(partial(graph.add, "Add"), inputs)
 
 
-def _activated(graph: Graph, activation: layers.ActivationName, value: str) -> str:
+def _activate(graph: Graph, activation: layers.ActivationName, value: str) -> str:
     match activation:
         case "linear":
             return value

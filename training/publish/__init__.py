@@ -1,1 +1,1 @@
-"""From a run or other people's files to the next version of a store."""
+"""A run, a version or files of Keras → the next version of a store."""

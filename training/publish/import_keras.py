@@ -1,7 +1,7 @@
 """The two files of a network that was trained elsewhere → the next version in a store.
 
-Owns how a network that has been read becomes Keras 3's two files, and what must be known besides. The dialects are
-`keras_files.py`'s, the checks before anything is visible `publish.py`'s.
+Owns how a network that has been read becomes Keras 3's two files, and its labels. `keras_files.py` knows the dialects,
+`candidate.py` checks the network before anything is visible.
 """
 
 import hashlib
@@ -24,16 +24,18 @@ from model_store.network.weights import Weights
 from model_store.store import Store
 from training.data.dataset import LONGEST_LABEL, Dataset, is_label
 from training.errors import TrainingError
-from training.evaluate.robustness import Show, quiet
+from training.evaluate.robustness import ShowProgress, show_nothing
+from training.publish.candidate import Candidate, check_same_labels, publish_candidate
+from training.publish.compare_with_keras import COMPARED_IMAGES
 from training.publish.keras_files import read_keras_json, read_keras_weights
-from training.publish.publish import COMPARED, Candidate, check_same_labels, publish_candidate, read_files
+from training.publish.network import network_from_files
 
 MAX_LABELS_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """A network that was read whole, and what is known of the files."""
+    """A network read from its two files, and their names and hashes."""
 
     architecture: Architecture
     weights: Weights
@@ -47,31 +49,31 @@ def publish_import(
     store: Store,
     name: str,
     dataset: Dataset | None,
-    show: Show = quiet,
+    show: ShowProgress = show_nothing,
 ) -> int:
     """Publish an imported network. Returns the version.
 
     Args:
-        dataset: answers are compared on its test images, else on made-up ones; the network is evaluated on them where
-            the labels are the same in the same order.
+        dataset: its test images are used to compare with Keras, generated ones without it; the network is evaluated on
+            them if the labels are the same in the same order.
         show: as in `publish_run`.
 
     Raises:
-        TrainingError: there is not one label for each output, the network ends in neither logits nor softmax, or the
-            service would give other answers than Keras.
+        TrainingError: the number of labels is not that of the outputs, the network ends in neither logits nor softmax,
+            or the service would give other probabilities than Keras.
     """
     if len(labels) != saved.architecture.classes:
         raise TrainingError(
             f"the network has {saved.architecture.classes} outputs, {len(labels)} labels were given; "
             "name one for each output, in the order of the outputs"
         )
-    output = output_of(saved.architecture)
+    output = detect_output(saved.architecture)
     check_same_labels(store, name, labels)
-    with tempfile.TemporaryDirectory() as name_of_folder:
-        folder = Path(name_of_folder)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
         write_files(saved, folder)
-        candidate = Candidate(folder, read_files(folder, labels, preprocessing, output), saved.origin)
-        pixels = dataset.test.pixels if dataset else made_up_images(COMPARED)
+        candidate = Candidate(folder, network_from_files(folder, labels, preprocessing, output), saved.origin)
+        pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES)
         test = dataset.test if dataset and dataset.labels == labels else None
         return publish_candidate(candidate, store, name, pixels, test, show)
 
@@ -81,9 +83,9 @@ def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
 
     Raises:
         TrainingError: a file cannot be read, is not served or does not match the other; the text names the file, the
-            layer and what was found.
+            layer and the problem.
     """
-    text, data = _content(architecture, MAX_JSON_BYTES), _content(weights, MAX_FILE_BYTES)
+    text, data = _read_bounded(architecture, MAX_JSON_BYTES), _read_bounded(weights, MAX_FILE_BYTES)
     try:
         parsed, version = read_keras_json(text)
     except ModelError as error:
@@ -92,12 +94,12 @@ def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
         arrays = read_keras_weights(data, parsed)
     except ModelError as error:
         raise TrainingError(f"{weights} cannot be imported: {error}") from None
-    files = {"architecture": _described(architecture, text), "weights": _described(weights, data)}
+    files = {"architecture": _describe(architecture, text), "weights": _describe(weights, data)}
     return SavedNetwork(parsed, arrays, {"recipe": "imported", "saved_by_keras": version, "files": files})
 
 
-def output_of(architecture: Architecture) -> Literal["logits", "probabilities"]:
-    """What the last layer gives: probabilities after softmax, logits where nothing follows the last sum.
+def detect_output(architecture: Architecture) -> Literal["logits", "probabilities"]:
+    """Tell if the last layer gives probabilities, after softmax, or logits, without an activation.
 
     Raises:
         TrainingError: it gives neither.
@@ -116,57 +118,61 @@ def output_of(architecture: Architecture) -> Literal["logits", "probabilities"]:
 
 def write_files(saved: SavedNetwork, folder: Path) -> None:
     """Write `architecture.json` and `model.weights.h5` as a finished run has them."""
-    model = build_keras(saved.architecture, saved.weights)
+    model = build_with_dropout(saved.architecture, saved.weights)
     model.save_weights(folder / WEIGHTS)
     (folder / ARCHITECTURE).write_text(model.to_json(indent=2) + "\n", encoding="utf-8")
 
 
-def build_keras(architecture: Architecture, weights: Weights) -> keras.Model:
+def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Model:
     """A float32 functional model of normalised images (N, 32, 32, 3), its Dropout included, on any backend."""
     first, *rest = architecture.nodes
-    inputs = keras.Input(INPUT_SHAPE, name=first.layer.name)
-    values = {first.layer.name: inputs}
+    images = keras.Input(INPUT_SHAPE, name=first.layer.name)
+    values = {first.layer.name: images}
     for node in rest:
-        read = [values[name] for name in node.inputs]
+        inputs = [values[name] for name in node.inputs]
         rate = {"rate": node.layer.rate} if isinstance(node.layer, Dropout) else {}
         layer = getattr(keras.layers, type(node.layer).__name__)(**node.layer.inference_config(), **rate)
-        values[node.layer.name] = layer(read if isinstance(node.layer, Add) else read[0])
+        values[node.layer.name] = layer(inputs if isinstance(node.layer, Add) else inputs[0])
         if arrays := weights.get(node.layer.name):
             layer.set_weights(list(arrays.values()))
-    return keras.Model(inputs, values[rest[-1].layer.name])
+    return keras.Model(images, values[rest[-1].layer.name])
 
 
-def read_labels(given: Sequence[str]) -> tuple[str, ...]:
-    """The labels themselves or, where only one thing is given, the lines of the text file that it names.
+def read_labels(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels themselves or, for a single argument, the lines of the text file that it names.
 
     Raises:
         TrainingError: they are not 2 to 1,000 distinct labels of 1 to 64 printable characters.
     """
-    lines = given if len(given) > 1 else _lines(Path(given[0]))
+    lines = arguments if len(arguments) > 1 else _lines(Path(arguments[0]))
     labels = tuple(label.strip() for label in lines)
     if not 2 <= len(labels) <= 1_000:
         raise TrainingError(f"{len(labels):,} labels were given; a network has 2 to 1,000, one for each output")
-    if wrong := [label for label in labels if not is_label(label)]:
-        raise TrainingError(f"{wrong[0][:80]!r} is not a label; a label has 1 to {LONGEST_LABEL} printable characters")
-    if twice := [label for label in labels if labels.count(label) > 1]:
-        raise TrainingError(f"the label {twice[0]!r} was given {labels.count(twice[0])} times; labels must be distinct")
+    if invalid := [label for label in labels if not is_label(label)]:
+        raise TrainingError(
+            f"{invalid[0][:80]!r} is not a label; a label has 1 to {LONGEST_LABEL} printable characters"
+        )
+    if repeated := [label for label in labels if labels.count(label) > 1]:
+        raise TrainingError(
+            f"the label {repeated[0]!r} was given {labels.count(repeated[0])} times; labels must be distinct"
+        )
     return labels
 
 
-def made_up_images(count: int) -> NDArray[np.uint8]:
-    """Blocks of flat colour (count, 32, 32, 3), always the same, to compare answers on where there are no photos."""
+def generate_images(count: int) -> NDArray[np.uint8]:
+    """Generate blocks of flat colour (count, 32, 32, 3), always the same, to compare with Keras on without data."""
     blocks = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     return blocks.repeat(4, axis=1).repeat(4, axis=2)
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return _content(path, MAX_LABELS_BYTES).decode("utf-8-sig").strip().splitlines()
+        return _read_bounded(path, MAX_LABELS_BYTES).decode("utf-8-sig").strip().splitlines()
     except UnicodeDecodeError:
         raise TrainingError(f"{path} is not text in UTF-8; write one label a line") from None
 
 
-def _content(path: Path, limit: int) -> bytes:
+def _read_bounded(path: Path, limit: int) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(limit + 1)
@@ -177,5 +183,5 @@ def _content(path: Path, limit: int) -> bytes:
     return content
 
 
-def _described(path: Path, content: bytes) -> dict[str, str]:
+def _describe(path: Path, content: bytes) -> dict[str, str]:
     return {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}

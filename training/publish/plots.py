@@ -1,6 +1,6 @@
 """Every picture of a report, drawn so that it can be read at about 800 pixels' width.
 
-Blue is the network, orange people, red a mistake, green what a training watched; corruptions have colours of their own.
+Blue is the network, orange people, red a mistake, green validation images; corruptions have colours of their own.
 """
 
 from collections.abc import Sequence
@@ -34,10 +34,10 @@ NAMES = (
     "corruptions.png",
     "photos.png",
 )
-NETWORK, PEOPLE, MISTAKE, WATCHED, GREY = "#1f6fb2", "#d9791a", "#b3261e", "#2a8f6a", "#8a8f98"
+NETWORK, PEOPLE, MISTAKE, VAL, GREY = "#1f6fb2", "#d9791a", "#b3261e", "#2a8f6a", "#8a8f98"
 # Okabe and Ito's colours, the yellow darkened, which the colour-blind can tell apart; markers, for axes and for text,
 # say the same again.
-KINDS = (
+MARKERS = (
     ("#000000", "o", "●"),
     ("#d55e00", "s", "■"),
     ("#009e73", "^", "▲"),
@@ -60,7 +60,7 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
 }
 DPI = 110
-MOST_ROWS = 40  # of classes in one picture
+MAX_CLASSES = 40  # in one picture
 
 
 def draw(
@@ -94,7 +94,7 @@ def _confusion(evaluation: Evaluation) -> Figure:
         if counts[row, column]:
             colour = "white" if shares[row, column] > 0.4 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    names = [_short(label) for label in evaluation.labels] if len(counts) <= MOST_ROWS else []
+    names = [_short(label) for label in evaluation.labels] if len(counts) <= MAX_CLASSES else []
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.grid(visible=False)
@@ -119,12 +119,12 @@ def _curves(history: list[dict[str, float]]) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
     taught = AGREEMENT in history[0]
     for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
-        called = AGREEMENT if taught and key == "accuracy" else key
-        label = "training images" + (", as its teachers call them" if called == AGREEMENT else "")
-        axes.plot(epochs, [record[called] for record in history], color=NETWORK, marker=".", label=label)
+        train_key = AGREEMENT if taught and key == "accuracy" else key
+        label = "training images" + (", agreement with teachers" if train_key == AGREEMENT else "")
+        axes.plot(epochs, [record[train_key] for record in history], color=NETWORK, marker=".", label=label)
         if f"watched_{key}" in history[0]:
-            watched = [record[f"watched_{key}"] for record in history]
-            axes.plot(epochs, watched, color=WATCHED, marker=".", label="watched images")
+            val = [record[f"watched_{key}"] for record in history]
+            axes.plot(epochs, val, color=VAL, marker=".", label="validation images")
         axes.set(xlabel="epoch", title=key.capitalize())
         axes.legend()
     return figure
@@ -133,7 +133,7 @@ def _curves(history: list[dict[str, float]]) -> Figure:
 def _classes(evaluation: Evaluation) -> Figure:
     """A row for each class, best recall first, with people's accuracy beside it where that is known."""
     recall, human = np.array(evaluation.recall_by_class), human_accuracy(evaluation.labels)
-    order = np.argsort(-recall, kind="stable")[-MOST_ROWS:]
+    order = np.argsort(-recall, kind="stable")[-MAX_CLASSES:]
     names = [evaluation.labels[index] for index in order]
     figure, axes = plt.subplots(figsize=(8, 1.7 + 0.36 * len(order)))
     low, high = _interval(recall[order], evaluation.confusion.sum(1)[order])
@@ -144,8 +144,8 @@ def _classes(evaluation: Evaluation) -> Figure:
         left, right = axes.get_xlim()
         axes.set_xlim(min(left, people.min() - 0.01), max(right, people.max() + 0.01))
         _column(axes, 1.27, "◇ people", people, PEOPLE)
-    shown = "recall" if len(order) == len(recall) else f"recall, the {MOST_ROWS} lowest of {len(recall)}"
-    axes.set_xlabel(f"{shown}; lines: 95% intervals" + (f"\npeople: {HUMAN_SOURCE}" if human else ""))
+    measure = "recall" if len(order) == len(recall) else f"recall, the {MAX_CLASSES} lowest of {len(recall)}"
+    axes.set_xlabel(f"{measure}; lines: 95% intervals" + (f"\npeople: {HUMAN_SOURCE}" if human else ""))
     axes.set_title(f"Worst class: {evaluation.worst_class}, {100 * evaluation.class_gap:.1f} points below the best\n")
     return figure
 
@@ -178,7 +178,7 @@ def _caption(axes: Axes, x: float, y: float, mistake: Mistake) -> None:
 
 def _corruptions(robustness: Robustness, classes: int) -> Figure:
     figure, (axes, examples) = plt.subplots(1, 2, figsize=(11, 4.9))
-    for right, (colour, marker, _) in zip(robustness.corrupted, KINDS, strict=True):
+    for right, (colour, marker, _) in zip(robustness.corrupted, MARKERS, strict=True):
         axes.plot(range(6), [robustness.accuracy, *right.mean(1)], color=colour, marker=marker)
     axes.axhline(1 / classes, color=GREY, linestyle=":")
     axes.text(0, 1 / classes + 0.01, "guessing", color=GREY, fontsize=9)
@@ -191,9 +191,9 @@ def _corruptions(robustness: Robustness, classes: int) -> Figure:
 
 def _examples(axes: Axes, robustness: Robustness) -> None:
     """One image under every corruption, a row each, at every strength; the rows' names explain the lines, too."""
-    one, gap = robustness.example[None], 2
-    rows = [[one[0], *(kind.apply(one, value)[0] for value in kind.strengths)] for kind in CORRUPTIONS]
-    cell = len(one[0]) + gap
+    example, gap = robustness.example[None], 2
+    rows = [[example[0], *(kind.apply(example, value)[0] for value in kind.strengths)] for kind in CORRUPTIONS]
+    cell = len(example[0]) + gap
     margins = ((0, gap), (0, gap), (0, 0))
     mosaic = np.vstack([np.hstack([np.pad(image, margins, constant_values=255) for image in row]) for row in rows])
     axes.imshow(mosaic[:-gap, :-gap])
@@ -201,10 +201,10 @@ def _examples(axes: Axes, robustness: Robustness) -> None:
     axes.set_xticks(middles, [str(number) for number in range(6)])
     means = robustness.corrupted.mean((1, 2))
     names = [
-        f"{sign} {kind.name}\n{mean:.1%}" for kind, mean, (_, _, sign) in zip(CORRUPTIONS, means, KINDS, strict=True)
+        f"{sign} {kind.name}\n{mean:.1%}" for kind, mean, (_, _, sign) in zip(CORRUPTIONS, means, MARKERS, strict=True)
     ]
     axes.set_yticks(middles, names)
-    for label, (colour, _, _) in zip(axes.get_yticklabels(), KINDS, strict=True):
+    for label, (colour, _, _) in zip(axes.get_yticklabels(), MARKERS, strict=True):
         label.set_color(colour)
     axes.grid(visible=False)
     axes.tick_params(length=0)
@@ -269,5 +269,5 @@ def _interval(
     return (middle - spread) / (1 + z**2 / n), (middle + spread) / (1 + z**2 / n)
 
 
-def _short(text: str, most: int = 20) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _short(text: str, length: int = 20) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -6,7 +6,7 @@ import pytest
 from tests.training import linear
 from training.data.cifar10 import LABELS, human_accuracy
 from training.data.dataset import Images
-from training.evaluate.accuracy import confident_mistakes, evaluate
+from training.evaluate.accuracy import calibration_error, confident_mistakes, evaluate, reliability_bins
 
 OTHERS = tuple(f"thing {number}" for number in range(10))
 
@@ -41,6 +41,12 @@ def test_there_may_be_no_mistakes_and_fewer_than_were_asked_for():
     assert confident_mistakes(right, images, ("a", "b")) == ()
     (only,) = confident_mistakes(half, images, ("a", "b"))
     assert (only.index, only.label, only.called, only.confidence) == (1, "b", "a", pytest.approx(0.8))
+
+
+def test_calibration_error_is_the_weighted_gap():
+    rows = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], np.float32)
+    labels = np.array([0, 1, 0, 1], np.int32)
+    assert calibration_error(reliability_bins(rows, labels)) == pytest.approx(0.5 * 0.4 + 0.5 * 0.4, abs=1e-6)
 
 
 def test_the_worst_class_is_named_with_its_distance_to_the_best(evaluation):

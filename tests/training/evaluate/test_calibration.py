@@ -11,8 +11,8 @@ def softmax(logits):
     return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
 
 
-def drawn(temperature, count=20_000, seed=0):
-    """Answers of a network whose logits are `temperature` times too large, and labels drawn from the true ones."""
+def draw(temperature, count=20_000, seed=0):
+    """Predictions of a network whose logits are `temperature` times too large, and labels drawn from the true ones."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (count, 10))
     cumulated = softmax(logits).cumsum(1)
@@ -23,18 +23,18 @@ def drawn(temperature, count=20_000, seed=0):
 @settings(max_examples=12, deadline=None)
 @given(st.floats(0.3, 4))
 def test_finds_the_temperature_that_labels_were_drawn_with(temperature):
-    assert fit_temperature(*drawn(temperature)).temperature == pytest.approx(temperature, rel=0.05)
+    assert fit_temperature(*draw(temperature)).temperature == pytest.approx(temperature, rel=0.05)
 
 
 def test_the_likelihood_is_better_and_best_there():
-    probabilities, labels = drawn(3)
-    found = fit_temperature(probabilities, labels)
-    assert found.after < found.before and found.images == len(labels)
+    probabilities, labels = draw(3)
+    calibration = fit_temperature(probabilities, labels)
+    assert calibration.after < calibration.before and calibration.images == len(labels)
     own = lambda p: -np.log(p[np.arange(len(labels)), labels]).mean()  # noqa: E731
     logs = np.log(probabilities.astype(np.float64))
-    assert own(softmax(logs / found.temperature)) == pytest.approx(found.after, abs=1e-5)
-    for other in (found.temperature * 1.1, found.temperature / 1.1):
-        assert own(softmax(logs / other)) > found.after
+    assert own(softmax(logs / calibration.temperature)) == pytest.approx(calibration.after, abs=1e-5)
+    for other in (calibration.temperature * 1.1, calibration.temperature / 1.1):
+        assert own(softmax(logs / other)) > calibration.after
 
 
 def test_without_a_mistake_there_is_nothing_to_fit():
@@ -43,7 +43,7 @@ def test_without_a_mistake_there_is_nothing_to_fit():
 
 
 def test_a_probability_of_zero_is_survived():
-    probabilities, labels = drawn(3)
+    probabilities, labels = draw(3)
     probabilities[0] = 0
     probabilities[0, (labels[0] + 1) % 10] = 1
     assert np.isfinite(fit_temperature(probabilities, labels).after)

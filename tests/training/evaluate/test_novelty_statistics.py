@@ -6,7 +6,7 @@ from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import parse_architecture
 from model_store.network.gaussian import Gaussian
 from tests.model_store.network.keras_models import as_network, chain, randomised, tiny_model
-from training.evaluate.novelty_statistics import early_layer, standardised, whitening, with_gaussian
+from training.evaluate.novelty_statistics import compute_whitening, early_layer, fit_gaussian, standardise
 from training.fit import networks
 from training.recipes import RECIPES, Airbench
 
@@ -19,7 +19,7 @@ def dark(count: int, seed: int) -> np.ndarray:
     return (rng.integers(0, 80, (count, 1, 1, 3)) + rng.integers(0, 50, (count, 32, 32, 3))).astype(np.uint8)
 
 
-@pytest.mark.parametrize("recipe", [name for name, each in RECIPES.items() if isinstance(each.network, Airbench)])
+@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if isinstance(recipe.network, Airbench)])
 def test_the_early_layer_of_our_networks_is_what_the_first_block_gives(recipe):
     model = networks.build(RECIPES[recipe].network, 10, SAMPLE, seed=0)
     architecture = parse_architecture(model.to_json())
@@ -52,7 +52,7 @@ def test_the_early_layer_is_what_the_convolution_to_a_quarter_reads(stack, name)
 def test_whitened_means_of_training_images_vary_alike_in_all_directions():
     rng = np.random.default_rng(0)
     means = (rng.normal(size=(5_000, 4)) @ rng.normal(size=(4, 4)) * [1, 10, 100, 0.1] + 7).astype(np.float32)
-    variances = np.linalg.eigvalsh(np.cov((means - means.mean(0)) @ whitening(means), rowvar=False))
+    variances = np.linalg.eigvalsh(np.cov((means - means.mean(0)) @ compute_whitening(means), rowvar=False))
     assert variances.max() < 1.2 and variances.min() > 0.02
     assert np.median(variances) == pytest.approx(1, abs=0.25)
 
@@ -61,9 +61,9 @@ def test_whitened_means_of_training_images_vary_alike_in_all_directions():
 def test_channels_that_never_vary_and_few_images_leave_it_finite(count):
     means = np.random.default_rng(0).normal(size=(count, 5)).astype(np.float32)
     means[:, 2] = 4
-    found = whitening(means)
-    assert np.isfinite(found).all() and np.abs(found).max() < 100
-    assert np.isfinite(whitening(np.ones((3, 5), np.float32))).all()
+    matrix = compute_whitening(means)
+    assert np.isfinite(matrix).all() and np.abs(matrix).max() < 100
+    assert np.isfinite(compute_whitening(np.ones((3, 5), np.float32))).all()
 
 
 def test_what_a_network_was_not_trained_on_is_further_away():
@@ -73,10 +73,11 @@ def test_what_a_network_was_not_trained_on_is_further_away():
         ),
         "logits",
     )
-    fitted = with_gaussian(network, dark(300, seed=0))
+    fitted = fit_gaussian(network, dark(300, seed=0))
     gaussian, classifier = fitted.gaussian, Classifier(fitted, precision="float32")
     known, foreign = (
-        gaussian.distances(classifier.predict(each).features) for each in (dark(100, seed=1), 255 - dark(100, seed=2))
+        gaussian.distances(classifier.predict(images).features)
+        for images in (dark(100, seed=1), 255 - dark(100, seed=2))
     )
     assert foreign.min() > known.max()
 
@@ -84,15 +85,15 @@ def test_what_a_network_was_not_trained_on_is_further_away():
 def test_a_network_without_an_early_layer_stays_as_it_is():
     tiny = tiny_model()
     network = tiny.network()
-    assert with_gaussian(network, tiny.images) is network
+    assert fit_gaussian(network, tiny.images) is network
 
 
-def test_standardised_energies_and_distances_of_held_out_images_have_mean_0_and_deviation_1():
+def test_standardised_energies_and_distances_of_validation_images_have_mean_0_and_deviation_1():
     rng = np.random.default_rng(0)
-    nothing = np.zeros(2, np.float32), np.ones(2, np.float32)
-    plain = Gaussian("layer", np.zeros(3, np.float32), np.eye(3, dtype=np.float32), *nothing)
+    unscaled = np.zeros(2, np.float32), np.ones(2, np.float32)
+    plain = Gaussian("layer", np.zeros(3, np.float32), np.eye(3, dtype=np.float32), *unscaled)
     energy, means = rng.normal(-9, 2, 500).astype(np.float32), rng.normal(size=(500, 3)).astype(np.float32)
-    fitted = standardised(plain, Predictions(np.ones((500, 2), np.float32) / 2, energy, means))
+    fitted = standardise(plain, Predictions(np.ones((500, 2), np.float32) / 2, energy, means))
     both = (np.stack([energy, plain.distances(means)], 1) - fitted.centre) / fitted.spread
     np.testing.assert_allclose(both.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(both.std(0), 1, atol=1e-3)

@@ -6,9 +6,9 @@ from model_store.classifier import Classifier
 from model_store.manifest import Resize, Verdicts
 from tests.model_store.network.keras_models import random_images, tiny_model
 from training.errors import TrainingError
-from training.evaluate.out_of_distribution import MADE, auroc, measure_foreign
+from training.evaluate.out_of_distribution import DRAWN, auroc, measure_out_of_distribution
 
-NOBODY = Verdicts(novelty_above=0.95, confidence_below=0.0, scores=(-100.0, -90.0))  # whom such a network knows
+REJECT_ALL = Verdicts(novelty_above=0.95, confidence_below=0.0, scores=(-100.0, -90.0))
 
 
 @pytest.mark.parametrize(
@@ -24,25 +24,24 @@ def test_auroc_is_how_often_a_foreign_image_is_stranger(known, foreign, area):
     assert auroc(np.array(known, np.float32), np.array(foreign, np.float32)) == pytest.approx(area)
 
 
-def test_folders_and_made_kinds_are_measured_and_what_is_no_image_is_passed_over(tmp_path):
+def test_folders_and_drawn_kinds_are_measured_and_files_that_are_not_images_are_skipped(tmp_path):
     (tmp_path / "kind/deep").mkdir(parents=True)
     for index, pixels in enumerate(random_images(3)):
         Image.fromarray(pixels).save(tmp_path / f"kind/deep/{index}.png")
     (tmp_path / "kind/notes.txt").write_text("no image")
-    lines = []
-    classifier = Classifier(tiny_model().network(verdicts=NOBODY), precision="float32")
-    rows = measure_foreign(classifier, random_images(4, seed=1), Resize(), [tmp_path / "kind"], lines.append)
-    assert [row.kind for row in rows] == [*(f"{kind} (made here)" for kind in MADE), "kind"]
-    assert rows[-1].images == 3 and rows[-1].rejected == 1 and rows[-1].confident == 0
-    assert len(lines) == len(rows) and lines[-1].startswith("kind ") and "100.0%" in lines[-1]
+    classifier = Classifier(tiny_model().network(verdicts=REJECT_ALL), precision="float32")
+    results = list(measure_out_of_distribution(classifier, random_images(4, seed=1), Resize(), [tmp_path / "kind"]))
+    assert [result.kind for result in results] == [*(f"{kind} (made here)" for kind in DRAWN), "kind"]
+    assert results[-1].images == 3 and results[-1].rejected == 1 and results[-1].confident == 0
+    assert str(results[-1]).startswith("kind ") and "100.0%" in str(results[-1])
 
 
 def test_a_folder_without_images_and_a_version_without_verdicts_are_refused(tmp_path):
-    known = random_images(2)
+    known, classifier = random_images(2), Classifier(tiny_model().network(verdicts=REJECT_ALL))
     with pytest.raises(TrainingError, match="holds no image"):
-        measure_foreign(Classifier(tiny_model().network(verdicts=NOBODY)), known, Resize(), [tmp_path], lambda _: None)
+        list(measure_out_of_distribution(classifier, known, Resize(), [tmp_path]))
     missing = [tmp_path, tmp_path / "missing"]
     with pytest.raises(TrainingError, match="missing is not a folder; pass folders of image files"):
-        measure_foreign(Classifier(tiny_model().network(verdicts=NOBODY)), known, Resize(), missing, lambda _: None)
+        list(measure_out_of_distribution(classifier, known, Resize(), missing))
     with pytest.raises(TrainingError, match="has no verdicts; publish its run anew"):
-        measure_foreign(Classifier(tiny_model().network()), known, Resize(), [], lambda _: None)
+        list(measure_out_of_distribution(Classifier(tiny_model().network()), known, Resize(), []))

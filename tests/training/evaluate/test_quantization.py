@@ -12,7 +12,7 @@ from model_store.network.model import Network
 from model_store.network.weights import read_weights
 from tests.model_store.network.keras_models import chain, random_images, randomised, saved
 from training.data.dataset import Images
-from training.evaluate.quantization import Quantization, measure, quantized
+from training.evaluate.quantization import Quantization, measure_quantization, quantize
 
 PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
@@ -26,12 +26,12 @@ def network():
 
 
 def test_ranges_hold_what_training_images_give(network):
-    found = quantized(network, random_images(40)).ranges
-    assert list(found) == ["first"]
-    low, high = found["first"]
+    ranges = quantize(network, random_images(40)).ranges
+    assert list(ranges) == ["first"]
+    low, high = ranges["first"]
     assert low == 0 and high > 0.1
     brighter = Network(network.architecture, network.weights, network.labels, replace_scale(2), network.output)
-    assert quantized(brighter, random_images(40)).ranges["first"][1] > high
+    assert quantize(brighter, random_images(40)).ranges["first"][1] > high
 
 
 def test_what_a_convolution_reads_through_a_layer_that_changes_nothing_is_measured():
@@ -42,9 +42,11 @@ def test_what_a_convolution_reads_through_a_layer_that_changes_nothing_is_measur
     architecture, weights = saved(randomised(keras.Model(inputs, layers.Dense(3)(last))))
     parsed = parse_architecture(architecture)
     network = Network(parsed, read_weights(weights, parsed), ("a", "b", "c"), PREPROCESSING, "logits")
-    rounded = quantized(network, random_images(40))
+    rounded = quantize(network, random_images(40))
     assert rounded.ranges["a"] == rounded.ranges["d"]
-    exact, served = (Classifier(rounded, precision=each).predict(random_images(9)) for each in ("float32", "int8"))
+    exact, served = (
+        Classifier(rounded, precision=precision).predict(random_images(9)) for precision in ("float32", "int8")
+    )
     np.testing.assert_allclose(served.probabilities, exact.probabilities, atol=0.1)
 
 
@@ -57,11 +59,11 @@ def test_int8_is_compared_with_the_same_network_without_it(network, monkeypatch)
     pixels = np.tile(colours, (1, 32, 32, 1))
     labels = Classifier(network).predict(pixels).probabilities.argmax(1).astype(np.int32)
     assert len(set(labels.tolist())) > 1
-    good = measure(quantized(network, random_images(40)), Images(pixels, labels))
+    good = measure_quantization(quantize(network, random_images(40)), Images(pixels, labels))
     assert good.images == 60 and good.before == 1.0 and good.after > 0.8
     # As on a processor that would not be served in int8 by itself: int8 is measured all the same.
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    blind = measure(replace(network, ranges={"first": (0.0, 1e-4)}), Images(pixels, labels))
+    blind = measure_quantization(replace(network, ranges={"first": (0.0, 1e-4)}), Images(pixels, labels))
     assert blind.before == 1.0 and blind.after < 0.8 and not blind.pays
 
 

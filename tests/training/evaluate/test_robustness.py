@@ -1,4 +1,4 @@
-"""That the figures are those of the images they say they are of, through the service's decoder and classifier."""
+"""Robustness is measured on the right images, through the service's decoder and classifier."""
 
 import io
 import json
@@ -17,9 +17,9 @@ from training.evaluate.robustness import (
     PHOTO_FILES,
     PHOTO_SIZES,
     Robustness,
-    as_photos,
+    make_photos,
     measure_robustness,
-    spread,
+    take_evenly,
 )
 
 COUNT = 12
@@ -51,7 +51,7 @@ def test_every_corruption_and_photo_is_measured_on_every_image(measured):
     assert measured.photos.shape == (len(PHOTO_SIZES), len(PHOTO_FILES), COUNT)
 
 
-def test_answers_are_those_of_the_classifier(measured, classifier, images):
+def test_predictions_are_those_of_the_classifier(measured, classifier, images):
     kind, level = 2, 4
     damaged = CORRUPTIONS[kind].apply(images.pixels, CORRUPTIONS[kind].strengths[level])
     right = predict(classifier, damaged).argmax(1) == images.labels
@@ -81,13 +81,13 @@ def test_photos_have_the_size_and_type_they_are_named_after_and_go_through_the_s
         return np.zeros((32, 32, 3), np.uint8)
 
     monkeypatch.setattr(robustness, "decode", decode)
-    assert as_photos(linear.PATTERNS[0], (64, 48), policy).shape == (len(PHOTO_FILES), 32, 32, 3)
+    assert make_photos(linear.PATTERNS[0], (64, 48), policy).shape == (len(PHOTO_FILES), 32, 32, 3)
     assert sent == [((64, 48), file.split()[0], policy) for file in PHOTO_FILES]
 
 
 def test_a_photo_of_a_smooth_image_comes_back_nearly_as_it_was():
     for size in PHOTO_SIZES:
-        decoded = as_photos(linear.PATTERNS[3], size, Resize())
+        decoded = make_photos(linear.PATTERNS[3], size, Resize())
         assert decoded.dtype == np.uint8
         assert np.abs(decoded.astype(int) - linear.PATTERNS[3]).mean() < 3
 
@@ -95,14 +95,14 @@ def test_a_photo_of_a_smooth_image_comes_back_nearly_as_it_was():
 @pytest.mark.parametrize(("count", "left"), [(1, 1), (10, 10), (11, 6), (20, 10), (21, 7)])
 def test_a_sample_is_spread_evenly_over_a_sorted_set(count, left):
     images = Images(np.zeros((count, 32, 32, 3), np.uint8), np.arange(count, dtype=np.int32))
-    labels = spread(images, 10).labels
+    labels = take_evenly(images, 10).labels
     assert len(labels) == left and labels[0] == 0
     assert len(set(np.diff(labels))) <= 1
     assert count - labels[-1] <= -(-count // 10)
 
 
-def answers(untouched, corrupted, photos):
-    """Two images; each share says how many of the answers were right."""
+def robustness_of(untouched, corrupted, photos):
+    """The hits on two images, alike for every corruption and every photo unless an array says otherwise."""
     return Robustness(
         np.array(untouched, np.bool_),
         np.array(corrupted, np.bool_) & np.ones((len(CORRUPTIONS), 5, 1), np.bool_),
@@ -111,8 +111,8 @@ def answers(untouched, corrupted, photos):
     )
 
 
-def test_figures_are_means_and_errors_count_images_not_answers():
-    document = answers([True, True], [True, False], [True, True]).document()
+def test_figures_are_means_and_errors_count_images_not_predictions():
+    document = robustness_of([True, True], [True, False], [True, True]).document()
     assert document["images"] == 2 and document["accuracy"] == 1
     assert document["corruption_accuracy"] == 0.5
     assert document["corruption_standard_error"] == pytest.approx(0.5 / np.sqrt(2), abs=1e-4)
@@ -135,6 +135,6 @@ def test_the_document_is_json_and_does_not_pass_for_another_benchmark(measured):
 def test_the_table_names_the_worst_corruption():
     corrupted = np.ones((len(CORRUPTIONS), 5, 2), np.bool_)
     corrupted[3] = False
-    table = answers([True, True], corrupted, [True, False]).table()
+    table = robustness_of([True, True], corrupted, [True, False]).table()
     assert f"worst: {CORRUPTIONS[3].name}, 0.0%" in table
     assert "83.33%" in table and "50.00%" in table

@@ -1,4 +1,4 @@
-"""`python -m training import` from files to a version that loads, and what it says when it cannot."""
+"""`python -m training import` from files to a version that loads, and its errors."""
 
 import json
 from pathlib import Path
@@ -22,8 +22,8 @@ NORMED = KERAS2 / "keras-2.15.0/normed.json", KERAS2 / "keras-2.15.0/normed.whol
 
 def run(files, store, *options, labels=LABELS):
     architecture, weights = map(str, files)
-    given = ["--architecture", architecture, "--weights", weights, "--store", str(store), "--name", "old"]
-    return main(["import", *given, "--labels", *labels, *options])
+    files_and_store = ["--architecture", architecture, "--weights", weights, "--store", str(store), "--name", "old"]
+    return main(["import", *files_and_store, "--labels", *labels, *options])
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def ending_in(activation):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"labels": LABELS[:9]}, "the network has 10 outputs, 9 labels were given"),
         ({"labels": [*LABELS[:9], "cat"]}, "the label 'cat' was given 2 times"),
@@ -120,7 +120,7 @@ def ending_in(activation):
         ({"weights": NORMED[1].read_bytes()}, "net.h5 cannot be imported: kernel of layer 'conv2d' is float32"),
     ],
 )  # fmt: skip
-def test_import_explains_what_is_wrong(tmp_path, monkeypatch, capsys, options, said):
+def test_import_explains_what_is_wrong(tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     files = tmp_path / "net.json", tmp_path / "net.h5"
     files[0].write_bytes(options.get("architecture", NOTEBOOK[0].read_bytes()))
@@ -128,5 +128,5 @@ def test_import_explains_what_is_wrong(tmp_path, monkeypatch, capsys, options, s
     (tmp_path / "one.txt").write_text("cat\n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe")
     assert run(files, tmp_path, *options.get("options", []), labels=options.get("labels", LABELS)) == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert Store(tmp_path).versions("old") == []

@@ -155,7 +155,7 @@ def _numbers(values):
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         ("{", "it is not JSON"),
         (["Sequential"], "it is JSON, but not an object"),
@@ -185,11 +185,11 @@ def _numbers(values):
         (with_entry(1, RESIDUAL, inbound_nodes=[[["add", 0, 0, {}]]]), "reads 'add', which does not come before it"),
     ],
 )
-def test_what_is_not_served_is_refused_in_words(document, said):
+def test_what_is_not_served_is_refused_in_words(document, message):
     text = document if isinstance(document, str) else json.dumps(document)
     with pytest.raises(ModelError) as caught:
         read_keras_json(text.encode())
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_deep_nesting_is_refused():
@@ -222,7 +222,7 @@ def test_whatever_stands_anywhere_in_a_document_nothing_else_is_raised(document,
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"PK\x03\x04", "cannot be read as an HDF5 file"),
         (edited(lambda file: file.__delitem__(KERNEL)), "hold no kernel of layer 'conv2d'"),
@@ -244,10 +244,10 @@ def test_whatever_stands_anywhere_in_a_document_nothing_else_is_raised(document,
         "soft link", "external link", "linked group", "Keras 2.12's own",
     ],
 )  # fmt: skip
-def test_weights_that_do_not_fit_are_refused(content, said):
+def test_weights_that_do_not_fit_are_refused(content, message):
     with pytest.raises(ModelError) as caught:
         read_keras_weights(content, parse(NOTEBOOK))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_an_optimizers_state_is_left_out():

@@ -1,4 +1,4 @@
-"""That a report holds every picture there are figures for, and none that are not of this evaluation."""
+"""A report holds every picture that has figures, and none of another evaluation."""
 
 import dataclasses
 import json

@@ -1,0 +1,118 @@
+"""`evaluate`, `compare` and `foreign` from the command line."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model_store.version import load
+from tests.training.runs import few_val_images, interrupt_training, train
+from training.__main__ import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow")]
+
+
+def test_evaluate_writes_table_json_and_plots(data_folder, notebook_run, tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text("{}")  # another program's
+    assert main(["evaluate", str(notebook_run), "--data", str(data_folder), "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    for text in ("negative log-likelihood", "people", "worst class: ", "mean under corruptions", "mean at photo sizes"):
+        assert text in printed.out
+    assert "measuring blur" in printed.err and "measuring 640×480 px" in printed.err
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert np.sum(document["confusion"]) == document["images"] == 40
+    assert document["accuracy"] == pytest.approx(np.trace(document["confusion"]) / 40, abs=1e-4)
+    for name in ("confusion.png", "reliability.png", "curves.png", "classes.png", "corruptions.png", "photos.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_out_evaluate_measures_no_corruptions_and_ends_with_the_cost(data_folder, notebook_run, capsys):
+    assert main(["evaluate", str(notebook_run), "--data", str(data_folder), "--precision", "float32"]) == 0
+    printed = capsys.readouterr()
+    assert "worst class: " in printed.out
+    assert "corruptions" not in printed.out and "measuring" not in printed.err
+    size, speed = printed.out.splitlines()[-1].split("; on this machine ")
+    megabytes = (notebook_run / "model.weights.h5").stat().st_size / 1e6
+    assert size == f"cost: 23.9 M multiply-adds, 1.68 M parameters, {megabytes:.1f} MB"
+    assert re.fullmatch(r"[\d.]+ ms for one image, [\d,]+ images/s in batches of 32", speed)
+
+
+@pytest.mark.parametrize("split", ["val", "held-out"])
+def test_a_network_that_saw_the_validation_images_is_not_evaluated_on_them(notebook_run, data_folder, capsys, split):
+    assert main(["evaluate", str(notebook_run), "--data", str(data_folder), "--split", split]) == 1
+    assert f"{notebook_run} has learned from the validation images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["val", "held-out"])
+def test_a_calibration_run_is_evaluated_on_the_validation_images(calibration_run, data_folder, capsys, split):
+    with few_val_images():
+        assert main(["evaluate", str(calibration_run), "--data", str(data_folder), "--split", split]) == 0
+    assert capsys.readouterr().out.startswith("images 20,")
+
+
+def test_an_unknown_split_is_refused(notebook_run, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(notebook_run), "--split", "train"])
+    assert "invalid choice: 'train'" in capsys.readouterr().err
+
+
+def test_a_report_is_not_written_into_a_version(published, data_folder, capsys):
+    version = published / "cifar10" / "1"
+    for out in (version, version / "report", version / "report" / "new"):
+        assert main(["evaluate", str(version), "--data", str(data_folder), "--out", str(out)]) == 1
+        assert "which must not change; choose another --out" in capsys.readouterr().err
+    load(version)
+
+
+@pytest.mark.parametrize("job", [["evaluate"], ["export", "--format", "onnx", "--out", "net.onnx"]])
+def test_a_folder_that_is_neither_run_nor_version_is_named(data_folder, tmp_path, monkeypatch, capsys, job):
+    monkeypatch.setenv("CIFAR10_DATA", str(data_folder))
+    for folder, reason in ((tmp_path / "gone", "it does not exist"), (tmp_path, "it has no run.json")):
+        assert main([*job, str(folder)]) == 1
+        assert f"{folder} is neither a run nor a version: {reason}" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_not_evaluated(data_folder, unfinished_run, capsys):
+    assert main(["evaluate", str(unfinished_run), "--data", str(data_folder)]) == 1
+    assert "has finished 1 of 3 epochs; continue it" in capsys.readouterr().err
+
+
+def test_compare_prints_runs_side_by_side_and_the_settings_that_differ(notebook_run, teacher, capsys):
+    assert main(["compare", str(notebook_run), str(teacher)]) == 0
+    lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["recipe"].split() == ["recipe", "notebook", "teacher"]
+    assert lines["epochs"].split("  ")[-1].strip() == "2 of 2"
+    assert lines["images"].split() == ["images", "160", "200"]
+    assert "val accuracy" in lines
+    assert "RMSprop" not in lines and "optimizer.learning_rate" in lines and "labels" not in lines
+    assert main(["compare", str(notebook_run.parent)]) == 1
+    assert "is not a training run" in capsys.readouterr().err
+
+
+def test_foreign_prints_a_line_for_each_kind(calibration_run, data_folder, tmp_path, capsys):
+    (tmp_path / "grey").mkdir()
+    Image.new("L", (40, 30)).save(tmp_path / "grey" / "1.png")
+    store = ["--store", str(tmp_path / "store"), "--data", str(data_folder)]
+    with few_val_images():
+        assert main(["publish", str(calibration_run), *store]) == 0
+    capsys.readouterr()
+    version = tmp_path / "store" / "cifar10" / "1"
+    assert main(["foreign", str(version), str(tmp_path / "grey"), "--data", str(data_folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["images", "rejected", "AUROC", "confident"]
+    assert lines[1].split()[:4] == ["noise", "(made", "here)", "500"] and lines[-1].split()[:2] == ["grey", "1"]
+
+
+@pytest.fixture(scope="module")
+def calibration_run(data_folder, tmp_path_factory, narrow):
+    folder = tmp_path_factory.mktemp("runs") / "calibration"
+    with few_val_images():
+        assert train(data_folder, folder, "--hold-out", recipe="teacher") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unfinished_run(data_folder, tmp_path_factory):
+    return interrupt_training(data_folder, tmp_path_factory.mktemp("runs") / "unfinished", after=1, epochs=3).folder

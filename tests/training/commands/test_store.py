@@ -1,0 +1,55 @@
+"""`versions` and `prune`."""
+
+import json
+import shutil
+
+import pytest
+
+from model_store.store import Store
+from training.__main__ import main
+
+pytestmark = pytest.mark.slow  # trains the run that is published
+
+
+@pytest.fixture
+def store(published, tmp_path):
+    """A store with two versions of cifar10."""
+    shutil.copytree(published, tmp_path / "store")
+    shutil.copytree(published / "cifar10" / "1", tmp_path / "store" / "cifar10" / "2")
+    manifest = tmp_path / "store" / "cifar10" / "2" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 2}))
+    return tmp_path / "store"
+
+
+def test_versions_has_a_line_for_each_version_whatever_it_holds(store, capsys):
+    assert main(["versions", "--store", str(store)]) == 0
+    assert capsys.readouterr().out.count("notebook") == 2
+    manifest = store / "cifar10" / "1" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"metrics": {"test": {"accuracy": "good"}}}))
+    (store / "cifar10" / "3").mkdir()
+    assert main(["versions", "--store", str(store)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  -  " in lines[1] and "notebook" in lines[2] and "manifest.json" in lines[3]
+
+
+def test_versions_lists_other_models_beside_one_with_a_broken_active_file(store, capsys):
+    shutil.copytree(store / "cifar10", store / "another")
+    (store / "another" / "ACTIVE").write_text("newest")
+    assert main(["versions", "--store", str(store)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "must hold a version number" in lines[1]
+    assert [line.split()[0] for line in lines[2:6]] == ["another", "another", "cifar10", "cifar10"]
+
+
+def test_prune_keeps_the_newest(store, capsys):
+    assert main(["prune", "--store", str(store), "--keep", "1"]) == 0
+    assert capsys.readouterr().out == "removed: cifar10/1\n"
+    assert Store(store).versions("cifar10") == [2]
+
+
+def test_prune_names_a_model_that_does_not_exist(store, capsys):
+    assert main(["prune", "--store", str(store), "--keep", "1", "--name", "cifar"]) == 1
+    assert "holds no model 'cifar'; it holds cifar10" in capsys.readouterr().err
+    assert main(["prune", "--store", str(store), "--keep", "1", "--name", "cifar10/in"]) == 1
+    assert "is not a model name" in capsys.readouterr().err
+    assert Store(store).versions("cifar10") == [1, 2]

@@ -1,0 +1,120 @@
+"""`evaluate`, `compare` and `foreign`: measure networks, and put runs side by side."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from model_store.classifier import Classifier, PrecisionChoice
+from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
+from model_store.network.architecture import Architecture
+from training.commands.arguments import Jobs, add_data
+from training.commands.progress import progress_line
+from training.errors import TrainingError
+from training.fit.run_directory import Run
+from training.fit.sources import read_source
+
+if TYPE_CHECKING:
+    from training.evaluate.speed import Speed
+
+VERSION_FILES = ARCHITECTURE, MANIFEST  # both, because other programs write a manifest.json, too
+SPLITS = "test", "val"
+OLD_SPLITS = {"held-out": "val"}  # still accepted
+
+
+def add_evaluate(jobs: Jobs) -> None:
+    """Add the job `evaluate`."""
+    job = jobs.add_parser("evaluate", help="measure a version or a run as it is served")
+    job.add_argument("folder", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
+    add_data(job)
+    job.add_argument("--split", type=lambda text: OLD_SPLITS.get(text, text), choices=SPLITS, default="test")
+    job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto")
+    job.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="also measure corruptions and photo sizes, and write the report there",
+    )
+    job.set_defaults(job=run_evaluate)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Print accuracy, size and speed; with --out also write the report."""
+    from training.data.dataset import check_labels
+    from training.data.load import load_dataset
+    from training.evaluate.accuracy import evaluate
+    from training.evaluate.robustness import measure_robustness
+    from training.evaluate.speed import measure_speed
+    from training.publish.network import network_from_folder
+    from training.publish.report import read_history, write_report
+
+    dataset, network = load_dataset(options.data), network_from_folder(options.folder)
+    check_labels(options.folder, network.labels, dataset.labels)
+    if options.split == "val" and read_source(options.folder).saw_val(dataset.sha256):
+        raise TrainingError(
+            f"{options.folder} has learned from the validation images; evaluate its calibration run on them"
+        )
+    if options.out and (version := _version_around(options.out)):
+        raise TrainingError(f"{options.out} is in the version {version}, which must not change; choose another --out")
+    images = dataset.test if options.split == "test" else dataset.val
+    classifier = Classifier(network, precision=options.precision)
+    evaluation = evaluate(classifier, images)
+    print(evaluation.table())
+    file_bytes = (options.folder / WEIGHTS).stat().st_size
+    print(_cost_line(network.architecture, file_bytes, measure_speed(classifier)), flush=True)
+    if options.out:
+        with progress_line() as show:
+            robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)
+        write_report(options.out, evaluation, read_history(options.folder), robustness)
+        print(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and pictures")
+
+
+def _version_around(folder: Path) -> Path | None:
+    """Return the version directory that is `folder` or holds it."""
+    absolute = folder.resolve()
+    candidates = (absolute, *absolute.parents)
+    return next((path for path in candidates if all((path / name).exists() for name in VERSION_FILES)), None)
+
+
+def _cost_line(architecture: Architecture, file_bytes: int, speed: "Speed") -> str:
+    return (
+        f"cost: {architecture.multiply_adds / 1e6:.1f} M multiply-adds, {architecture.parameters / 1e6:.2f} M "
+        f"parameters, {file_bytes / 1e6:.1f} MB; on this machine {speed}"
+    )
+
+
+def add_compare(jobs: Jobs) -> None:
+    """Add the job `compare`."""
+    job = jobs.add_parser("compare", help="print runs side by side")
+    job.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    job.set_defaults(job=run_compare)
+
+
+def run_compare(options: argparse.Namespace) -> None:
+    """Print a table with a column for each run."""
+    from training.evaluate.compare import comparison_table
+
+    print(comparison_table([Run(folder) for folder in options.runs]))
+
+
+def add_foreign(jobs: Jobs) -> None:
+    """Add the job `foreign`."""
+    job = jobs.add_parser("foreign", help="measure how many out-of-distribution images a version recognises as such")
+    job.add_argument("folder", metavar="VERSION", type=Path)
+    job.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="image files of one kind, at any depth")
+    add_data(job)
+    job.set_defaults(job=run_foreign)
+
+
+def run_foreign(options: argparse.Namespace) -> None:
+    """Print a line for each kind of out-of-distribution images."""
+    from training.data.dataset import check_labels
+    from training.data.load import load_dataset
+    from training.evaluate.out_of_distribution import HEADER, measure_out_of_distribution
+    from training.publish.network import network_from_folder
+
+    network, dataset = network_from_folder(options.folder), load_dataset(options.data)
+    check_labels(options.folder, network.labels, dataset.labels)
+    print(HEADER)
+    classifier, resize = Classifier(network), network.preprocessing.resize
+    for result in measure_out_of_distribution(classifier, dataset.test.pixels, resize, options.folders):
+        print(result, flush=True)

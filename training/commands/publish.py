@@ -1,0 +1,109 @@
+"""`publish` and `import`: put a network into a store as its next version."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from model_store.manifest import Manifest, Preprocessing
+from model_store.version import load
+from training.commands.arguments import Jobs, add_data, add_store, default_data, open_store
+from training.commands.progress import progress_line
+from training.errors import TrainingError
+from training.fit.run_directory import Run
+
+
+def add_publish(jobs: Jobs) -> None:
+    """Add the job `publish`."""
+    job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
+    job.add_argument("folder", metavar="RUN|VERSION", type=Path)
+    add_store(job)
+    add_data(job, "; for a version, which has no default: fit and measure anew on it")
+    job.add_argument(
+        "--calibration-run",
+        "--twin",  # its older name, still accepted
+        type=Path,
+        metavar="RUN",
+        help="run of the same recipe trained with --hold-out, on which temperature and thresholds are fitted",
+    )
+    job.set_defaults(job=run_publish, data=None)
+
+
+def run_publish(options: argparse.Namespace) -> None:
+    """Publish a run or a version, and say if it is not calibrated."""
+    from training.data.load import load_dataset
+    from training.publish.publish import publish_run, publish_version
+
+    store, run = open_store(options), Run(options.folder)
+    if run.begun:
+        calibration_run = Run(options.calibration_run) if options.calibration_run else None
+        dataset = load_dataset(options.data or default_data())
+        with progress_line() as show:
+            version = publish_run(run, store, options.name, dataset, calibration_run, show)
+    else:
+        if options.calibration_run:
+            raise TrainingError(f"--calibration-run is for runs, and {options.folder} is not a run; leave it out")
+        # $CIFAR10_DATA does not count here: a version is fitted anew only if --data asks for it.
+        new_data = load_dataset(options.data) if options.data else None
+        with progress_line() as show:
+            version = publish_version(options.folder, store, options.name, new_data, show)
+    manifest = _check_published(store.folder(options.name, version))
+    if manifest.temperature == 1 and manifest.output == "logits":
+        remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"
+        if manifest.reference:  # there were validation images
+            remedy = "the validation images do not bound the confidence, as where every one is right; more images may"
+        print(f"not calibrated: {remedy}", file=sys.stderr)
+
+
+def add_import(jobs: Jobs) -> None:
+    """Add the job `import`."""
+    job = jobs.add_parser(
+        "import",
+        help="put a network that Keras 2 or 3 saved into a store as its next version",
+        description="Converts, compares with Keras, evaluates where the labels are the data's, and publishes.",
+    )
+    job.add_argument("--architecture", type=Path, required=True, metavar="FILE.json", help="what to_json() returned")
+    job.add_argument("--weights", type=Path, required=True, metavar="FILE.h5", help="by save_weights() or save()")
+    job.add_argument(
+        "--labels", required=True, nargs="+", metavar="LABEL", help="in the outputs' order, or a text file"
+    )
+    scale = "of pixel / 255 in red, green, blue, as the network was trained"
+    job.add_argument("--mean", type=float, nargs=3, default=(0, 0, 0), metavar="M", help=f"{scale} (default: 0 0 0)")
+    job.add_argument("--std", type=float, nargs=3, default=(1, 1, 1), metavar="S", help=f"{scale} (default: 1 1 1)")
+    add_store(job)
+    add_data(job)
+    job.set_defaults(job=run_import)
+
+
+def run_import(options: argparse.Namespace) -> None:
+    """Import two files of Keras, and say if the network could not be evaluated."""
+    from training.data.load import load_dataset
+    from training.publish.import_keras import publish_import, read_labels, read_saved
+
+    labels, preprocessing = read_labels(options.labels), _preprocessing(options)
+    store, saved = open_store(options), read_saved(options.architecture, options.weights)
+    dataset = load_dataset(options.data) if options.data.exists() else None
+    with progress_line() as show:
+        version = publish_import(saved, labels, preprocessing, store, options.name, dataset, show)
+    if dataset is None:
+        print(f"not evaluated: {options.data} does not exist", file=sys.stderr)
+    elif dataset.labels != labels:
+        print(f"not evaluated: the labels are not those of {options.data}, in their order", file=sys.stderr)
+    _check_published(store.folder(options.name, version))
+
+
+def _preprocessing(options: argparse.Namespace) -> Preprocessing:
+    try:
+        return Preprocessing(mean=tuple(options.mean), std=tuple(options.std))
+    except ValidationError:
+        raise TrainingError(
+            f"--mean and --std take three finite numbers each, a std above 0; received {options.mean} and {options.std}"
+        ) from None
+
+
+def _check_published(folder: Path) -> Manifest:
+    """Load a new version as the service does, and print how far its golden images are from the recorded answers."""
+    loaded = load(folder)
+    print(f"published {folder}; golden images within {loaded.golden_difference:.1e} in {loaded.classifier.precision}")
+    return loaded.manifest

@@ -1,0 +1,111 @@
+"""`train`: start a run or resume one."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from training.commands.arguments import Jobs, add_data, positive, seed
+from training.errors import TrainingError
+from training.fit.run_directory import Run
+from training.fit.sources import read_source
+from training.recipes import RECIPES, Pretrained, recipe
+
+
+def add_train(jobs: Jobs) -> None:
+    """Add the job `train`."""
+    descriptions = "; ".join(f"{name}: {recipe.description}" for name, recipe in RECIPES.items())
+    job = jobs.add_parser("train", help="train a recipe into a run directory", description=descriptions)
+    job.add_argument("--recipe", required=True, type=_recipe_name, choices=RECIPES)
+    add_data(job)
+    job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
+    job.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="RUN|VERSION",
+        help="a finished run or a published version to go on from",
+    )
+    job.add_argument(
+        "--teachers",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN|VERSION",
+        help="finished runs or published versions to learn from (best, small)",
+    )
+    job.add_argument("--epochs", type=positive, help="instead of the recipe's")
+    job.add_argument("--batch-size", type=positive, help="instead of the recipe's")
+    job.add_argument("--seed", type=seed, help="(default: 0)")
+    job.add_argument(
+        "--hold-out",
+        action="store_true",
+        help="leave out the validation images, on which choices are made: the last 5,000, of own data a tenth",
+    )
+    job.add_argument(
+        "--tensorboard", type=Path, metavar="FOLDER", help="also write each epoch's figures for TensorBoard"
+    )
+    job.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, with the settings it began with"
+    )
+    job.set_defaults(job=run_train)
+
+
+def _recipe_name(text: str) -> str:
+    try:
+        recipe(text)
+    except TrainingError as error:  # says more than argparse's list of choices
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train the run in --out to its end."""
+    from training.data.load import load_dataset
+    from training.fit.device import computed_precision
+    from training.fit.loop import train
+    from training.fit.start import new_info, recipe_of, split
+    from training.fit.tensorboard import TensorBoard
+
+    run, start = Run(options.out), read_source(options.start) if options.start else None
+    dataset = load_dataset(options.data)
+    teachers = [read_source(folder) for folder in options.teachers]
+    log = TensorBoard(options.tensorboard).write if options.tensorboard else None
+    if not options.resume:
+        settings = recipe(options.recipe)
+        overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
+        settings = dataclasses.replace(settings, **{key: value for key, value in overrides.items() if value})
+        info = new_info(options.recipe, settings, dataset, options.seed or 0, options.hold_out, start, teachers)
+        run.start(info, start.folder if start and isinstance(settings.network, Pretrained) else None)
+    settings = recipe_of(run.info)
+    if options.resume:
+        _check_same_settings(run, options)
+    if computed_precision(settings) != settings.precision:
+        print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
+    images, val = split(run, dataset)
+    train(run, images, val, start, teachers, log)
+    print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
+
+
+def _check_same_settings(run: Run, options: argparse.Namespace) -> None:
+    """Check that a run is resumed with the settings it began with.
+
+    Raises:
+        TrainingError: a setting on the command line differs.
+    """
+    info = run.info
+    if info.recipe != options.recipe:
+        raise TrainingError(f"{run.folder} is a run of {info.recipe!r}, not of {options.recipe!r}")
+    for name in ("epochs", "batch_size", "seed"):
+        requested, recorded = getattr(options, name), getattr(info, name)
+        if requested is not None and requested != recorded:
+            option = f"--{name.replace('_', '-')}"
+            raise TrainingError(
+                f"{run.folder} began with {option} {recorded}, received {requested}; a run is resumed as it began: "
+                f"leave out {option}, or start another one with another --out"
+            )
+    if options.hold_out and not info.hold_out:
+        raise TrainingError(
+            f"{run.folder} began without --hold-out and has learned from the images that it leaves out; "
+            "leave it out, or start another run with another --out"
+        )

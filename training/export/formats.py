@@ -1,0 +1,41 @@
+"""The formats that a network is exported to, by name, with what every format promises."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONTRACT = (
+    "In every format: images (N, 32, 32, 3) in, float32 in 0..1, channels last, any N; probabilities (N, K) out, "
+    "float32, in the order of the manifest's labels. Normalisation, temperature and softmax are inside."
+)
+
+Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images in 0..1 → probabilities
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format's title and the suffixes of its files, the one that `--out` names first; "" is a directory."""
+
+    title: str
+    suffixes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(f"NAME{suffix}" for suffix in self.suffixes) if self.suffixes[0] else "a directory"
+
+    def files(self, out: Path) -> list[Path]:
+        """Return the paths that are written for an `out`."""
+        stem = out.name.removesuffix(self.suffixes[0])
+        return [out.with_name(stem + suffix) for suffix in self.suffixes]
+
+
+FORMATS = {
+    "openvino": Format("OpenVINO IR", (".xml", ".bin")),
+    "onnx": Format("ONNX", (".onnx",)),
+    "saved_model": Format("a TensorFlow SavedModel", ("",)),
+    "keras": Format("Keras 3", (".keras",)),
+    "litert": Format("LiteRT (TensorFlow Lite)", (".tflite",)),
+}

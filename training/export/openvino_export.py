@@ -1,0 +1,25 @@
+"""A network → OpenVINO IR, and OpenVINO's reader of IR and of ONNX."""
+
+from pathlib import Path
+
+import openvino as ov
+
+from model_store.network.model import Network
+from model_store.network.openvino import build_float_network
+from training.export.formats import Predict
+
+
+def write_openvino(network: Network, path: Path) -> None:
+    """Write OpenVINO IR in float32, `path` and the .bin beside it."""
+    model = build_float_network(network)
+    try:
+        ov.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(f"{error}; check its permissions and the free space") from None
+
+
+def open_openvino(path: Path) -> Predict:
+    """Open IR or ONNX with OpenVINO, computing in float32."""
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: compiled(images)["probabilities"]

@@ -1,0 +1,160 @@
+"""A candidate → the next version in a store.
+
+Before anything is visible the candidate is compared with Keras on the same files, at every precision.
+"""
+
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.classifier import Classifier
+from model_store.errors import ModelError
+from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, QUANTIZATION, WEIGHTS
+from model_store.golden import Golden, write_golden
+from model_store.manifest import Manifest, Precision, Reference, read_manifest
+from model_store.network.gaussian import write_gaussian
+from model_store.network.model import Network
+from model_store.network.quantization import write_ranges
+from model_store.store import Store
+from training.data.dataset import Images, check_labels
+from training.evaluate.accuracy import Evaluation, evaluate, predict
+from training.evaluate.robustness import Robustness, ShowProgress, measure_robustness, show_nothing
+from training.publish.compare_with_keras import (
+    COMPARED_IMAGES,
+    GOLDEN_IMAGES,
+    TOLERANCES,
+    check_served,
+    classifiers_by_precision,
+    keras_probabilities,
+)
+from training.publish.report import write_report
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be published: the folder of its two files, the network they hold, and how it was trained."""
+
+    folder: Path
+    network: Network
+    training: dict[str, Any]
+    history: list[dict[str, float]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)  # of the fits on validation images
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """A candidate measured on the test images."""
+
+    evaluation: Evaluation
+    robustness: Robustness
+    accuracy_by_precision: dict[Precision, float]
+
+
+def check_same_labels(store: Store, name: str, labels: tuple[str, ...]) -> None:
+    """Check that the labels are those of the model's active version, if it has one: clients expect these.
+
+    Raises:
+        TrainingError: the labels or their order differ.
+    """
+    try:
+        active = store.folder(name, store.choose(name))
+        active_labels = read_manifest(active / MANIFEST).labels
+    except ModelError:
+        return
+    check_labels(active, active_labels, labels, "give the new one a --name of its own", "the new version would know")
+
+
+def publish_candidate(
+    candidate: Candidate,
+    store: Store,
+    name: str,
+    pixels: NDArray[np.uint8],
+    test: Images | None,
+    show: ShowProgress = show_nothing,
+) -> int:
+    """Compare with Keras, evaluate on the test images, and publish. Returns the version.
+
+    Args:
+        pixels: (N, 32, 32, 3); on the first 512 the candidate is compared, the first 16 become the golden images.
+        test: None if the labels are not the data's, so that nothing can be evaluated.
+        show: receives progress, see `measure_robustness`.
+
+    Raises:
+        TrainingError: the service would give other probabilities than Keras.
+    """
+    compared = pixels[:COMPARED_IMAGES]
+    references = keras_probabilities(candidate.folder, candidate.network, compared)
+    differences = check_served(candidate.network, compared, references)
+    measurements = _measure(candidate.network, test, show) if test else None
+    golden = Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES])
+    metrics = candidate.metrics | _metrics(candidate.network, measurements) | {"differences_from_keras": differences}
+
+    def write(folder: Path, version: int) -> Manifest:
+        _write_files(candidate, golden, measurements, folder)
+        return _manifest(candidate, name, version, metrics)
+
+    return store.publish(name, write)
+
+
+def _measure(network: Network, test: Images, show: ShowProgress) -> Measurements:
+    classifier = Classifier(network)
+    evaluation = evaluate(classifier, test)
+    robustness = measure_robustness(classifier, test, network.preprocessing.resize, show)
+    accuracies = {
+        other.precision: float((predict(other, test.pixels).argmax(1) == test.labels).mean())
+        for other in classifiers_by_precision(network)
+    }
+    return Measurements(evaluation, robustness, accuracies)
+
+
+def _metrics(network: Network, measurements: Measurements | None) -> dict[str, Any]:
+    size = {"parameters": network.architecture.parameters, "multiply_adds": network.architecture.multiply_adds}
+    if not measurements:
+        return {"test": size}
+    return {
+        "test": measurements.evaluation.summary() | size,
+        "robustness": measurements.robustness.summary(),
+        "accuracy_by_precision": measurements.accuracy_by_precision,
+    }
+
+
+def _write_files(candidate: Candidate, golden: Golden, measurements: Measurements | None, folder: Path) -> None:
+    for file in (ARCHITECTURE, WEIGHTS):
+        shutil.copyfile(candidate.folder / file, folder / file)
+    write_golden(golden, folder / GOLDEN)
+    if candidate.network.ranges:
+        write_ranges(candidate.network.ranges, folder / QUANTIZATION)
+    if candidate.network.gaussian:
+        write_gaussian(candidate.network.gaussian, folder / NOVELTY)
+    if measurements:
+        write_report(folder / "report", measurements.evaluation, candidate.history, measurements.robustness)
+
+
+def _manifest(candidate: Candidate, name: str, version: int, metrics: dict[str, Any]) -> Manifest:
+    network = candidate.network
+    return Manifest(
+        name=name,
+        version=version,
+        created=timestamp(),
+        labels=network.labels,
+        preprocessing=network.preprocessing,
+        output=network.output,
+        temperature=network.temperature,
+        verdicts=network.verdicts,
+        reference=candidate.reference,
+        golden_tolerance=TOLERANCES,
+        files={},  # the store hashes them
+        metrics=metrics,
+        training=candidate.training,
+    )
+
+
+def timestamp() -> str:
+    """Format the present time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,70 @@
+"""Compare the served probabilities with Keras's on the same two files, at every precision of this machine."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.classifier import Classifier
+from model_store.files import ARCHITECTURE, WEIGHTS
+from model_store.manifest import Precision
+from model_store.network.model import Network
+from training.errors import TrainingError
+
+# The largest difference of any probability from Keras in float32. float32 engines differ in the order of sums only;
+# bfloat16 keeps eight bits of each product's factors. int8 moves a few images of thousands far without harm to
+# accuracy, so its tolerance is for the golden images alone.
+TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.2}
+COMPARED_IMAGES = 512
+GOLDEN_IMAGES = 16
+
+
+def check_served(
+    network: Network, images: NDArray[np.uint8], references: NDArray[np.float32]
+) -> dict[Precision, float]:
+    """Compare served probabilities with Keras's (N, K). Returns the largest difference at each precision.
+
+    Raises:
+        TrainingError: a difference is over its precision's tolerance.
+    """
+    differences: dict[Precision, float] = {}
+    for classifier in classifiers_by_precision(network):
+        difference = np.abs(classifier.predict(images).probabilities - references).max(1)
+        checked = difference[:GOLDEN_IMAGES] if classifier.precision == "int8" else difference
+        if not checked.max() <= TOLERANCES[classifier.precision]:
+            raise TrainingError(
+                f"in {classifier.precision} the served probabilities differ from Keras's by {checked.max():.4f}, "
+                f"the tolerance is {TOLERANCES[classifier.precision]}; the version is not published"
+            )
+        differences[classifier.precision] = float(difference.max())
+    return differences
+
+
+def classifiers_by_precision(network: Network) -> list[Classifier]:
+    """Compile the network at each precision that this machine has for it, float32 first and the served one last."""
+    classifiers = (
+        Classifier(network, precision="float32"),
+        Classifier(replace(network, ranges=None)),
+        Classifier(network),
+    )
+    return list({classifier.precision: classifier for classifier in classifiers}.values())
+
+
+def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute probabilities (N, K) for uint8 images (N, 32, 32, 3) by Keras itself, from the two files in a folder."""
+    import keras
+
+    from training.fit.networks import normalise
+
+    # parse_architecture has admitted these files, so only stock layers are deserialised.
+    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
+    model.load_weights(folder / WEIGHTS)
+    outputs = model.predict(normalise(images, network.preprocessing), batch_size=64, verbose=0)
+    return _softmax(outputs / network.temperature) if network.output == "logits" else outputs
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
+    return probabilities
