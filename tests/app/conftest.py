@@ -98,12 +98,12 @@ def blotches(n: int, seed: int = 0) -> np.ndarray:
 def watched_store(tmp_path_factory) -> Path:
     """A store with the shipped network, whose reference are `blotches`."""
     loaded = load_chosen(Settings())
-    said, pixels = loaded.classifier.predict(blotches(1_000)), blotches(1_000)
-    assert said.ood_score is not None
-    steps = tuple(np.quantile(said.ood_score, np.linspace(0, 1, 101)).tolist())
+    predictions, pixels = loaded.classifier.predict(blotches(1_000)), blotches(1_000)
+    assert predictions.ood_score is not None
+    steps = tuple(np.quantile(predictions.ood_score, np.linspace(0, 1, 101)).tolist())
     verdicts = Verdicts(novelty_above=0.95, confidence_below=0.5, scores=steps)
-    said = replace(said, novelty=novelty(said.ood_score, np.array(verdicts.scores)))
-    update = {"verdicts": verdicts, "reference": reference_of(pixels, said, verdicts)}
+    predictions = replace(predictions, novelty=novelty(predictions.ood_score, np.array(verdicts.scores)))
+    update = {"verdicts": verdicts, "reference": reference_of(pixels, predictions, verdicts)}
     folder = tmp_path_factory.mktemp("store") / loaded.manifest.name / str(loaded.manifest.version)
     shutil.copytree(Store(Settings().store).folder(loaded.manifest.name, loaded.manifest.version), folder)
     write_manifest(loaded.manifest.model_copy(update=update), folder / "manifest.json")

@@ -70,8 +70,8 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
 
 def _port(process: subprocess.Popen, log: Path) -> int | None:
     assert process.poll() is None, log.read_text()
-    found = LISTENING.search(log.read_text())
-    return int(found[1]) if found else None
+    match = LISTENING.search(log.read_text())
+    return int(match[1]) if match else None
 
 
 def _is_ready(server: Server) -> bool:
@@ -86,14 +86,14 @@ def _is_ready(server: Server) -> bool:
 def default_signals() -> Iterator[None]:
     """Start processes that stop on signals, even where the test run itself ignores them, as under nohup."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    ignored = [each for each in signals if signal.getsignal(each) is signal.SIG_IGN]
-    for each in ignored:
-        signal.signal(each, signal.SIG_DFL)
+    ignored = [signal_ for signal_ in signals if signal.getsignal(signal_) is signal.SIG_IGN]
+    for signal_ in ignored:
+        signal.signal(signal_, signal.SIG_DFL)
     try:
         yield
     finally:
-        for each in ignored:
-            signal.signal(each, signal.SIG_IGN)
+        for signal_ in ignored:
+            signal.signal(signal_, signal.SIG_IGN)
 
 
 def stop(server: Server, signal_: int = signal.SIGTERM) -> int:
@@ -131,9 +131,13 @@ def wait_until_port_is_closed(server: Server) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process runs, and is not just waiting for its parent to notice its end (Linux)."""
+    """True while a process has a thread that is not a zombie (Linux).
+
+    A killed process's first thread may become a zombie while others still hold its sockets open.
+    """
     try:
+        threads = len(list(Path(f"/proc/{process}/task").iterdir()))
         state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
-    return state != "Z"
+    return state != "Z" or threads > 1

@@ -86,13 +86,13 @@ def test_a_lone_image_changes_no_thread_once_the_network_is_known_to_be_quick(cl
 
 def test_an_answer_says_how_long_it_waited_and_was_computed(clock):
     async def scenario():
-        gate, told = Gate(), []
+        gate, batches = Gate(), []
 
         def network(batch):
             clock.now += 8
             return gate(batch)
 
-        batcher = Batcher(network, 2, 100, lambda images, waiting: told.append((images, waiting)), clock)
+        batcher = Batcher(network, 2, 100, lambda images, waiting: batches.append((images, waiting)), clock)
         first = asyncio.create_task(batcher.submit(image(0)))
         await entered(gate)
         later = [asyncio.create_task(batcher.submit(image(n))) for n in range(1, 4)]
@@ -101,10 +101,10 @@ def test_an_answer_says_how_long_it_waited_and_was_computed(clock):
         gate.open.set()
         answers = [await first, *(await asyncio.gather(*later))]
         await batcher.close()
-        return answers, told
+        return answers, batches
 
-    answers, told = asyncio.run(scenario())
-    assert told == [(1, 0), (2, 1), (1, 0)]
+    answers, batches = asyncio.run(scenario())
+    assert batches == [(1, 0), (2, 1), (1, 0)]
     assert [answer.inferred for answer in answers] == [108, 8, 8, 8]
     assert [answer.queued for answer in answers] == [0, 100, 100, 108]
 

@@ -52,14 +52,14 @@ def test_a_port_is_one_that_there_is(capsys, port):
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("ending", "code", "said"), [(">&-", 0, ""), (">/dev/full", 1, "the answers cannot be written")]
+    ("ending", "code", "message"), [(">&-", 0, ""), (">/dev/full", 1, "the answers cannot be written")]
 )
-def test_classify_without_a_place_for_its_answers(tmp_path, ending, code, said):
+def test_classify_without_a_place_for_its_answers(tmp_path, ending, code, message):
     (tmp_path / "cat.png").write_bytes(png())
     command = f"{shlex.quote(sys.executable)} -m app classify {shlex.quote(str(tmp_path / 'cat.png'))} {ending}"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == code
-    assert said in ended.stderr and "Traceback" not in ended.stderr
+    assert message in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_classify_reads_no_more_of_a_file_than_may_be(capsys, monkeypatch, tmp_path):

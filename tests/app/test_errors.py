@@ -18,7 +18,7 @@ PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
 
 
 @pytest.mark.parametrize(
-    ("request_", "code", "said"),
+    ("request_", "code", "detail"),
     [
         pytest.param({"content": b"{}"}, "unsupported_image", "JSON", id="json"),
         pytest.param({"content": b""}, "unsupported_image", "nothing in it", id="empty"),
@@ -36,12 +36,12 @@ PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
         pytest.param({"content": png(), "params": {"top_k": "x"}}, "invalid_parameter", "not 'x'", id="top_k x"),
     ],
 )
-def test_predict_explains_what_is_wrong(client, request_, code, said):
+def test_predict_explains_what_is_wrong(client, request_, code, detail):
     response = client.post("/predict", **request_)
     document = response.json()
     assert response.headers["content-type"] == "application/problem+json"
     assert (response.status_code, document["code"]) == (CODES[code][0], code)
-    assert said in document["detail"] and document["request_id"] == response.headers["x-request-id"]
+    assert detail in document["detail"] and document["request_id"] == response.headers["x-request-id"]
 
 
 def test_unknown_address_and_method_are_problems_too(client):

@@ -28,8 +28,8 @@ def test_predict_answers_all_probabilities_in_label_order(client):
 
 def test_top_k_keeps_the_largest_first(client):
     full = ask(client, png()).json()["probabilities"]
-    kept = ask(client, png(), params={"top_k": 3}).json()["probabilities"]
-    assert list(kept.items()) == sorted(full.items(), key=lambda item: -item[1])[:3]
+    largest = ask(client, png(), params={"top_k": 3}).json()["probabilities"]
+    assert list(largest.items()) == sorted(full.items(), key=lambda item: -item[1])[:3]
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_an_explanation_as_json_has_map_pictures_method_and_model(client):
     assert np.array_equal(np.asarray(picture(answer["seen"])), np.asarray(Image.open(io.BytesIO(png(7)))))
     assert (picture(answer["overlay"]).mode, picture(answer["overlay"]).size) == ("RGBA", (256, 256))
     assert "arXiv:1806.07421" in answer["method"]["source"]
-    found = np.array(answer["saliency"])
-    assert found.shape == (32, 32) and found.min() >= 0 and found.max() == 1
-    assert np.array_equal(found, found.round(3))
+    saliency = np.array(answer["saliency"])
+    assert saliency.shape == (32, 32) and saliency.min() >= 0 and saliency.max() == 1
+    assert np.array_equal(saliency, saliency.round(3))
 
 
 def test_any_class_can_be_explained(client):
@@ -139,14 +139,14 @@ def test_any_class_can_be_explained(client):
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "detail"),
     [({"class": "lion"}, "'lion' is none of the labels, which are airplane, automobile"), ({"format": "gif"}, "'png'")],
     ids=["class", "format"],
 )
-def test_explain_refuses_other_parameters(client, params, said):
+def test_explain_refuses_other_parameters(client, params, detail):
     response = explain(client, png(), **params)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
-    assert said in response.json()["detail"]
+    assert detail in response.json()["detail"]
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", png()[:300]], ids=["empty", "json", "truncated"])

@@ -52,18 +52,18 @@ def blurred(images):
 def test_an_unchanged_stream_is_ok_and_a_changed_one_names_what_changed(client_with, watched_store):
     client = client_with(store=watched_store)
     send(client, blotches(ENOUGH, seed=1))
-    said = client.get("/model/drift").json()
-    assert (said["images"], said["status"], said["window_seconds"]) == (ENOUGH, "ok", 3_600)
-    assert list(said["features"]) == list(FEATURES)
-    for feature, found in said["features"].items():
-        assert found["status"] == "ok" and 0 <= found["psi"] < 0.1
-        assert len(found["recent"]) == len(found["reference"]) == FEATURE_BINS.get(feature, 10)
-        assert sum(found["recent"]) == pytest.approx(1, abs=0.001)
-    version = said["model"]["version"]
+    document = client.get("/model/drift").json()
+    assert (document["images"], document["status"], document["window_seconds"]) == (ENOUGH, "ok", 3_600)
+    assert list(document["features"]) == list(FEATURES)
+    for feature, drift in document["features"].items():
+        assert drift["status"] == "ok" and 0 <= drift["psi"] < 0.1
+        assert len(drift["recent"]) == len(drift["reference"]) == FEATURE_BINS.get(feature, 10)
+        assert sum(drift["recent"]) == pytest.approx(1, abs=0.001)
+    version = document["model"]["version"]
     named = gauges(client)
     assert named[f'cifar10_drift_images{{model="cifar10",version="{version}"}}'] == f"{ENOUGH}.0"
     psi = float(named[f'cifar10_drift_psi{{feature="class",model="cifar10",version="{version}"}}'])
-    assert psi == pytest.approx(said["features"]["class"]["psi"], abs=1e-4)
+    assert psi == pytest.approx(document["features"]["class"]["psi"], abs=1e-4)
     assert len(named) == 1 + len(FEATURES)
 
 
@@ -79,19 +79,19 @@ def test_an_unchanged_stream_is_ok_and_a_changed_one_names_what_changed(client_w
 def test_a_changed_stream_names_what_changed(client_with, watched_store, change, feature):
     client = client_with(store=watched_store)
     send(client, change(blotches(ENOUGH, seed=1)))
-    said = client.get("/model/drift").json()
-    assert said["status"] == said["features"][feature]["status"] == "drifted"
+    document = client.get("/model/drift").json()
+    assert document["status"] == document["features"][feature]["status"] == "drifted"
 
 
 def test_a_few_images_are_too_few_to_say_anything_of(client_with, watched_store):
     client = client_with(store=watched_store)
     send(client, blotches(3) // 3)
-    said = client.get("/model/drift").json()
-    assert (said["images"], said["status"]) == (3, "too_few_images")
-    for found in said["features"].values():
-        assert found["psi"] is found["recent"] is None and found["status"] == "too_few_images"
+    document = client.get("/model/drift").json()
+    assert (document["images"], document["status"]) == (3, "too_few_images")
+    for drift in document["features"].values():
+        assert drift["psi"] is drift["recent"] is None and drift["status"] == "too_few_images"
     assert [float(value) for value in gauges(client).values()] == [3.0]  # and no index
-    assert said["images"] < FEWEST_IMAGES
+    assert document["images"] < FEWEST_IMAGES
 
 
 def test_only_images_that_were_asked_about_and_answered_are_counted(client_with, watched_store):
@@ -119,7 +119,7 @@ def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(w
     """Another process's drift sees what is counted, without asking this one to count."""
 
     async def scenario():
-        drift, answered = watching(watched_store, tmp_path)
+        drift, predictions = watching(watched_store, tmp_path)
         other, _ = watching(watched_store, tmp_path)
 
         def counted():
@@ -127,8 +127,8 @@ def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(w
 
         images = blotches(4)
         held = weakref.ref(images)
-        drift.add(list(images[:3]), answered[:3])
-        drift.add(list(images[3:]), answered[3:])
+        drift.add(list(images[:3]), predictions[:3])
+        drift.add(list(images[3:]), predictions[3:])
         del images
         sent = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(lambda: sent.set_result((counted(), held() is not None)))
@@ -143,15 +143,15 @@ def test_the_answers_of_a_turn_are_counted_together_once_they_are_on_their_way(w
 
 def test_what_is_not_counted_yet_is_counted_when_somebody_asks_and_at_the_end(watched_store, tmp_path):
     async def scenario():
-        drift, answered = watching(watched_store, tmp_path)
-        drift.add(list(blotches(2)), answered[:2])
-        asked = drift.compare_recent()[0]
-        drift.add(list(blotches(1)), answered[:1])
+        drift, predictions = watching(watched_store, tmp_path)
+        drift.add(list(blotches(2)), predictions[:2])
+        read = drift.compare_recent()[0]
+        drift.add(list(blotches(1)), predictions[:1])
         drift.close()
         next_one, _ = watching(watched_store, tmp_path)
         counted = next_one.compare_recent()[0]
         next_one.close()
-        return asked, counted
+        return read, counted
 
     assert asyncio.run(scenario()) == (2, 3)
 
@@ -212,18 +212,18 @@ def test_whichever_process_is_asked_it_answers_for_all_also_for_a_dead_one(tmp_p
             assert client.post("/predict", content=png()).status_code == 200
             sent += 1
 
-        def asked():
+        def counted_images():
             return client.get("/model/drift").json()["images"], float(*gauges(client).values())
 
         def all_answer_for_all():  # a process that was not asked counts a turn after it has answered
-            return {asked() for _ in range(10)} == {(sent, sent)}
+            return {counted_images() for _ in range(10)} == {(sent, sent)}
 
         wait_until(lambda: predict() or len(server.processes(route="/predict", status=200)) == 2)
-        wait_until(all_answer_for_all, asked)
+        wait_until(all_answer_for_all, counted_images)
         (worker,) = server.processes(message="ready") - {server.process.pid}
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: len(server.processes(message="ready")) == 3)
-        wait_until(all_answer_for_all, asked)
+        wait_until(all_answer_for_all, counted_images)
         files = list((tmp_path / "metrics").glob("*.counts"))
         slices = np.stack([np.fromfile(file, np.int64).reshape(12, -1) for file in files])
         assert len(files) == 2 and slices[..., 1:].any((1, 2)).all()

@@ -47,5 +47,5 @@ def test_whichever_process_is_asked_its_metrics_are_those_of_all(tmp_path):
 def predictions(metrics: str) -> float:
     """The number of successful requests to /predict."""
     start = 'cifar10_request_seconds_count{route="/predict",status="200"} '
-    (line,) = [each for each in metrics.splitlines() if each.startswith(start)]
+    (line,) = [line for line in metrics.splitlines() if line.startswith(start)]
     return float(line.removeprefix(start))

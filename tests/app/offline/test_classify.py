@@ -47,36 +47,36 @@ def names(lines: list[str]) -> list[str]:
 
 def test_a_folder_is_searched_in_order_and_what_is_no_image_is_counted(run, tmp_path):
     folder = fill(tmp_path, b_png=png(1), a_png=png(2), notes_txt=b"?", sub__c=png(3), _hidden=png(), _git__d_png=png())
-    code, lines, said = run(folder)
+    code, lines, stderr = run(folder)
     assert (code, names(lines)) == (0, ["a.png", "b.png", "c"])
-    assert said == "skipped in folders: 2 hidden, 1 other than images\n"
+    assert stderr == "skipped in folders: 2 hidden, 1 other than images\n"
 
 
 def test_bad_files_are_named_and_spoil_no_other(run, tmp_path):
     fill(
         tmp_path, a_png=png(1), b_png=png(2)[:200], c_jpg=b"text", d_heic=b"\0\0\0\x18ftypheic", e_png=png(3), f_png=b""
     )
-    code, lines, said = run(tmp_path)
+    code, lines, stderr = run(tmp_path)
     assert (code, names(lines)) == (1, ["a.png", "e.png"])
-    errors = said.splitlines()
+    errors = stderr.splitlines()
     assert len(errors) == 4 and all(error.startswith(f"error: {tmp_path}") for error in errors)
     assert "b.png: the PNG file ends early" in errors[0] and "export it as JPEG" in errors[2]
 
 
 def test_a_file_that_is_named_must_be_an_image(run, tmp_path):
     fill(tmp_path, notes_txt=b"?", a_png=png())
-    code, lines, said = run(tmp_path / "notes.txt", tmp_path / "a.png", tmp_path / "gone.png")
+    code, lines, stderr = run(tmp_path / "notes.txt", tmp_path / "a.png", tmp_path / "gone.png")
     assert (code, names(lines)) == (1, ["a.png"])
-    assert "notes.txt: 1 bytes cannot be read" in said and "gone.png: No such file or directory" in said
+    assert "notes.txt: 1 bytes cannot be read" in stderr and "gone.png: No such file or directory" in stderr
 
 
 def test_answers_come_in_the_order_of_the_files_over_many_batches(run, tmp_path):
     files = [tmp_path / f"{index:03}.png" for index in range(2 * BATCH + 3)]
     for index, file in enumerate(files):
         file.write_bytes(png(index % 5) if index % 50 else b"?")
-    code, lines, said = run(*reversed(files))
+    code, lines, stderr = run(*reversed(files))
     expected = [file.name for index, file in reversed(list(enumerate(files))) if index % 50]
-    assert (code, names(lines)) == (1, expected) and said.count("error:") == 3
+    assert (code, names(lines)) == (1, expected) and stderr.count("error:") == 3
     probabilities = {}
     for line in lines:
         answer = json.loads(line)
@@ -89,9 +89,9 @@ def test_what_may_not_be_read_is_an_error(run, tmp_path):
     fill(tmp_path, a_png=png(), b_png=png(), closed__c_png=png())
     (tmp_path / "a.png").chmod(0)
     (tmp_path / "closed").chmod(0)
-    code, lines, said = run(tmp_path)
+    code, lines, stderr = run(tmp_path)
     (tmp_path / "closed").chmod(0o700)
-    assert (code, names(lines)) == (1, ["b.png"]) and said.count("Permission denied") == 2
+    assert (code, names(lines)) == (1, ["b.png"]) and stderr.count("Permission denied") == 2
 
 
 def test_links_in_circles_are_errors_and_pipes_are_not_waited_for(run, tmp_path):
@@ -99,18 +99,18 @@ def test_links_in_circles_are_errors_and_pipes_are_not_waited_for(run, tmp_path)
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "up").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    code, lines, said = run(tmp_path)
+    code, lines, stderr = run(tmp_path)
     assert (code, names(lines)) == (1, ["a.png"])
-    assert "loop.png: Too many levels of symbolic links" in said and "1 other than images" in said
+    assert "loop.png: Too many levels of symbolic links" in stderr and "1 other than images" in stderr
 
 
 def test_a_folder_without_an_image_is_an_error_that_says_so(run, tmp_path):
     (tmp_path / "empty").mkdir()
     fill(tmp_path, texts__a_txt=b"?", images__a_png=png())
-    code, lines, said = run(tmp_path / "empty", tmp_path / "texts", tmp_path / "images")
+    code, lines, stderr = run(tmp_path / "empty", tmp_path / "texts", tmp_path / "images")
     assert (code, names(lines)) == (1, ["a.png"])
-    assert f"{tmp_path}/empty: there is no image" in said and f"{tmp_path}/texts: there is no image" in said
-    assert "images: there is no image" not in said
+    assert f"{tmp_path}/empty: there is no image" in stderr and f"{tmp_path}/texts: there is no image" in stderr
+    assert "images: there is no image" not in stderr
 
 
 def test_csv_has_a_header_and_a_probability_for_each_label(run, tmp_path):
@@ -128,12 +128,12 @@ def test_top_k_holds_in_every_format(run, tmp_path):
     header, record = csv.reader(run("--top-k", 3, "--format", "csv", tmp_path)[1])
     further = ["label_2", "confidence_2", "label_3", "confidence_3"]
     assert header == ["file", "label", "confidence", "verdict", "novelty", *further]
-    told = record[1:3] + record[5:]
-    assert [(label, float(share)) for label, share in zip(told[::2], told[1::2], strict=True)] == best
+    pairs = record[1:3] + record[5:]
+    assert [(label, float(share)) for label, share in zip(pairs[::2], pairs[1::2], strict=True)] == best
     table = run("--top-k", 3, "--format", "table", tmp_path)[1]
-    said = [f"{label} {share:.1%}" for label, share in best]
+    cells = [f"{label} {share:.1%}" for label, share in best]
     verdict = (record[3] + " ").replace("_", " ").lstrip()
-    assert " ".join(table[1].split()).endswith(f"a.png {said[0]} {verdict}{said[1]}, {said[2]}")
+    assert " ".join(table[1].split()).endswith(f"a.png {cells[0]} {verdict}{cells[1]}, {cells[2]}")
     assert len(run("--top-k", 99, "--format", "csv", tmp_path)[1][0].split(",")) == 3 + 2 * 10
 
 
@@ -188,8 +188,8 @@ def test_an_interrupt_leaves_whole_lines(many):
     with start(many) as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        lines, said = [first, *process.stdout], process.stderr.read()
-    assert (process.returncode, said) == (130, b"")
+        lines, stderr = [first, *process.stdout], process.stderr.read()
+    assert (process.returncode, stderr) == (130, b"")
     assert 1 <= len([json.loads(line) for line in lines]) < 6 * BATCH
 
 

@@ -25,7 +25,7 @@ from tests.waiting import DEADLINE_SECONDS, wait_until
 pytestmark = pytest.mark.process
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda given: given.name)
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda signal_: signal_.name)
 def test_stops_with_exit_code_0(tmp_path, signal_):
     with serving(tmp_path, workers="1", drain_seconds="0") as server:
         assert stop(server, signal_) == 0
