@@ -233,7 +233,7 @@ def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:
         ModelError: it cannot be served; the text says why.
     """
     store = Store(settings.store)
-    version = store.choose(settings.model_name, settings.model_version)
+    version = store.choose_version(settings.model_name, settings.model_version)
     return load(store.folder(settings.model_name, version), settings.engine, settings.precision, threads)
 
 

@@ -36,7 +36,7 @@ def predict_each(classifier: Classifier, images: NDArray[np.uint8]) -> list[Pred
     ]
 
 
-def prediction(manifest: Manifest, row: Prediction, top_k: int | None = None) -> dict[str, Any]:
+def prediction_json(manifest: Manifest, row: Prediction, top_k: int | None = None) -> dict[str, Any]:
     """The JSON object for one image: probabilities in label order, or the `top_k` largest first."""
     probabilities = list(row.probabilities)  # NumPy's floats: orjson writes them with no more digits than float32 has
     best = int(row.probabilities.argmax())

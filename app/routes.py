@@ -17,9 +17,9 @@ from app.explain.explainer import Explanation
 from app.explain.saliency import METHOD
 from app.openapi import image_body, or_picture, responses
 from app.pipeline import Pipeline
-from app.prediction import Prediction, model_name, prediction, to_json
+from app.prediction import Prediction, model_name, prediction_json, to_json
 from app.process.connection import while_connected
-from app.uploads import files_in, read_body
+from app.uploads import parse_images, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
@@ -45,7 +45,7 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
             (data,) = await _receive(request, pipeline, "file", 1)
             row = await serving.predict(data, request.scope["stages"])
         with _timed(request, "serialize"):
-            return _json_response(prediction(serving.loaded.manifest, row, top_k))
+            return _json_response(prediction_json(serving.loaded.manifest, row, top_k))
 
 
 @router.post(
@@ -160,7 +160,7 @@ async def _receive(request: Request, pipeline: Pipeline, field: str, limit: int)
     """Receive up to `limit` encoded images: the form's files named `field`, or the body itself."""
     with _timed(request, "receive"):
         body = await read_body(request, pipeline.settings.max_body_bytes)
-        return files_in(request.headers.get("content-type", ""), body, field, limit)
+        return parse_images(request.headers.get("content-type", ""), body, field, limit)
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def _timed(request: Request, stage: str) -> Iterator[None]:
 def _result(manifest: Manifest, row: Prediction | ImageError, top_k: int | None) -> dict[str, Any]:
     if isinstance(row, ImageError):
         return {"problem": problem_from_error(row).document()}
-    return {"prediction": prediction(manifest, row, top_k)}
+    return {"prediction": prediction_json(manifest, row, top_k)}
 
 
 def _class_index(manifest: Manifest, label: str) -> int:

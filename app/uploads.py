@@ -40,7 +40,7 @@ def _too_large(received: str, limit: int) -> Problem:
     return Problem("too_large", f"the body has {received} bytes, the limit is {limit:,}; send a smaller image or fewer")
 
 
-def files_in(content_type: str, body: bytes, name: str, limit: int) -> list[bytes]:
+def parse_images(content_type: str, body: bytes, name: str, limit: int) -> list[bytes]:
     """The encoded images of a body: the form's files named `name`, or the body itself if it is not a form.
 
     With any content type but `multipart/form-data` the body is the image: clients label raw bytes with anything.

@@ -29,9 +29,9 @@ def keras_rates(data: Path) -> list[float]:
     from training.fit.loop import train
     from training.fit.run_directory import Run
     from training.fit.start import new_info
-    from training.recipes import recipe
+    from training.recipes import get_recipe
 
-    timed_recipe = dataclasses.replace(recipe("fast"), epochs=EPOCHS + 1)
+    timed_recipe = dataclasses.replace(get_recipe("fast"), epochs=EPOCHS + 1)
     dataset = load_dataset(data)
     count = BATCHES * timed_recipe.batch_size
     with tempfile.TemporaryDirectory() as folder:

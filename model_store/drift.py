@@ -21,7 +21,7 @@ Counts = NDArray[np.int64]  # (B,): the bins of every feature, one feature after
 Status = Literal["ok", "watch", "drifted", "too_few_images", "no_reference"]
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
-FEWEST_IMAGES = 500
+MIN_IMAGES = 500
 WATCH, DRIFTED = 0.1, 0.25  # PSI thresholds by Siddiqi, in common use
 NORMAL_QUANTILE = 3.09  # exceeded by one sample in a thousand without any drift
 PSEUDO_COUNT = 0.5  # in every bin, so that an empty one has a logarithm
@@ -51,12 +51,12 @@ def bins_of(feature: Feature, labels: tuple[str, ...]) -> tuple[str, ...] | tupl
     return tuple(np.round(np.linspace(0, 1 if feature == "confidence" else 256, steps), 4).tolist())
 
 
-def sizes(classes: int) -> dict[Feature, int]:
+def bin_counts_by_feature(classes: int) -> dict[Feature, int]:
     """Number of bins of each feature, in the order of `Counts`."""
     return {feature: FEATURE_BINS.get(feature, classes) for feature in FEATURES}
 
 
-def places(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> BinIndices:
+def bin_indices(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> BinIndices:
     """Find the bins of images (N, 32, 32, 3) and their predictions."""
     classes = predictions.probabilities.shape[1]
     confidence, luma = predictions.probabilities.max(1), _luma(images)
@@ -72,14 +72,14 @@ def places(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdic
 @cache
 def _first_bins(classes: int) -> BinIndices:
     """Index of each feature's first bin, (1, 5)."""
-    bins = np.array([list(sizes(classes).values())])
+    bins = np.array([list(bin_counts_by_feature(classes).values())])
     first: BinIndices = np.cumsum(bins, axis=1) - bins
     return first
 
 
-def count(indices: BinIndices, classes: int) -> Counts:
+def count_bins(indices: BinIndices, classes: int) -> Counts:
     """Count the images in each bin."""
-    return np.bincount(indices.ravel(), minlength=sum(sizes(classes).values()))
+    return np.bincount(indices.ravel(), minlength=sum(bin_counts_by_feature(classes).values()))
 
 
 def _luma(images: NDArray[np.uint8]) -> NDArray[np.int16]:
@@ -105,16 +105,16 @@ def _verdicts(confidence: NDArray[np.float32], predictions: Predictions, verdict
     return np.where(is_novel, 2, confidence < np.float64(verdicts.confidence_below))
 
 
-def by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
+def split_by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
     """Split counts by feature."""
-    ends = np.cumsum(list(sizes(classes).values()))
+    ends = np.cumsum(list(bin_counts_by_feature(classes).values()))
     return dict(zip(FEATURES, np.split(counts, ends[:-1]), strict=True))
 
 
-def reference_of(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> Reference:
+def count_reference(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> Reference:
     """Count the images (N, 32, 32, 3) that a version was tested on, for comparison with later predictions."""
     classes = predictions.probabilities.shape[1]
-    counts_by_feature = by_feature(count(places(images, predictions, verdicts), classes), classes)
+    counts_by_feature = split_by_feature(count_bins(bin_indices(images, predictions, verdicts), classes), classes)
     return Reference(counts={feature: tuple(counts.tolist()) for feature, counts in counts_by_feature.items()})
 
 
@@ -145,14 +145,14 @@ def chance(bins: int, reference_images: int, recent_images: int) -> float:
 
 def status_of(index: float, bins: int, reference_images: int, recent_images: int) -> Status:
     """Rate an index: an alarm needs one that is both large and higher than chance explains."""
-    if recent_images < FEWEST_IMAGES:
+    if recent_images < MIN_IMAGES:
         return "too_few_images"
     if index <= max(WATCH, chance(bins, reference_images, recent_images)):
         return "ok"
     return "drifted" if index > DRIFTED else "watch"
 
 
-def overall(statuses: Iterable[Status]) -> Status:
+def worst_status(statuses: Iterable[Status]) -> Status:
     """Worst of the features' statuses. Either all of them are `too_few_images` or none is."""
     order: tuple[Status, ...] = ("no_reference", "too_few_images", "ok", "watch", "drifted")
     return max(statuses, key=order.index)
@@ -161,7 +161,7 @@ def overall(statuses: Iterable[Status]) -> Status:
 def compare(reference: Reference, recent: Counts, labels: tuple[str, ...]) -> dict[Feature, Comparison]:
     """Compare every feature of recent predictions with the reference. Without images, recent shares are 0."""
     comparisons: dict[Feature, Comparison] = {}
-    for feature, counts in by_feature(recent, len(labels)).items():
+    for feature, counts in split_by_feature(recent, len(labels)).items():
         expected, images = np.array(reference.counts[feature]), int(counts.sum())
         index = psi(expected, counts)
         comparisons[feature] = Comparison(

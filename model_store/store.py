@@ -50,7 +50,7 @@ class Store:
         """Path of a version's directory."""
         return self.root / name / str(version)
 
-    def choose(self, name: str, pinned: int | None = None) -> int:
+    def choose_version(self, name: str, pinned: int | None = None) -> int:
         """Choose the version to serve: the pinned one, else the one named in ACTIVE, else the highest.
 
         Raises:

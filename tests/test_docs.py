@@ -9,7 +9,7 @@ import pytest
 from app.errors import CODES
 from app.main import create_app
 from app.pipeline import load_chosen
-from app.prediction import predict_each, prediction
+from app.prediction import predict_each, prediction_json
 from app.settings import Settings, variables
 from model_store.images.decode import decode
 from training.recipes import RECIPES
@@ -83,7 +83,7 @@ def test_the_readmes_answer_is_the_one_the_service_gives(tmp_path):
     printed = json.loads(text("README.md").split("```json")[1].split("```")[0])
     loaded = load_chosen(Settings())
     image = decode((ROOT / "docs/cat.png").read_bytes(), loaded.manifest.preprocessing.resize)
-    given = prediction(loaded.manifest, predict_each(loaded.classifier, image[None])[0], 3)
+    given = prediction_json(loaded.manifest, predict_each(loaded.classifier, image[None])[0], 3)
     assert (printed["label"], printed["model"]) == (given["label"], given["model"])
     assert list(printed["probabilities"]) == list(given["probabilities"])
     assert printed["confidence"] == pytest.approx(given["confidence"], abs=0.02)

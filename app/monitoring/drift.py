@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from app.monitoring.drift_window import WINDOW_SECONDS, RecentCounts
 from app.prediction import Prediction, model_name
 from model_store.classifier import Predictions
-from model_store.drift import FEWEST_IMAGES, Comparison, Status, by_feature, compare, overall, places, sizes
+from model_store.drift import (
+    MIN_IMAGES,
+    Comparison,
+    Status,
+    bin_counts_by_feature,
+    bin_indices,
+    compare,
+    split_by_feature,
+    worst_status,
+)
 from model_store.manifest import Feature, Manifest
 
 
@@ -27,7 +36,10 @@ class Drift:
         self._manifest, self._recent = manifest, None
         self._uncounted: list[tuple[NDArray[np.uint8], Prediction]] = []
         if manifest.reference:
-            bins, name = sum(sizes(len(manifest.labels)).values()), f"{manifest.name}@{manifest.version}"
+            bins, name = (
+                sum(bin_counts_by_feature(len(manifest.labels)).values()),
+                f"{manifest.name}@{manifest.version}",
+            )
             self._recent = RecentCounts(bins, directory, name)
 
     def add(self, images: Sequence[NDArray[np.uint8]], predictions: Sequence[Prediction]) -> None:
@@ -49,7 +61,7 @@ class Drift:
             return
         probabilities = np.stack([row.probabilities for _, row in pairs])
         predictions = Predictions(probabilities, novelty=np.array([row.novelty for _, row in pairs], np.float32))
-        bins = places(np.stack([image for image, _ in pairs]), predictions, self._manifest.verdicts)
+        bins = bin_indices(np.stack([image for image, _ in pairs]), predictions, self._manifest.verdicts)
         self._recent.add(bins.ravel())
 
     def close(self) -> None:
@@ -64,22 +76,21 @@ class Drift:
             return 0, {}
         self._count()
         counts, labels = self._recent.total(), self._manifest.labels
-        images = int(by_feature(counts, len(labels))["class"].sum())
+        images = int(split_by_feature(counts, len(labels))["class"].sum())
         return images, compare(self._manifest.reference, counts, labels)
 
     def document(self) -> dict[str, Any]:
         """The JSON of `GET /model/drift`. Shares are left out for few images: they would describe single ones."""
         images, comparisons = self.compare_recent()
         statuses = [comparison.status for comparison in comparisons.values()]
-        status: Status = overall(statuses) if statuses else "no_reference"
+        status: Status = worst_status(statuses) if statuses else "no_reference"
         return {
             "model": model_name(self._manifest),
             "window_seconds": WINDOW_SECONDS,
             "images": images,
             "status": status,
             "features": {
-                feature: _feature_json(comparison, images >= FEWEST_IMAGES)
-                for feature, comparison in comparisons.items()
+                feature: _feature_json(comparison, images >= MIN_IMAGES) for feature, comparison in comparisons.items()
             },
         }
 

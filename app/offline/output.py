@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.prediction import Prediction, largest, prediction, to_json
+from app.prediction import Prediction, largest, prediction_json, to_json
 from model_store.manifest import Manifest
 
 FormatName = Literal["table", "jsonl", "csv"]
@@ -80,7 +80,7 @@ def default_format() -> FormatName:
 def new_format(kind: FormatName, manifest: Manifest, top_k: int | None, names: Sequence[str]) -> Format:
     """Make the format of this name, for files with these names."""
     if kind == "jsonl":
-        return Format("", lambda name, row: to_json({"file": name} | prediction(manifest, row, top_k)).decode())
+        return Format("", lambda name, row: to_json({"file": name} | prediction_json(manifest, row, top_k)).decode())
     return _csv(manifest.labels, top_k) if kind == "csv" else _table(manifest.labels, top_k or TABLE_TOP_K, names)
 
 

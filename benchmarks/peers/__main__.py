@@ -108,7 +108,7 @@ def served_model(folder: Path) -> dict[str, str]:
     """Export the served network as OpenVINO IR; return the peers' variables that name it and the version."""
     settings = Settings()
     store = Store(settings.store)
-    version = store.folder(settings.model_name, store.choose(settings.model_name, settings.model_version))
+    version = store.folder(settings.model_name, store.choose_version(settings.model_name, settings.model_version))
     manifest, network = read_manifest(version / MANIFEST), folder / "net.xml"
     export(read_network(manifest, verify(version, manifest)), "openvino", network)
     return {"MODEL_XML": str(network), "MODEL_FOLDER": str(version), "PRECISION": settings.precision}

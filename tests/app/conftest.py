@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.pipeline import load_chosen
 from app.settings import SHIPPED_STORE, Settings
-from model_store.drift import reference_of
+from model_store.drift import count_reference
 from model_store.manifest import Verdicts, write_manifest
 from model_store.novelty import novelty
 from model_store.store import Store
@@ -68,7 +68,7 @@ def altered(client_with, tmp_path) -> Callable[..., tuple[TestClient, Path]]:
 
     def make(change: Callable[[dict, Path], None] = lambda manifest, folder: None) -> tuple[TestClient, Path]:
         shipped, folder = Store(SHIPPED_STORE), tmp_path / "cifar10" / "1"
-        shutil.copytree(shipped.folder("cifar10", shipped.choose("cifar10", None)), folder)
+        shutil.copytree(shipped.folder("cifar10", shipped.choose_version("cifar10")), folder)
         manifest = json.loads((folder / "manifest.json").read_text())
         change(manifest, folder)
         (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
@@ -103,7 +103,7 @@ def watched_store(tmp_path_factory) -> Path:
     steps = tuple(np.quantile(predictions.ood_score, np.linspace(0, 1, 101)).tolist())
     verdicts = Verdicts(novelty_above=0.95, confidence_below=0.5, scores=steps)
     predictions = replace(predictions, novelty=novelty(predictions.ood_score, np.array(verdicts.scores)))
-    update = {"verdicts": verdicts, "reference": reference_of(pixels, predictions, verdicts)}
+    update = {"verdicts": verdicts, "reference": count_reference(pixels, predictions, verdicts)}
     folder = tmp_path_factory.mktemp("store") / loaded.manifest.name / str(loaded.manifest.version)
     shutil.copytree(Store(Settings().store).folder(loaded.manifest.name, loaded.manifest.version), folder)
     write_manifest(loaded.manifest.model_copy(update=update), folder / "manifest.json")

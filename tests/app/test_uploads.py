@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Problem
-from app.uploads import files_in
+from app.uploads import parse_images
 from tests.app.conftest import png
 from tests.app.service import serving
 from tests.waiting import DEADLINE_SECONDS
@@ -31,17 +31,17 @@ contents = st.binary(max_size=300).filter(lambda data: b"frontier" not in data)
 def test_a_form_gives_back_the_files_of_its_field_in_order(parts):
     wanted = [content for name, content in parts if name == "file"]
     if wanted:
-        assert files_in(FORM, build(parts), "file", 8) == wanted
+        assert parse_images(FORM, build(parts), "file", 8) == wanted
     else:
         with pytest.raises(Problem, match="no file named 'file'"):
-            files_in(FORM, build(parts), "file", 8)
+            parse_images(FORM, build(parts), "file", 8)
 
 
 @given(st.binary(max_size=400), st.sampled_from([FORM, "multipart/form-data", "multipart/form-data; boundary="]))
 def test_arbitrary_bytes_as_a_form_are_files_or_a_problem(body, content_type):
     files, refusal = [], None
     try:
-        files = files_in(content_type, body, "file", 3)
+        files = parse_images(content_type, body, "file", 3)
     except Problem as problem:
         refusal = problem.code
     assert refusal in ("malformed_request", "too_large") or 1 <= len(files) <= 3
@@ -52,7 +52,7 @@ def test_arbitrary_bytes_as_a_form_are_files_or_a_problem(body, content_type):
 def test_a_form_cut_short_is_refused(cut, content):
     whole = build([("file", content)])
     with pytest.raises(Problem, match=r"before its closing boundary|no file named|cannot be read"):
-        files_in(FORM, whole[: max(0, len(whole) - 4 - cut)], "file", 3)
+        parse_images(FORM, whole[: max(0, len(whole) - 4 - cut)], "file", 3)
 
 
 def test_announced_body_over_the_limit_is_refused(client_with):

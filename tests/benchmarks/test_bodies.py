@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.uploads import files_in
+from app.uploads import parse_images
 from benchmarks import bodies
 from benchmarks.peers.starts import PEERS
 from model_store.images.decode import decode, read_header
@@ -26,7 +26,7 @@ def test_the_pictures_are_what_they_are_called():
     ids=["raw", "form", "batch"],
 )
 def test_the_service_finds_the_pictures_in_a_body(body, field, count):
-    assert files_in(body.mime, body.data, field, 256) == [body.picture.data] * count
+    assert parse_images(body.mime, body.data, field, 256) == [body.picture.data] * count
     assert body.count == count
 
 

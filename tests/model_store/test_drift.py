@@ -13,16 +13,16 @@ from hypothesis.extra.numpy import arrays
 from model_store.classifier import Predictions
 from model_store.drift import (
     FEATURES,
-    FEWEST_IMAGES,
+    MIN_IMAGES,
+    bin_counts_by_feature,
+    bin_indices,
     bins_of,
-    by_feature,
     chance,
     compare,
-    count,
-    places,
+    count_bins,
+    count_reference,
     psi,
-    reference_of,
-    sizes,
+    split_by_feature,
     status_of,
 )
 from model_store.manifest import Verdicts
@@ -53,10 +53,10 @@ def answers(n, seed=0, one_class=None):
 
 
 def counted(images, predictions):
-    return count(places(images, predictions, VERDICTS), 10)
+    return count_bins(bin_indices(images, predictions, VERDICTS), 10)
 
 
-REFERENCE = reference_of(photos(5_000), answers(5_000), VERDICTS)
+REFERENCE = count_reference(photos(5_000), answers(5_000), VERDICTS)
 
 
 def statuses(images, predictions):
@@ -70,9 +70,9 @@ def blurred(images):
 
 
 def test_every_image_is_counted_once_for_each_feature():
-    counts = by_feature(counted(photos(37), answers(37)), 10)
+    counts = split_by_feature(counted(photos(37), answers(37)), 10)
     assert {feature: (len(bins), bins.sum()) for feature, bins in counts.items()} == {
-        feature: (bins, 37) for feature, bins in sizes(10).items()
+        feature: (bins, 37) for feature, bins in bin_counts_by_feature(10).items()
     }
 
 
@@ -88,7 +88,7 @@ def test_counts_of_batches_add_up_to_those_of_the_whole():
 
 @pytest.mark.parametrize(("level", "bin_"), [(0, 0), (15, 0), (17, 1), (128, 8), (255, 15)])
 def test_brightness_is_the_mean_luma_in_sixteenths(level, bin_):
-    counts = by_feature(counted(np.full((1, 32, 32, 3), level, np.uint8), answers(1)), 10)
+    counts = split_by_feature(counted(np.full((1, 32, 32, 3), level, np.uint8), answers(1)), 10)
     assert counts["brightness"].argmax() == bin_
 
 
@@ -96,14 +96,14 @@ def test_green_is_brighter_than_red_and_red_than_blue():
     images = np.zeros((3, 32, 32, 3), np.uint8)
     for channel in range(3):
         images[channel, ..., channel] = 255
-    places = [by_feature(counted(image[None], answers(1)), 10)["brightness"].argmax() for image in images]
+    places = [split_by_feature(counted(image[None], answers(1)), 10)["brightness"].argmax() for image in images]
     assert places == [4, 9, 1]  # 0.299, 0.587 and 0.114 of 16
 
 
 def test_a_flat_image_is_least_sharp_and_a_chessboard_sharpest():
     board = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
     images = np.stack([np.full_like(board, 90), board])
-    counts = by_feature(counted(images, answers(2)), 10)["sharpness"]
+    counts = split_by_feature(counted(images, answers(2)), 10)["sharpness"]
     assert counts[0] == counts[-1] == 1
 
 
@@ -115,12 +115,12 @@ def test_verdicts_are_counted_as_they_are_given():
             predictions.probabilities.max(1).tolist(), predictions.novelty.tolist(), strict=True
         )
     ]
-    counts = by_feature(counted(photos(500), predictions), 10)["verdict"]
+    counts = split_by_feature(counted(photos(500), predictions), 10)["verdict"]
     assert [verdicts.count(name) for name in bins_of("verdict", LABELS)] == counts.tolist()
 
 
 def test_bins_are_labels_or_one_edge_more_than_there_are_bins():
-    for feature, size in sizes(10).items():
+    for feature, size in bin_counts_by_feature(10).items():
         assert len(bins_of(feature, LABELS)) == size + (feature not in ("class", "verdict"))
     assert bins_of("brightness", LABELS)[:3] == (0, 16, 32)
     assert bins_of("sharpness", LABELS)[:3] == (1, 1.41, 2)
@@ -156,11 +156,11 @@ def test_chance_is_what_one_sample_of_a_thousand_exceeds(bins, images):
 @pytest.mark.parametrize(
     ("index", "bins", "images", "expected"),
     [
-        (9.0, 10, FEWEST_IMAGES - 1, "too_few_images"),
-        (0.09, 10, FEWEST_IMAGES, "ok"),
-        (0.11, 10, FEWEST_IMAGES, "watch"),
-        (0.26, 10, FEWEST_IMAGES, "drifted"),
-        (0.3, 100, FEWEST_IMAGES, "ok"),  # of so many bins this is chance
+        (9.0, 10, MIN_IMAGES - 1, "too_few_images"),
+        (0.09, 10, MIN_IMAGES, "ok"),
+        (0.11, 10, MIN_IMAGES, "watch"),
+        (0.26, 10, MIN_IMAGES, "drifted"),
+        (0.3, 100, MIN_IMAGES, "ok"),  # of so many bins this is chance
         (0.3, 100, 10_000, "drifted"),
     ],
 )
@@ -204,7 +204,7 @@ def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_bl
 
     images = load_dataset(Path(os.environ["CIFAR10_DATA"])).val.pixels
     predictions = answers(len(images))
-    reference = reference_of(images, predictions, VERDICTS)
+    reference = count_reference(images, predictions, VERDICTS)
     some = np.random.default_rng(2).permutation(len(images))[:600]
     part = Predictions(predictions.probabilities[some], novelty=predictions.novelty[some])
 

@@ -30,7 +30,7 @@ def test_an_empty_store_has_nothing(store):
     assert store.names() == []
     assert store.versions(NAME) == []
     with pytest.raises(ModelError, match=r"no version of 'cifar10'; publish one"):
-        store.choose(NAME)
+        store.choose_version(NAME)
 
 
 def test_only_models_and_versions_are_listed(store):
@@ -59,7 +59,7 @@ def test_the_version_that_serves(store, pinned, active, chosen):
     empty_versions(store, 2, 9, 10)
     if active:
         (store.root / NAME / "ACTIVE").write_text(active)
-    assert store.choose(NAME, pinned) == chosen
+    assert store.choose_version(NAME, pinned) == chosen
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_version_that_is_not_there_is_not_replaced_by_another(store, pinned, a
     if active:
         (store.root / NAME / "ACTIVE").write_text(active)
     with pytest.raises(ModelError, match=words):
-        store.choose(NAME, pinned)
+        store.choose_version(NAME, pinned)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_an_active_file_that_is_no_number_is_refused(store, content):
     empty_versions(store, 1)
     (store.root / NAME / "ACTIVE").write_bytes(content)
     with pytest.raises(ModelError, match="ACTIVE"):
-        store.choose(NAME)
+        store.choose_version(NAME)
 
 
 def test_an_active_that_is_no_file_is_refused(store):
     empty_versions(store, 1)
     (store.root / NAME / "ACTIVE").mkdir()
     with pytest.raises(ModelError, match="ACTIVE"):
-        store.choose(NAME)
+        store.choose_version(NAME)
 
 
 def test_each_publication_takes_the_next_number_and_touches_no_other(store, write):

@@ -42,7 +42,7 @@ def interrupt_training(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loop.train(run, *start.split(run, dataset), teachers=sources, on_epoch=interrupt)
+        loop.train(run, *start.split_images(run, dataset), teachers=sources, on_epoch=interrupt)
     return run
 
 

@@ -31,7 +31,7 @@ def run_versions(options: argparse.Namespace) -> None:
     print(f"{'model':<20}{'version':>8}{'accuracy':>10}{'ECE':>8}{'weights':>12}  {'recipe':<20}created")
     for name in store.names():
         try:
-            active = store.choose(name)
+            active = store.choose_version(name)
         except ModelError as error:  # no version of this model can be served; still list the others
             active = None
             print(f"{name:<20}  {error}")

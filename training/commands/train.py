@@ -9,7 +9,7 @@ from training.commands.arguments import Jobs, add_data, positive, seed
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
-from training.recipes import RECIPES, Pretrained, recipe
+from training.recipes import RECIPES, Pretrained, get_recipe
 
 
 def add_train(jobs: Jobs) -> None:
@@ -53,7 +53,7 @@ def add_train(jobs: Jobs) -> None:
 
 def _recipe_name(text: str) -> str:
     try:
-        recipe(text)
+        get_recipe(text)
     except TrainingError as error:  # says more than argparse's list of choices
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
@@ -64,7 +64,7 @@ def run_train(options: argparse.Namespace) -> None:
     from training.data.load import load_dataset
     from training.fit.device import computed_precision
     from training.fit.loop import train
-    from training.fit.start import new_info, recipe_of, split
+    from training.fit.start import new_info, recipe_from_info, split_images
     from training.fit.tensorboard import TensorBoard
 
     run, start = Run(options.out), read_source(options.start) if options.start else None
@@ -72,17 +72,17 @@ def run_train(options: argparse.Namespace) -> None:
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if not options.resume:
-        settings = recipe(options.recipe)
+        settings = get_recipe(options.recipe)
         overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
         settings = dataclasses.replace(settings, **{key: value for key, value in overrides.items() if value})
         info = new_info(options.recipe, settings, dataset, options.seed or 0, options.hold_out, start, teachers)
         run.start(info, start.folder if start and isinstance(settings.network, Pretrained) else None)
-    settings = recipe_of(run.info)
+    settings = recipe_from_info(run.info)
     if options.resume:
         _check_same_settings(run, options)
     if computed_precision(settings) != settings.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
-    images, val = split(run, dataset)
+    images, val = split_images(run, dataset)
     train(run, images, val, start, teachers, log)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
 

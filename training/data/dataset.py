@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training.errors import TrainingError
 
-LONGEST_LABEL = 64
+MAX_LABEL_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Dataset(Protocol):
 
 def is_label(text: str) -> bool:
     """Whether the text can name a class: 1 to 64 printable characters."""
-    return 1 <= len(text) <= LONGEST_LABEL and text.isprintable()
+    return 1 <= len(text) <= MAX_LABEL_LENGTH and text.isprintable()
 
 
 def check_labels(
@@ -87,6 +87,6 @@ def check_labels(
             )
 
 
-def spread(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+def sample_evenly(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """Up to `count` of the images (N, 32, 32, 3), evenly spaced, since data sets may be sorted by class."""
     return pixels[np.linspace(0, len(pixels) - 1, count).astype(np.intp)] if len(pixels) > count else pixels

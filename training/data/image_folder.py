@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model_store.errors import ImageError, UnusableImage
 from model_store.images.decode import decode
 from model_store.manifest import Resize
-from training.data.dataset import LONGEST_LABEL, Images, is_label
+from training.data.dataset import MAX_LABEL_LENGTH, Images, is_label
 from training.errors import TrainingError
 
 MIN_IMAGES, MIN_CLASSES, MAX_CLASSES = 10, 2, 1_000
@@ -74,7 +74,7 @@ def load_classes(folder: Path) -> ClassFolders:
         )
     if invalid := [label for label in labels if not is_label(label)]:
         raise TrainingError(
-            f"the folder {invalid[0][:80]!r} in {folder} has no name for a class: up to {LONGEST_LABEL} printable "
+            f"the folder {invalid[0][:80]!r} in {folder} has no name for a class: up to {MAX_LABEL_LENGTH} printable "
             "characters in UTF-8; rename it"
         )
     examples = [_read_class(path) for path in classes]
@@ -106,7 +106,7 @@ def _read_class(folder: Path) -> list[_Example]:
     return [unique[key] for key in sorted(unique)]
 
 
-def read_bounded(path: Path) -> bytes:
+def read_image_file(path: Path) -> bytes:
     """Read a file of up to 32 MB, the service's default limit.
 
     Raises:
@@ -122,7 +122,7 @@ def read_bounded(path: Path) -> bytes:
 def _read(path: Path) -> _Example | str:
     """An example, or an error that names the file."""
     try:
-        data = read_bounded(path)
+        data = read_image_file(path)
         return _Example(hashlib.sha256(data).hexdigest(), decode(data, Resize()))
     except (OSError, ImageError) as error:
         return f"{path}: {error}"

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from training.fit.checkpoints import AGREEMENT
-from training.fit.progress import clock
+from training.fit.checkpoints import AGREEMENT, VAL_ACCURACY, VAL_LOSS, History
+from training.fit.progress import format_duration
 from training.fit.run_directory import Run, RunInfo
 
-History = list[dict[str, float]]
 ROWS: dict[str, Callable[[RunInfo, History], str]] = {
     "recipe": lambda info, history: info.recipe,
     "seed": lambda info, history: str(info.seed),
@@ -19,10 +18,10 @@ ROWS: dict[str, Callable[[RunInfo, History], str]] = {
     "loss": lambda info, history: _last(history, "loss", "{:.4f}"),
     "accuracy": lambda info, history: _last(history, "accuracy", "{:.2%}"),
     "agreement with teachers": lambda info, history: _last(history, AGREEMENT, "{:.2%}"),
-    "val loss": lambda info, history: _last(history, "watched_loss", "{:.4f}"),
-    "val accuracy": lambda info, history: _last(history, "watched_accuracy", "{:.2%}"),
+    "val loss": lambda info, history: _last(history, VAL_LOSS, "{:.4f}"),
+    "val accuracy": lambda info, history: _last(history, VAL_ACCURACY, "{:.2%}"),
     "best val accuracy": lambda info, history: _best(history),
-    "training time": lambda info, history: clock(sum(record["seconds"] for record in history)),
+    "training time": lambda info, history: format_duration(sum(record["seconds"] for record in history)),
     "images/s": lambda info, history: _rate(info, history),
     "backend": lambda info, history: info.environment.get("backend", "-"),
     "processor": lambda info, history: info.environment.get("processor", "-"),
@@ -63,7 +62,7 @@ def _last(history: History, key: str, pattern: str) -> str:
 
 
 def _best(history: History) -> str:
-    val = [(record["watched_accuracy"], record["epoch"]) for record in history if "watched_accuracy" in record]
+    val = [(record[VAL_ACCURACY], record["epoch"]) for record in history if VAL_ACCURACY in record]
     return "{:.2%} in epoch {:.0f}".format(*max(val)) if val else "-"
 
 

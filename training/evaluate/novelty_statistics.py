@@ -13,7 +13,7 @@ from model_store.network.architecture import Architecture
 from model_store.network.gaussian import Gaussian
 from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
 from model_store.network.model import Network
-from training.data.dataset import spread
+from training.data.dataset import sample_evenly
 
 GAUSSIAN_IMAGES = 10_000
 SHRINKAGE = 0.1  # of the correlations towards none: directions that hardly vary do not decide, and few images suffice
@@ -50,7 +50,7 @@ def fit_gaussian(network: Network, pixels: NDArray[np.uint8]) -> Network:
     channels = next(node.shape[2] for node in network.architecture.nodes if node.layer.name == layer)
     unscaled = np.zeros(2, np.float32), np.ones(2, np.float32)
     plain = Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *unscaled)
-    means = Classifier(replace(network, gaussian=plain)).predict(spread(pixels, GAUSSIAN_IMAGES)).features
+    means = Classifier(replace(network, gaussian=plain)).predict(sample_evenly(pixels, GAUSSIAN_IMAGES)).features
     assert means is not None
     return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=compute_whitening(means)))
 

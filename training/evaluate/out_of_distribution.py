@@ -17,7 +17,7 @@ from model_store.classifier import Classifier
 from model_store.errors import ImageError
 from model_store.images.decode import SIDE, decode
 from model_store.manifest import Resize
-from training.data.image_folder import read_bounded
+from training.data.image_folder import read_image_file
 from training.errors import TrainingError
 from training.evaluate.corruptions import Pixels
 
@@ -95,7 +95,7 @@ def read_folder(folder: Path, resize: Resize) -> Pixels:
     images = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            images.append(decode(read_bounded(path), resize))
+            images.append(decode(read_image_file(path), resize))
         except (OSError, ImageError):
             continue
     if not images:

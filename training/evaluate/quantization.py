@@ -14,7 +14,7 @@ from model_store.classifier import Classifier, PrecisionChoice
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.quantization import quantizable, representable
-from training.data.dataset import Images, spread
+from training.data.dataset import Images, sample_evenly
 from training.evaluate.accuracy import predict
 
 RANGE_IMAGES, RANGE_BATCH = 1_024, 128
@@ -60,7 +60,7 @@ def quantize(network: Network, pixels: NDArray[np.uint8]) -> Network:
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     lows: list[list[float]] = []
     highs: list[list[float]] = []
-    sample = spread(pixels, RANGE_IMAGES)
+    sample = sample_evenly(pixels, RANGE_IMAGES)
     for start in range(0, len(sample), RANGE_BATCH):
         outputs = compiled(np.ascontiguousarray(sample[start : start + RANGE_BATCH]))
         values = [outputs[first + index] for index in range(len(sources))]

@@ -24,7 +24,7 @@ from training.fit.learner import compile_learner, state, steps_per_epoch
 from training.fit.progress import Progress
 from training.fit.run_directory import Run
 from training.fit.sources import Source
-from training.fit.start import check_resumed, recipe_of
+from training.fit.start import check_resumed, recipe_from_info
 from training.fit.views import View, batches, make_views
 from training.recipes import Pretrained, Recipe
 
@@ -55,7 +55,7 @@ def train(
     Raises:
         TrainingError: the run does not fit the recipe or the images, or began with another `source` or `teachers`.
     """
-    info, recipe = run.info, recipe_of(run.info)
+    info, recipe = run.info, recipe_from_info(run.info)
     check_resumed(run, source, teachers)
     with dtype_policy(computed_precision(recipe)):
         network = build(run, recipe, images)

@@ -37,7 +37,7 @@ class Progress:
         text = f"epoch {self.epoch + 1}/{self.epochs}  {done:,}/{self.images:,} images  {rate:,.0f} images/s"
         if logs:
             text += _figures(logs)
-        print(f"\r{text}  {clock(left)} left ", end="", flush=True)
+        print(f"\r{text}  {format_duration(left)} left ", end="", flush=True)
 
     def stop_clock(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Take the epoch's time, before the evaluation that may follow."""
@@ -48,12 +48,12 @@ class Progress:
         text = f"epoch {self.epoch + 1}/{self.epochs}{_figures(record)}"
         if VAL_ACCURACY in record:
             text += f"  val accuracy {record[VAL_ACCURACY]:.4f}"
-        left = clock(self.seconds * (self.epochs - self.epoch - 1))
+        left = format_duration(self.seconds * (self.epochs - self.epoch - 1))
         rate = self.images / self.seconds
         print(f"{chr(13) if self._live else ''}{text}  {rate:,.0f} images/s  {left} left" + " " * 20, flush=True)
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -74,13 +74,13 @@ def new_info(
     )
 
 
-def recipe_of(info: RunInfo) -> Recipe:
+def recipe_from_info(info: RunInfo) -> Recipe:
     """Return the recipe a run was started with, with its own epochs and batch size.
 
     Raises:
         TrainingError: the recipe has been changed or removed since.
     """
-    recipe = dataclasses.replace(recipes.recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
+    recipe = dataclasses.replace(recipes.get_recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
     # The description trains nothing: a run resumes after its recipe's has been reworded.
     if _recorded(recipe) | {"description": ""} != info.recipe_values | {"description": ""}:
         raise TrainingError(
@@ -89,7 +89,7 @@ def recipe_of(info: RunInfo) -> Recipe:
     return recipe
 
 
-def split(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
+def split_images(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
     """The images a run is trained on, and those it is validated on.
 
     Raises:
@@ -101,7 +101,7 @@ def split(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
             f"this is not the data {run.folder} began with: its SHA-256 begins {dataset.sha256[:12]}, "
             f"run.json says {info.data_sha256[:12]}; pass the same --data"
         )
-    return _split(info.hold_out, recipe_of(info), dataset)
+    return _split(info.hold_out, recipe_from_info(info), dataset)
 
 
 def check_resumed(run: Run, source: Source | None, teachers: Sequence[Source]) -> None:

@@ -63,7 +63,7 @@ def check_same_labels(store: Store, name: str, labels: tuple[str, ...]) -> None:
         TrainingError: the labels or their order differ.
     """
     try:
-        active = store.folder(name, store.choose(name))
+        active = store.folder(name, store.choose_version(name))
         active_labels = read_manifest(active / MANIFEST).labels
     except ModelError:
         return

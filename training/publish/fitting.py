@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model_store.classifier import Classifier
-from model_store.drift import reference_of
+from model_store.drift import count_reference
 from model_store.manifest import Reference
 from model_store.network.model import Network
 from model_store.network.quantization import quantizable
@@ -121,4 +121,4 @@ def _fit_verdicts(
         "test": count_verdicts(Classifier(network).predict(test.pixels), test.labels, verdicts),
     }
     predictions = replace(predictions, novelty=novelty(predictions.ood_score, np.array(verdicts.scores)))
-    return replace(network, verdicts=verdicts), reference_of(val.pixels, predictions, verdicts), shares
+    return replace(network, verdicts=verdicts), count_reference(val.pixels, predictions, verdicts), shares

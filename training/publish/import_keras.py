@@ -22,7 +22,7 @@ from model_store.network.architecture import MAX_JSON_BYTES, Architecture
 from model_store.network.layers import INPUT_SHAPE, Add, Dropout
 from model_store.network.weights import Weights
 from model_store.store import Store
-from training.data.dataset import LONGEST_LABEL, Dataset, is_label
+from training.data.dataset import MAX_LABEL_LENGTH, Dataset, is_label
 from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.publish.candidate import Candidate, check_same_labels, publish_candidate
@@ -150,7 +150,7 @@ def read_labels(arguments: Sequence[str]) -> tuple[str, ...]:
         raise TrainingError(f"{len(labels):,} labels were given; a network has 2 to 1,000, one for each output")
     if invalid := [label for label in labels if not is_label(label)]:
         raise TrainingError(
-            f"{invalid[0][:80]!r} is not a label; a label has 1 to {LONGEST_LABEL} printable characters"
+            f"{invalid[0][:80]!r} is not a label; a label has 1 to {MAX_LABEL_LENGTH} printable characters"
         )
     if repeated := [label for label in labels if labels.count(label) > 1]:
         raise TrainingError(

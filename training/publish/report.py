@@ -5,11 +5,11 @@ from pathlib import Path
 
 from training.evaluate.accuracy import Evaluation
 from training.evaluate.robustness import Robustness
+from training.fit.checkpoints import History
 from training.fit.run_directory import Run
 from training.publish import plots
 
 DOCUMENT = "evaluation.json"
-History = list[dict[str, float]]
 
 
 def write_report(folder: Path, evaluation: Evaluation, history: History, robustness: Robustness | None = None) -> None:

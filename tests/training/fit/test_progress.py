@@ -1,11 +1,11 @@
 import pytest
 
-from training.fit.progress import Progress, clock
+from training.fit.progress import Progress, format_duration
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3_599, "59:59"), (3_723, "1:02:03")])
 def test_clock(seconds, text):
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import pytest
 from model_store.manifest import Preprocessing
 from training.errors import TrainingError
 from training.fit.run_directory import RunInfo
-from training.fit.start import recipe_of
-from training.recipes import RECIPES, recipe
+from training.fit.start import recipe_from_info
+from training.recipes import RECIPES, get_recipe
 
 
 def recorded(name: str, **changes) -> RunInfo:
     """The `run.json` of a run of three epochs, read back from its text."""
-    changed = dataclasses.replace(recipe(name), epochs=3, batch_size=64, **changes)
+    changed = dataclasses.replace(get_recipe(name), epochs=3, batch_size=64, **changes)
     info = RunInfo(
         recipe=name,
         recipe_values=dataclasses.asdict(changed),
@@ -32,14 +32,17 @@ def recorded(name: str, **changes) -> RunInfo:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_run_has_its_recipe_with_its_own_epochs_and_batch_size(name):
-    assert recipe_of(recorded(name)) == dataclasses.replace(recipe(name), epochs=3, batch_size=64)
+    assert recipe_from_info(recorded(name)) == dataclasses.replace(get_recipe(name), epochs=3, batch_size=64)
 
 
 def test_a_reworded_description_does_not_change_a_recipe():
-    assert recipe_of(recorded("fast", description="as it was described before")).network == recipe("fast").network
+    assert (
+        recipe_from_info(recorded("fast", description="as it was described before")).network
+        == get_recipe("fast").network
+    )
 
 
 @pytest.mark.parametrize("changes", [{"label_smoothing": 0.3}, {"mean": (0.5, 0.5, 0.5)}, {"optimizer": None}])
 def test_a_run_of_a_recipe_that_has_changed_since_is_refused(changes):
     with pytest.raises(TrainingError, match="recipe 'fast' has changed since this run began"):
-        recipe_of(recorded("fast", **changes))
+        recipe_from_info(recorded("fast", **changes))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from training.fit.views import make_views
-from training.recipes import Distillation, recipe
+from training.recipes import Distillation, get_recipe
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
 
 
 @pytest.mark.parametrize("name", ["notebook", "notebook-augmented", "fast"])
 def test_a_resumed_run_shows_the_views_that_an_uninterrupted_one_shows(name):
-    short = dataclasses.replace(recipe(name), epochs=4)
+    short = dataclasses.replace(get_recipe(name), epochs=4)
     views = list(make_views(PIXELS, short, seed=1, first_epoch=0, count=16))
     resumed = list(make_views(PIXELS, short, seed=1, first_epoch=2, count=16))
     assert (len(views), len(resumed)) == (4, 2)
@@ -21,14 +21,14 @@ def test_a_resumed_run_shows_the_views_that_an_uninterrupted_one_shows(name):
 
 
 def test_a_view_shuffles_so_many_images_differently_in_every_epoch():
-    first, second = make_views(PIXELS, dataclasses.replace(recipe("fast"), epochs=2), 1, 0, count=16)
+    first, second = make_views(PIXELS, dataclasses.replace(get_recipe("fast"), epochs=2), 1, 0, count=16)
     assert len(set(first.order)) == 16 and not np.array_equal(first.order, second.order)
     np.testing.assert_array_equal(first.shuffled, first.pixels[first.order])
 
 
 def test_distillation_repeats_its_views_in_another_order():
     distillation = Distillation(temperature=2.0, mirrored=True, views=2)
-    repeating = dataclasses.replace(recipe("small"), distillation=distillation, epochs=4)
+    repeating = dataclasses.replace(get_recipe("small"), distillation=distillation, epochs=4)
     views = list(make_views(PIXELS, repeating, seed=1, first_epoch=0, count=20))
     np.testing.assert_array_equal(views[2].pixels, views[0].pixels)
     assert not np.array_equal(views[1].pixels, views[0].pixels)
