@@ -33,13 +33,14 @@ check: .venv/.dev  ## format, lint, types, the import contract and all tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy app model_store training benchmarks
 	.venv/bin/lint-imports
-	.venv/bin/pytest
+	.venv/bin/pytest $(parallel)
 
 test: .venv/.dev  ## the fast tests, in a minute, or any others: make test ARGS="tests/app -k predict"
 	.venv/bin/pytest $(or $(ARGS),$(fast))
 
-# One worker a core; the tests of a file share its fixtures, so they stay together.
-fast := -m 'not slow and not process and not browser' --numprocesses 2 --dist loadfile
+# Tests of a file share its fixtures, so they stay together.
+parallel := --numprocesses 2 --dist loadfile
+fast := -m 'not slow and not process and not browser' $(parallel)
 
 bench: .venv/.training  ## how fast the service is, in three minutes, or beside another checkout: make bench AGAINST=../before
 	.venv/bin/python -m benchmarks.service $(if $(AGAINST),--against '$(AGAINST)') $(ARGS)

@@ -18,6 +18,12 @@ class FastPath:
     """Calls the endpoints of requests without parameters; all others go through FastAPI."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+        """Collect the routes without path parameters.
+
+        Raises:
+            TypeError: an endpoint takes more than the request and optional query parameters, so calling it directly
+                would fail or ignore what the client sent.
+        """
         self.app = app
         self._routes = {
             (method, route.path): route
@@ -25,6 +31,8 @@ class FastPath:
             if isinstance(route, APIRoute) and not route.param_convertors
             for method in route.methods or ()
         }
+        for route in self._routes.values():
+            _check_parameters(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or leave it to FastAPI."""
@@ -40,3 +48,14 @@ class FastPath:
         except Exception as error:  # noqa: BLE001 as in FastAPI, the one error handler answers all of them
             response = await answer_error(request, error)
         await response(scope, receive, send)
+
+
+def _check_parameters(route: APIRoute) -> None:
+    parameters = route.dependant
+    required = [parameter for parameter in parameters.query_params if parameter.field_info.is_required()]
+    others = [*parameters.header_params, *parameters.cookie_params, *parameters.body_params]
+    if required or others or parameters.dependencies:
+        raise TypeError(
+            f"{route.path} takes headers, cookies, a body, dependencies or required query parameters; "
+            "read them from the request, or leave this route out of the fast path"
+        )

@@ -45,22 +45,26 @@ def test_every_recipe_has_its_result_documented(name):
     assert f"`{name}`" in text("docs/training.md")
 
 
-def test_the_readme_tree_is_the_tree():
-    tree = text("README.md").split("## The house")[1].split("```")[1]
-    files, folder = set(), ""
+def test_the_tree_in_the_architecture_is_the_tree():
+    tree = text("docs/architecture.md").split("## Every file")[1].split("```")[1]
+    files, folders = set(), []
     for line in tree.strip().splitlines():
-        name = line.split()[0]
-        if name.endswith("/"):
-            folder = name
-        elif line.startswith("  "):
-            files.update(folder + part for part in [name])
-    real = {
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth:] = [name] if name.endswith("/") else []
+        if name.endswith(".py"):
+            files.add("".join(folders) + name)
+    assert files == {
         path.relative_to(ROOT).as_posix()
-        for room in ("app", "model_store", "training")
-        for path in (ROOT / room).glob("*.py")
+        for package in ("app", "model_store", "training")
+        for path in (ROOT / package).rglob("*.py")
         if path.name != "__init__.py"
     }
-    assert {name for name in files if name.endswith(".py")} == real
+
+
+def test_every_folder_in_the_readme_is_there():
+    tree = text("README.md").split("## Where things are")[1].split("```")[1]
+    folders = [line.split()[0] for line in tree.strip().splitlines()]
+    assert len(folders) > 5 and all((ROOT / folder).is_dir() for folder in folders)
 
 
 def test_no_document_names_a_file_that_is_not_there():

@@ -7,6 +7,8 @@ import pytest
 from benchmarks import BenchmarkError
 from benchmarks.server import listeners, serving
 
+pytestmark = pytest.mark.process
+
 
 def test_the_service_is_ready_in_all_processes_and_stops_with_the_block():
     with serving(workers=2) as server:

@@ -135,6 +135,7 @@ def test_every_layer_that_is_served_has_a_parity_case():
     assert ALONE.keys() == LAYERS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "build"),
     [pytest.param(kind, build, id=f"{kind}-{name}") for kind, cases in ALONE.items() for name, build in cases.items()],

@@ -10,7 +10,7 @@ from tests.training.conftest import write_batch
 from tests.training.runs import few_val_images, train
 from training.__main__ import main
 from training.data.cifar10 import TRAIN_BATCHES
-from training.fit import loop
+from training.fit import device
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
 
@@ -140,7 +140,7 @@ def test_a_run_without_validation_images_takes_nothing_from_a_network_that_saw_t
 
 
 def test_bfloat16_is_left_to_processors_that_have_it(data_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "has_bfloat16", lambda: False)  # stands for such a processor
+    monkeypatch.setattr(device, "has_bfloat16", lambda: False)  # stands for such a processor
     assert train(data_folder, tmp_path / "run", recipe="teacher", epochs=1) == 0
     assert "no bfloat16 instructions: training in float32" in capsys.readouterr().err
     assert Run(tmp_path / "run").info.environment["precision"] == "float32"

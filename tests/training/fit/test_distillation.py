@@ -13,7 +13,7 @@ from training.data.load import load_dataset
 from training.evaluate.accuracy import evaluate
 from training.fit import device
 from training.fit.augmentation import augment
-from training.fit.checkpoints import load_soft_targets
+from training.fit.checkpoints import load_soft_targets, save_soft_targets
 from training.fit.distillation import Teachers
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
@@ -85,7 +85,7 @@ def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path,
     with device.dtype_policy(device.computed_precision(recipe)):
         np.testing.assert_allclose(second, targets([teacher], view, temperature=2.0), atol=1e-6)
     mark = np.full_like(first, 0.1)  # would be replaced if the teachers were asked again
-    run.keep_answers(0, mark)
+    save_soft_targets(run.folder, 0, mark)
     assert train(data_folder, run.folder, "--resume", "--teachers", str(teacher), recipe="small", epochs=4) == 0
     np.testing.assert_array_equal(load_soft_targets(run.folder, 0), mark)
     np.testing.assert_array_equal(load_soft_targets(run.folder, 1), second)
@@ -93,6 +93,6 @@ def test_teachers_are_asked_once_about_a_view_that_recurs(data_folder, tmp_path,
 
 def test_unreadable_predictions_of_teachers_count_as_missing(data_folder, tmp_path, teacher):
     run = Run(shutil.copytree(teacher, tmp_path / "run"))
-    run.keep_answers(1, np.full((200, 10), 0.1, np.float32))
+    save_soft_targets(run.folder, 1, np.full((200, 10), 0.1, np.float32))
     (run.folder / "answers-1.npy").write_bytes(b"")  # as a machine that stopped leaves it
     assert load_soft_targets(run.folder, 1) is None

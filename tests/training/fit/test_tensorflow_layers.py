@@ -10,6 +10,8 @@ from training.fit import networks, tensorflow_layers
 from training.fit.device import dtype_policy
 from training.recipes import Airbench
 
+pytestmark = pytest.mark.slow
+
 IMAGES = np.random.default_rng(0).normal(size=(24, 32, 32, 3)).astype(np.float32)
 TARGETS = np.eye(10, dtype=np.float32)[np.arange(24) % 10]
 BFLOAT16_ROUNDING = 2.0**-8  # largest relative error of one rounding to 8 significant bits
