@@ -1,14 +1,16 @@
 """Servers loaded in turns, so that drift of the machine's speed affects all of them, and ratios within each round."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from benchmarks import BenchmarkError, bodies
+from benchmarks.bodies import Body
 from benchmarks.closed_loop import Load, closed_loop
-from benchmarks.server import ROOT, Server, serving
+from benchmarks.server import ROOT, serving
 from benchmarks.tables import Row, ratio, table
 
 REQUIRED = ("app/__main__.py", "model_store/__init__.py")
@@ -40,25 +42,35 @@ def check_checkout(folder: Path) -> Path:
 
 
 def compare(before: Path, rounds: int, seconds: int) -> list[Turn]:
-    """Load this checkout and `before` in turns: now and before in the first round, before and now in the second, ..."""
+    """Load this checkout and `before` in turns, each load of one right after the same load of the other.
+
+    Both services run during a round; the one that is not loaded uses no processor time. Which goes first changes from
+    load to load and from round to round.
+    """
     turns, checkouts = list[Turn](), [(NOW, ROOT), (BEFORE, before)]
     for number in range(1, rounds + 1):
         print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-        for name, checkout in checkouts:
-            with serving(checkout) as server:
-                loads = list(_loads(server, seconds))
-                turns.append(Turn(number, name, server.all_ready_seconds, sum(server.megabytes()), loads))
+        with ExitStack() as stack:
+            servers = {name: stack.enter_context(serving(checkout)) for name, checkout in checkouts}
+            loads: dict[str, list[Load]] = {name: [] for name in servers}
+            order = list(servers)
+            for body, connections in _plan():
+                for name in order:
+                    server = servers[name]
+                    loads[name].append(closed_loop(server.pid, server.port, body, connections, seconds))
+                order.reverse()
+            for name, server in servers.items():
+                turns.append(Turn(number, name, server.all_ready_seconds, sum(server.megabytes()), loads[name]))
         checkouts.reverse()
     return turns
 
 
-def _loads(server: Server, seconds: int) -> Iterator[Load]:
+def _plan() -> list[tuple[Body, int]]:
+    """Every load: its request and its number of connections."""
     png, jpeg = bodies.pictures()
     plan = [(bodies.raw(png), connections) for connections in (1, 8, 32, 128)]
     plan += [(bodies.form(png), 32), (bodies.raw(jpeg), 1), (bodies.raw(jpeg), 32)]
-    plan += [(bodies.batch(png), 1), (bodies.explain(png), 1)]
-    for body, connections in plan:
-        yield closed_loop(server.pid, server.port, body, connections, seconds)
+    return [*plan, (bodies.batch(png), 1), (bodies.explain(png), 1)]
 
 
 def summary(turns: Sequence[Turn]) -> str:
