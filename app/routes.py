@@ -25,7 +25,9 @@ from model_store.manifest import Manifest
 
 TopK = Annotated[int | None, Query(ge=1, le=1000, description="keep the k largest probabilities, largest first")]
 Label = Annotated[str | None, Query(alias="class", description="the label to explain; without it the predicted one")]
-Format = Annotated[Literal["png", "json"], Query(alias="format", description="a picture to look at, or numbers too")]
+ExplanationFormat = Annotated[
+    Literal["png", "json"], Query(alias="format", description="a picture to look at, or numbers too")
+]
 REFUSALS = ("malformed_request", "slow_upload", "too_large", "invalid_parameter", "overloaded", "not_ready", "timeout")
 
 router = APIRouter()
@@ -73,7 +75,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     ),
     openapi_extra=image_body("file", many=False),
 )
-async def explain(request: Request, label: Label = None, kind: Format = "png") -> Response:
+async def explain(request: Request, label: Label = None, kind: ExplanationFormat = "png") -> Response:
     """Send the image as for /predict. The PNG is what the network saw, 256×256, with heat where it matters."""
     pipeline: Pipeline = request.app.state.pipeline
     with pipeline.admit() as serving:

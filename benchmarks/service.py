@@ -22,7 +22,7 @@ from benchmarks.open_loop import Offered, offer
 from benchmarks.report import Overload, Results, draw_latency, peak
 from benchmarks.server import Server, serving
 from benchmarks.tables import write_json
-from benchmarks.turns import check_checkout, compare, summary
+from benchmarks.turns import check_checkout, compare_checkouts, summary
 
 SECONDS, SECONDS_AGAINST = 4, 2
 CONNECTIONS = (1, 2, 8, 32, 128)
@@ -48,7 +48,7 @@ def main() -> int:
         if options.against:
             before = check_checkout(options.against)
             print(machine.describe())
-            print(summary(compare(before, options.rounds, options.seconds or SECONDS_AGAINST)))
+            print(summary(compare_checkouts(before, options.rounds, options.seconds or SECONDS_AGAINST)))
             return 0
         results = measure(options.seconds or SECONDS)
     except BenchmarkError as error:

@@ -41,7 +41,7 @@ def check_checkout(folder: Path) -> Path:
     return folder.resolve()
 
 
-def compare(before: Path, rounds: int, seconds: int) -> list[Turn]:
+def compare_checkouts(before: Path, rounds: int, seconds: int) -> list[Turn]:
     """Load this checkout and `before` in turns, each load of one right after the same load of the other.
 
     Both services run during a round; the one that is not loaded uses no processor time. Which goes first changes from

@@ -21,7 +21,7 @@ Counts = NDArray[np.int64]  # (B,): the bins of every feature, one feature after
 Status = Literal["ok", "watch", "drifted", "too_few_images", "no_reference"]
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
-MIN_IMAGES = 500
+MIN_DRIFT_IMAGES = 500
 WATCH, DRIFTED = 0.1, 0.25  # PSI thresholds by Siddiqi, in common use
 NORMAL_QUANTILE = 3.09  # exceeded by one sample in a thousand without any drift
 PSEUDO_COUNT = 0.5  # in every bin, so that an empty one has a logarithm
@@ -145,7 +145,7 @@ def chance(bins: int, reference_images: int, recent_images: int) -> float:
 
 def status_of(index: float, bins: int, reference_images: int, recent_images: int) -> Status:
     """Rate an index: an alarm needs one that is both large and higher than chance explains."""
-    if recent_images < MIN_IMAGES:
+    if recent_images < MIN_DRIFT_IMAGES:
         return "too_few_images"
     if index <= max(WATCH, chance(bins, reference_images, recent_images)):
         return "ok"
@@ -158,7 +158,7 @@ def worst_status(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=order.index)
 
 
-def compare(reference: Reference, recent: Counts, labels: tuple[str, ...]) -> dict[Feature, Comparison]:
+def compare_with_reference(reference: Reference, recent: Counts, labels: tuple[str, ...]) -> dict[Feature, Comparison]:
     """Compare every feature of recent predictions with the reference. Without images, recent shares are 0."""
     comparisons: dict[Feature, Comparison] = {}
     for feature, counts in split_by_feature(recent, len(labels)).items():

@@ -10,10 +10,10 @@ from app.card.values import items, number, numbers, percent, text
 from model_store.manifest import Manifest
 
 REPORT_FOLDER = "report/"
-Evaluation = dict[str, object]
+EvaluationDocument = dict[str, object]
 
 
-def render_plot(manifest: Manifest, evaluation: Evaluation, name: str) -> Html | None:
+def render_plot(manifest: Manifest, evaluation: EvaluationDocument, name: str) -> Html | None:
     """One plot of the report, if the version has it; its address is relative to the card's."""
     if REPORT_FOLDER + name not in manifest.files:
         return None
@@ -21,19 +21,19 @@ def render_plot(manifest: Manifest, evaluation: Evaluation, name: str) -> Html |
     return figure(REPORT_FOLDER + name, f"{caption}. {describe(evaluation)}".strip(), caption)
 
 
-def recall_by_class(evaluation: Evaluation) -> list[tuple[str, float]]:
+def recall_by_class(evaluation: EvaluationDocument) -> list[tuple[str, float]]:
     """Pairs of class and recall, lowest first."""
     recalls = [(label, number(values, "recall")) for label, values in items(evaluation, "classes")]
     return sorted([(label, recall) for label, recall in recalls if recall is not None], key=lambda pair: pair[1])
 
 
-def accuracy_by_corruption(evaluation: Evaluation) -> list[tuple[str, float]]:
+def accuracy_by_corruption(evaluation: EvaluationDocument) -> list[tuple[str, float]]:
     """Pairs of corruption and mean accuracy, lowest first."""
     means = [(name, number(values, "mean")) for name, values in items(evaluation, "robustness", "corruptions")]
     return sorted([(name, mean) for name, mean in means if mean is not None], key=lambda pair: pair[1])
 
 
-def _confusion(evaluation: Evaluation) -> str:
+def _confusion(evaluation: EvaluationDocument) -> str:
     """The commonest confusion. Rows of the matrix are true classes, columns predicted ones."""
     labels, rows = [label for label, _ in items(evaluation, "classes")], evaluation.get("confusion")
     counts = [numbers({"": row}, "") for row in rows] if isinstance(rows, list) else []
@@ -44,12 +44,12 @@ def _confusion(evaluation: Evaluation) -> str:
     return f"Most often {true} was called {called}: {count:,.0f} times." if count else "Nothing was confused."
 
 
-def _reliability(evaluation: Evaluation) -> str:
+def _reliability(evaluation: EvaluationDocument) -> str:
     error = number(evaluation, "expected_calibration_error")
     return "" if error is None else f"On average the two are {percent(error)} apart."
 
 
-def _classes(evaluation: Evaluation) -> str:
+def _classes(evaluation: EvaluationDocument) -> str:
     ordered = recall_by_class(evaluation)
     if not ordered:
         return ""
@@ -57,7 +57,7 @@ def _classes(evaluation: Evaluation) -> str:
     return f"From {worst}, {percent(low, 1)}, to {best}, {percent(high, 1)}."
 
 
-def _mistakes(evaluation: Evaluation) -> str:
+def _mistakes(evaluation: EvaluationDocument) -> str:
     mistakes = evaluation.get("mistakes")
     first = mistakes[0] if isinstance(mistakes, list) and mistakes else None
     true, called, confidence = text(first, "is"), text(first, "called"), number(first, "confidence")
@@ -66,7 +66,7 @@ def _mistakes(evaluation: Evaluation) -> str:
     return f"The first is {true}, called {called} with a confidence of {percent(confidence, 1)}."
 
 
-def _corruptions(evaluation: Evaluation) -> str:
+def _corruptions(evaluation: EvaluationDocument) -> str:
     mean, ordered = number(evaluation, "robustness", "corruption_accuracy"), accuracy_by_corruption(evaluation)
     if mean is None or not ordered:
         return ""
@@ -74,14 +74,14 @@ def _corruptions(evaluation: Evaluation) -> str:
     return f"On average {percent(mean, 1)}: from {percent(low, 1)} for {worst} to {percent(high, 1)} for {best}."
 
 
-def _photos(evaluation: Evaluation) -> str:
+def _photos(evaluation: EvaluationDocument) -> str:
     mean, untouched = (number(evaluation, "robustness", key) for key in ("photo_accuracy", "accuracy"))
     if mean is None or untouched is None:
         return ""
     return f"On average {percent(mean, 1)}; the same images untouched: {percent(untouched, 1)}."
 
 
-def _curves(evaluation: Evaluation) -> str:
+def _curves(evaluation: EvaluationDocument) -> str:
     history = evaluation.get("history")
     last = history[-1] if isinstance(history, list) and history else None
     epoch, accuracy = number(last, "epoch"), number(last, "accuracy")
@@ -90,7 +90,7 @@ def _curves(evaluation: Evaluation) -> str:
     return f"After {epoch:.0f} epochs {percent(accuracy, 1)} of the training images were called by their names."
 
 
-PLOTS: dict[str, tuple[str, Callable[[Evaluation], str]]] = {
+PLOTS: dict[str, tuple[str, Callable[[EvaluationDocument], str]]] = {
     "curves.png": ("Loss and accuracy, epoch by epoch", _curves),
     "confusion.png": ("What the images of each class were called", _confusion),
     "reliability.png": ("Accuracy against confidence", _reliability),

@@ -13,7 +13,7 @@ from app.card.markup import Html, facts, paragraph, section, table
 from app.card.values import items, number, numbers, percent, points, text
 from model_store.manifest import Manifest
 
-Row: TypeAlias = tuple[str, str]
+Fact: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def robustness_section(served: ServedVersion) -> Html:
     )
 
 
-def _accuracy(served: ServedVersion) -> Row | None:
+def _accuracy(served: ServedVersion) -> Fact | None:
     accuracy, images = served.metric("test", "accuracy"), served.metric("test", "images")
     if accuracy is None:
         return None
@@ -134,7 +134,7 @@ def _accuracy(served: ServedVersion) -> Row | None:
     return "Accuracy", accuracy_text
 
 
-def _error(served: ServedVersion) -> Row | None:
+def _error(served: ServedVersion) -> Fact | None:
     error, before = (served.metric(key, "expected_calibration_error") for key in ("test", "test_uncalibrated"))
     if error is None:
         return None
@@ -142,7 +142,7 @@ def _error(served: ServedVersion) -> Row | None:
     return "Calibration error", f"{percent(error)}, {_before(served, before, percent)}; {definition}"
 
 
-def _likelihood(served: ServedVersion) -> Row | None:
+def _likelihood(served: ServedVersion) -> Fact | None:
     loss, before = (served.metric(key, "negative_log_likelihood") for key in ("test", "test_uncalibrated"))
     if loss is None:
         return None
@@ -157,7 +157,7 @@ def _before(served: ServedVersion, value: float | None, format_value: Callable[[
     return f"{format_value(value)} before calibration" + (f" (in {precision})" if precision else "")
 
 
-def _worst(served: ServedVersion) -> Row | None:
+def _worst(served: ServedVersion) -> Fact | None:
     ordered, metrics = recall_by_class(served.evaluation), served.manifest.metrics
     low, label = number(metrics, "test", "worst_class_recall"), text(metrics, "test", "worst_class")
     if low is None:

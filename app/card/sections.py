@@ -12,9 +12,9 @@ from app.card.markup import Html, bullets, facts, links, page, paragraph, sectio
 from app.card.results import ServedVersion, classes_section, quality_section, robustness_section, verdicts_section
 from app.card.values import duration, number, text
 
-ROOT = "../"  # from /model/card, behind any prefix
+BASE_ADDRESS = "../"  # from /model/card, behind any prefix
 EVALUATION = REPORT_FOLDER + "evaluation.json"
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_SHA256 = "a0181da372c0d63a5920fdbea2ec3f83ecbc552d378218e1cb473cf634941a3b"  # of its training images
 FITS = {"stretch": "its proportions ignored", "crop": "its centre square kept", "pad": "black bars added"}
 
@@ -38,12 +38,12 @@ def render_card(served: ServedVersion) -> str:
     )
     sections = [part(served) for part in parts]
     styles = ("page/css/page.css", "page/css/card.css")
-    return page(f"Model card: {manifest.name}, version {manifest.version}", ROOT, styles, sections)
+    return page(f"Model card: {manifest.name}, version {manifest.version}", BASE_ADDRESS, styles, sections)
 
 
 def _opening(served: ServedVersion) -> Html:
     manifest = served.manifest
-    targets = [(ROOT, "try it"), (ROOT + "docs", "API"), (ROOT + "model", "manifest")]
+    targets = [(BASE_ADDRESS, "try it"), (BASE_ADDRESS + "docs", "API"), (BASE_ADDRESS + "model", "manifest")]
     report = [(EVALUATION, "all figures (JSON)")] if EVALUATION in manifest.files else []
     costs = [("parameters", "Weights"), ("multiply_adds", "Multiply-adds")]
     rows = [(name, f"{value:,.0f}") for key, name in costs if (value := served.metric("test", key)) is not None]
@@ -191,7 +191,7 @@ def _privacy(served: ServedVersion) -> Html:
 
 def _credit(served: ServedVersion) -> Html:
     training = served.manifest.training
-    cifar10 = text(training, "data_sha256") == CIFAR10_SHA256 or served.manifest.labels == CIFAR10
+    cifar10 = text(training, "data_sha256") == CIFAR10_SHA256 or served.manifest.labels == CIFAR10_LABELS
     credit = "CIFAR-10: Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009."
     people = "People's accuracy: CIFAR-10H, Peterson, Battleday, Griffiths and Russakovsky, 2019."
     return section(

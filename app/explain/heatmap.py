@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.explain.saliency import Floats
 
-SIDE = 256  # of the drawings, in pixels
+PICTURE_SIDE = 256  # of the drawings, in pixels
 OPACITY = 0.75  # of the hottest pixel: the image under it stays recognisable
 # Matplotlib's "inferno" (Smith and van der Walt, 2015, CC0) from 0.3 up: lighter evenly as it grows, also for those who
 # do not see all colours. Its dark beginning would only blacken a photo.
@@ -31,14 +31,16 @@ def draw_heatmap(saliency: Floats) -> bytes:
 def draw_overlay(seen: NDArray[np.uint8], saliency: Floats) -> bytes:
     """Draw the map (32, 32) over the pixels (32, 32, 3), 256×256 RGB."""
     # In grey, so that every colour is the map's; enlarged without smoothing, so that nobody takes it for a photo.
-    picture = Image.fromarray(seen).convert("L").resize((SIDE, SIDE), Image.Resampling.NEAREST).convert("RGB")
+    picture = (
+        Image.fromarray(seen).convert("L").resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.NEAREST).convert("RGB")
+    )
     heatmap = _heatmap(saliency)
     picture.paste(heatmap, mask=heatmap)
     return _png(picture)
 
 
 def _heatmap(saliency: Floats) -> Image.Image:
-    large = Image.fromarray(saliency).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    large = Image.fromarray(saliency).resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BICUBIC)
     levels = np.rint(np.asarray(large).clip(0, 1) * 255).astype(np.uint8)
     return Image.fromarray(_PALETTE[levels])
 

@@ -16,12 +16,12 @@ from app.monitoring.drift_window import WINDOW_SECONDS, RecentCounts
 from app.prediction import Prediction, model_name
 from model_store.classifier import Predictions
 from model_store.drift import (
-    MIN_IMAGES,
+    MIN_DRIFT_IMAGES,
     Comparison,
     Status,
     bin_counts_by_feature,
     bin_indices,
-    compare,
+    compare_with_reference,
     split_by_feature,
     worst_status,
 )
@@ -77,7 +77,7 @@ class Drift:
         self._count()
         counts, labels = self._recent.total(), self._manifest.labels
         images = int(split_by_feature(counts, len(labels))["class"].sum())
-        return images, compare(self._manifest.reference, counts, labels)
+        return images, compare_with_reference(self._manifest.reference, counts, labels)
 
     def document(self) -> dict[str, Any]:
         """The JSON of `GET /model/drift`. Shares are left out for few images: they would describe single ones."""
@@ -90,7 +90,8 @@ class Drift:
             "images": images,
             "status": status,
             "features": {
-                feature: _feature_json(comparison, images >= MIN_IMAGES) for feature, comparison in comparisons.items()
+                feature: _feature_json(comparison, images >= MIN_DRIFT_IMAGES)
+                for feature, comparison in comparisons.items()
             },
         }
 

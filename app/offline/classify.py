@@ -36,7 +36,7 @@ Decoded: TypeAlias = NDArray[np.uint8] | str | None
 Outcome: TypeAlias = Prediction | str | None
 
 
-class File(NamedTuple):
+class InputFile(NamedTuple):
     """A file to classify, and the named folder that contains it; None for a file that was named itself."""
 
     path: Path
@@ -47,7 +47,7 @@ class File(NamedTuple):
 class Inputs:
     """The named files, and the contents of the named folders, in their order."""
 
-    files: list[File] = field(default_factory=list)
+    files: list[InputFile] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)  # the named folder, and the error's text
     hidden: int = 0
@@ -101,7 +101,7 @@ def find_files(paths: Sequence[Path]) -> Inputs:
             inputs.folders.append(path)
             _search(path, inputs)
         else:
-            inputs.files.append(File(path, None))
+            inputs.files.append(InputFile(path, None))
     return inputs
 
 
@@ -112,11 +112,11 @@ def _search(root: Path, inputs: Inputs) -> None:
     for folder, folders, names in os.walk(root, onerror=unreadable):
         inputs.hidden += sum(name.startswith(".") for name in folders + names)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inputs.files += [File(Path(folder, name), root) for name in sorted(names) if not name.startswith(".")]
+        inputs.files += [InputFile(Path(folder, name), root) for name in sorted(names) if not name.startswith(".")]
 
 
 def _classify_files(
-    files: Sequence[File],
+    files: Sequence[InputFile],
     loaded: Loaded,
     max_bytes: int,
     kind: FormatName,
@@ -154,7 +154,7 @@ def _report_folders(inputs: Inputs, console: Console, tally: Tally) -> None:
         console.report(f"skipped in folders: {inputs.hidden:,} hidden, {tally.others:,} other than images")
 
 
-def _outcomes(files: Sequence[File], loaded: Loaded, max_bytes: int) -> Generator[Outcome, None, None]:
+def _outcomes(files: Sequence[InputFile], loaded: Loaded, max_bytes: int) -> Generator[Outcome, None, None]:
     """Yield each file's outcome. While one batch is computed, the next is decoded."""
     resize, pending = loaded.manifest.preprocessing.resize, deque[list[Future[Decoded]]]()
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
@@ -174,7 +174,7 @@ def _predict(decoded: Sequence[Decoded], loaded: Loaded) -> list[Outcome]:
     return [next(predictions) if isinstance(item, np.ndarray) else item for item in decoded]
 
 
-def _decode(file: File, resize: Resize, max_bytes: int) -> Decoded:
+def _decode(file: InputFile, resize: Resize, max_bytes: int) -> Decoded:
     try:
         if file.folder and file.path.exists() and not file.path.is_file():
             return None  # opening a pipe or a socket might block forever

@@ -27,7 +27,7 @@ CLEAR = "\r\x1b[K"
 
 
 @dataclass(frozen=True)
-class Format:
+class LineFormat:
     """The first line, which may be empty, and the function that makes a line from a file's name and prediction."""
 
     header: str
@@ -77,10 +77,12 @@ def default_format() -> FormatName:
     return "table" if sys.stdout.isatty() else "jsonl"
 
 
-def new_format(kind: FormatName, manifest: Manifest, top_k: int | None, names: Sequence[str]) -> Format:
+def new_format(kind: FormatName, manifest: Manifest, top_k: int | None, names: Sequence[str]) -> LineFormat:
     """Make the format of this name, for files with these names."""
     if kind == "jsonl":
-        return Format("", lambda name, row: to_json({"file": name} | prediction_json(manifest, row, top_k)).decode())
+        return LineFormat(
+            "", lambda name, row: to_json({"file": name} | prediction_json(manifest, row, top_k)).decode()
+        )
     return _csv(manifest.labels, top_k) if kind == "csv" else _table(manifest.labels, top_k or TABLE_TOP_K, names)
 
 
@@ -94,7 +96,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _csv(labels: Sequence[str], top_k: int | None) -> Format:
+def _csv(labels: Sequence[str], top_k: int | None) -> LineFormat:
     ranks = range(2, min(top_k, len(labels)) + 1) if top_k else []
     further = [f"{column}_{rank}" for rank in ranks for column in ("label", "confidence")]
     columns = further if top_k else [f"probability_{label}" for label in labels]
@@ -104,7 +106,7 @@ def _csv(labels: Sequence[str], top_k: int | None) -> Format:
         further = [cell for pair in rest for cell in pair] if top_k else row.probabilities
         return _record(name, *first, row.verdict, row.rounded_novelty, *further)
 
-    return Format(_record("file", "label", "confidence", "verdict", "novelty", *columns), line)
+    return LineFormat(_record("file", "label", "confidence", "verdict", "novelty", *columns), line)
 
 
 def _record(*cells: object) -> str:
@@ -113,7 +115,7 @@ def _record(*cells: object) -> str:
     return buffer.getvalue().removesuffix("\r\n")
 
 
-def _table(labels: Sequence[str], top_k: int, names: Sequence[str]) -> Format:
+def _table(labels: Sequence[str], top_k: int, names: Sequence[str]) -> LineFormat:
     name_width = min(MAX_NAME_WIDTH, max((_width(printable(name)) for name in names), default=0))
     label_width = max(5, *(_width(printable(label)) for label in labels))
 
@@ -126,7 +128,7 @@ def _table(labels: Sequence[str], top_k: int, names: Sequence[str]) -> Format:
     def _cells(name: str, label: str, share: str, verdict: str, others: str) -> str:
         return f"{_pad(name, name_width)}  {_pad(label, label_width)}  {share:>10}  {verdict:<13}  {others}".rstrip()
 
-    return Format(_cells("file", "label", "confidence", "verdict", "then" if top_k > 1 else ""), line)
+    return LineFormat(_cells("file", "label", "confidence", "verdict", "then" if top_k > 1 else ""), line)
 
 
 def _largest_labels(labels: Sequence[str], row: Prediction, count: int) -> list[tuple[str, np.float32]]:

@@ -1,6 +1,6 @@
 """Our service beside other servers: same network, images, load and machine, in turns.
 
-    python -m benchmarks.peers [--peers triton,mosec,bare] [--rounds 3] [--seconds 6]
+    python -m benchmarks.peers [--peers triton,mosec,bare] [--rounds 3] [--seconds 6] [--connections 1,32]
 
 Most peers serve our network exported to OpenVINO IR, with Pillow decoding and their own dynamic batching, as their
 documentation shows. mosec (a Rust front end with Python workers) and bare (an ASGI application on uvicorn that only
@@ -42,7 +42,7 @@ CAPTION = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PeerResults:
     """All rounds."""
 
     machine: Machine
@@ -62,13 +62,14 @@ def main() -> int:
     parser.add_argument("--peers", type=_peers, default=list(PEERS), metavar="A,B,…", help=f"of {names} (default: all)")
     parser.add_argument("--rounds", type=whole_number, default=3)
     parser.add_argument("--seconds", type=whole_number, default=6, help="of each load")
+    parser.add_argument("--connections", type=_counts, default=[1, 32], metavar="N,N,…")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     options = parser.parse_args()
     try:
         require_wrk()
         for name in options.peers:
             environment(PEERS[name])  # before anything is measured
-        results = compare(options.peers, options.rounds, options.seconds)
+        results = compare_peers(options.peers, options.rounds, options.connections, options.seconds)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -87,21 +88,25 @@ def _peers(text: str) -> list[str]:
     return names
 
 
-def compare(names: Sequence[str], rounds: int, seconds: int) -> Comparison:
+def _counts(text: str) -> list[int]:
+    return [whole_number(part) for part in text.split(",")]
+
+
+def compare_peers(names: Sequence[str], rounds: int, connections: Sequence[int], seconds: int) -> PeerResults:
     """Run all rounds; a peer that fails is left out of the round, with a line that says why."""
     host, start, turns = machine.describe(), CpuTimes.now(), list[Turn]()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         variables = served_model(Path(folder))
         for number in range(1, rounds + 1):
             with serving() as server:
-                turns += our_turns(server, number, seconds)
+                turns += our_turns(server, number, connections, seconds)
             for name in names:
                 print(f"round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
                 try:
-                    turns.append(peer_turn(number, name, variables, seconds))
+                    turns.append(peer_turn(number, name, variables, connections, seconds))
                 except BenchmarkError as error:
                     print(f"{name} is left out of round {number}: {error}", file=sys.stderr)
-    return Comparison(host, start.others_until(CpuTimes.now()), server.model, server.precision, seconds, turns)
+    return PeerResults(host, start.others_until(CpuTimes.now()), server.model, server.precision, seconds, turns)
 
 
 def served_model(folder: Path) -> dict[str, str]:

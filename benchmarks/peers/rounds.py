@@ -18,20 +18,20 @@ from benchmarks.server import Server, free_port
 from benchmarks.tables import Row, ratio, table
 from benchmarks.turns import Turn, load_ratios, turn_pairs
 
-WARM_UP_SECONDS, CONNECTIONS = 2, (1, 32)
+WARM_UP_SECONDS = 2
 RAW, FORM = "ours, raw body", "ours, form"
 
 
-def our_turns(server: Server, number: int, seconds: int) -> Iterator[Turn]:
+def our_turns(server: Server, number: int, connections: Sequence[int], seconds: int) -> Iterator[Turn]:
     """Our service's turns with both kinds of body."""
     for name, wrap in ((RAW, bodies.raw), (FORM, bodies.form)):
         # Named after the picture, by which servers are compared.
         wrapped = [replace(wrap(picture), name=picture.name) for picture in bodies.pictures()]
-        loads = list(_loads(server.pid, server.port, wrapped, seconds))
+        loads = list(_loads(server.pid, server.port, wrapped, connections, seconds))
         yield Turn(number, name, server.ready_seconds, sum(server.megabytes()), loads)
 
 
-def peer_turn(number: int, name: str, variables: Mapping[str, str], seconds: int) -> Turn:
+def peer_turn(number: int, name: str, variables: Mapping[str, str], connections: Sequence[int], seconds: int) -> Turn:
     """One peer's turn, ready at its first answer; `variables` of its environment name the model.
 
     Raises:
@@ -45,7 +45,7 @@ def peer_turn(number: int, name: str, variables: Mapping[str, str], seconds: int
         with running(command, log, {**variables, **peer_variables}, SERVERS) as process:
             wait_for(process, log, lambda: _answers(port, wrapped[0]))
             ready = time.perf_counter() - start
-            loads = list(_loads(process.pid, port, wrapped, seconds))
+            loads = list(_loads(process.pid, port, wrapped, connections, seconds))
             return Turn(number, name, ready, sum(resident_megabytes(process.pid)), loads)
 
 
@@ -59,10 +59,10 @@ def _answers(port: int, body: Body) -> bool:
     return True
 
 
-def _loads(pid: int, port: int, wrapped: Sequence[Body], seconds: int) -> Iterator[Load]:
+def _loads(pid: int, port: int, wrapped: Sequence[Body], connections: Sequence[int], seconds: int) -> Iterator[Load]:
     for body in wrapped:
-        for connections in CONNECTIONS:
-            yield closed_loop(pid, port, body, connections, seconds, WARM_UP_SECONDS)
+        for count in connections:
+            yield closed_loop(pid, port, body, count, seconds, WARM_UP_SECONDS)
 
 
 def servers_table(turns: Sequence[Turn]) -> str:

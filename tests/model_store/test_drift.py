@@ -13,12 +13,12 @@ from hypothesis.extra.numpy import arrays
 from model_store.classifier import Predictions
 from model_store.drift import (
     FEATURES,
-    MIN_IMAGES,
+    MIN_DRIFT_IMAGES,
     bin_counts_by_feature,
     bin_indices,
     bins_of,
     chance,
-    compare,
+    compare_with_reference,
     count_bins,
     count_reference,
     psi,
@@ -60,7 +60,7 @@ REFERENCE = count_reference(photos(5_000), answers(5_000), VERDICTS)
 
 
 def statuses(images, predictions):
-    comparisons = compare(REFERENCE, counted(images, predictions), LABELS)
+    comparisons = compare_with_reference(REFERENCE, counted(images, predictions), LABELS)
     return {feature: comparison.status for feature, comparison in comparisons.items()}
 
 
@@ -156,11 +156,11 @@ def test_chance_is_what_one_sample_of_a_thousand_exceeds(bins, images):
 @pytest.mark.parametrize(
     ("index", "bins", "images", "expected"),
     [
-        (9.0, 10, MIN_IMAGES - 1, "too_few_images"),
-        (0.09, 10, MIN_IMAGES, "ok"),
-        (0.11, 10, MIN_IMAGES, "watch"),
-        (0.26, 10, MIN_IMAGES, "drifted"),
-        (0.3, 100, MIN_IMAGES, "ok"),  # of so many bins this is chance
+        (9.0, 10, MIN_DRIFT_IMAGES - 1, "too_few_images"),
+        (0.09, 10, MIN_DRIFT_IMAGES, "ok"),
+        (0.11, 10, MIN_DRIFT_IMAGES, "watch"),
+        (0.26, 10, MIN_DRIFT_IMAGES, "drifted"),
+        (0.3, 100, MIN_DRIFT_IMAGES, "ok"),  # of so many bins this is chance
         (0.3, 100, 10_000, "drifted"),
     ],
 )
@@ -209,7 +209,7 @@ def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_bl
     part = Predictions(predictions.probabilities[some], novelty=predictions.novelty[some])
 
     def raised(shown):
-        comparisons = compare(reference, counted(shown, part), LABELS)
+        comparisons = compare_with_reference(reference, counted(shown, part), LABELS)
         return {feature for feature in FEATURES if comparisons[feature].status != "ok"}
 
     assert raised(images[some]) == set()

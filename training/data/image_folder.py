@@ -22,7 +22,7 @@ from model_store.manifest import Resize
 from training.data.dataset import MAX_LABEL_LENGTH, Images, is_label
 from training.errors import TrainingError
 
-MIN_IMAGES, MIN_CLASSES, MAX_CLASSES = 10, 2, 1_000
+MIN_CLASS_IMAGES, MIN_CLASSES, MAX_CLASSES = 10, 2, 1_000
 TEST_SHARE = VAL_SHARE = 10  # one in ten of each class, and at least one
 MAX_BYTES = 32_000_000
 MAX_NAMED = 20  # skipped files that are named
@@ -139,9 +139,9 @@ def _with_progress(results: Iterable[_Example | str], name: str, count: int) -> 
 
 def _check_examples(folder: Path, labels: tuple[str, ...], examples: list[list[_Example]]) -> None:
     counts = {label: len(class_examples) for label, class_examples in zip(labels, examples, strict=True)}
-    if few := [f"{label} ({count})" for label, count in counts.items() if count < MIN_IMAGES]:
+    if few := [f"{label} ({count})" for label, count in counts.items() if count < MIN_CLASS_IMAGES]:
         raise TrainingError(
-            f"a class needs {MIN_IMAGES} different usable images; these of {folder} have fewer: {', '.join(few)}"
+            f"a class needs {MIN_CLASS_IMAGES} different usable images; these of {folder} have fewer: {', '.join(few)}"
         )
     label_of: dict[str, str] = {}
     for label, class_examples in zip(labels, examples, strict=True):

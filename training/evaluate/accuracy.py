@@ -137,9 +137,9 @@ class Evaluation:
 def evaluate(classifier: Classifier, images: Images) -> Evaluation:
     """Measure a classifier on labelled images."""
     start = time.perf_counter()
-    probabilities = predict(classifier, images.pixels)
+    probabilities = predict_probabilities(classifier, images.pixels)
     seconds = time.perf_counter() - start
-    mirrored = predict(classifier, images.pixels[:, :, ::-1])
+    mirrored = predict_probabilities(classifier, images.pixels[:, :, ::-1])
     predictions, classes = probabilities.argmax(1), len(classifier.labels)
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (images.labels, predictions), 1)
@@ -164,7 +164,7 @@ def evaluate(classifier: Classifier, images: Images) -> Evaluation:
     )
 
 
-def predict(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def predict_probabilities(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Probabilities (N, K) for any number of images (N, 32, 32, 3)."""
     parts = [
         classifier.predict(pixels[start : start + PREDICT_BATCH]).probabilities

@@ -15,7 +15,7 @@ from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.quantization import quantizable, representable
 from training.data.dataset import Images, sample_evenly
-from training.evaluate.accuracy import predict
+from training.evaluate.accuracy import predict_probabilities
 
 RANGE_IMAGES, RANGE_BATCH = 1_024, 128
 PERCENTILE = 99.995
@@ -75,7 +75,7 @@ def measure_quantization(network: Network, val: Images) -> Quantization:
     """Compare a quantized network with itself without its ranges, on images that it was not trained on."""
 
     def accuracy(candidate: Network, precision: PrecisionChoice) -> float:
-        predictions = predict(Classifier(candidate, precision=precision), val.pixels).argmax(1)
+        predictions = predict_probabilities(Classifier(candidate, precision=precision), val.pixels).argmax(1)
         return float((predictions == val.labels).mean())
 
     before = accuracy(replace(network, ranges=None), "auto")

@@ -17,7 +17,7 @@ from model_store.classifier import Classifier
 from model_store.images.decode import decode
 from model_store.manifest import Resize
 from training.data.dataset import Images
-from training.evaluate.accuracy import predict
+from training.evaluate.accuracy import predict_probabilities
 from training.evaluate.corruptions import CORRUPTIONS, Pixels
 from training.evaluate.simulated_uploads import encode, stretch
 
@@ -179,7 +179,7 @@ def _measure_photos(classifier: Classifier, sample: Images, resize: Resize, show
 
 
 def _find_hits(classifier: Classifier, pixels: Pixels, labels: NDArray[np.int32]) -> Hits:
-    hits: Hits = predict(classifier, pixels).argmax(1) == labels
+    hits: Hits = predict_probabilities(classifier, pixels).argmax(1) == labels
     return hits
 
 

@@ -17,7 +17,7 @@ Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # ima
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """A format's title and the suffixes of its files, the one that `--out` names first; "" is a directory."""
 
     title: str
@@ -33,9 +33,9 @@ class Format:
 
 
 FORMATS = {
-    "openvino": Format("OpenVINO IR", (".xml", ".bin")),
-    "onnx": Format("ONNX", (".onnx",)),
-    "saved_model": Format("a TensorFlow SavedModel", ("",)),
-    "keras": Format("Keras 3", (".keras",)),
-    "litert": Format("LiteRT (TensorFlow Lite)", (".tflite",)),
+    "openvino": ExportFormat("OpenVINO IR", (".xml", ".bin")),
+    "onnx": ExportFormat("ONNX", (".onnx",)),
+    "saved_model": ExportFormat("a TensorFlow SavedModel", ("",)),
+    "keras": ExportFormat("Keras 3", (".keras",)),
+    "litert": ExportFormat("LiteRT (TensorFlow Lite)", (".tflite",)),
 }

@@ -58,7 +58,7 @@ def train(
     info, recipe = run.info, recipe_from_info(run.info)
     check_resumed(run, source, teachers)
     with dtype_policy(computed_precision(recipe)):
-        network = build(run, recipe, images)
+        network = build_run_network(run, recipe, images)
         if source and not isinstance(recipe.network, Pretrained):
             network.load_weights(source.folder / WEIGHTS)
         network = use_fast_layers(network)
@@ -67,13 +67,13 @@ def train(
         history = _restore(run, learner)
         _fit(run, learner, recipe, ensemble, images, val, history, on_epoch)
     with dtype_policy("float32"):
-        served = build(run, recipe, images)
+        served = build_run_network(run, recipe, images)
         served.set_weights(network.get_weights())
     write_weights(served, run.partial_weights)
     run.finish(served.to_json(indent=2))
 
 
-def build(run: Run, recipe: Recipe, images: Images) -> keras.Model:
+def build_run_network(run: Run, recipe: Recipe, images: Images) -> keras.Model:
     """The run's network before its first epoch, in the present dtype policy."""
     info = run.info
     if isinstance(recipe.network, Pretrained):

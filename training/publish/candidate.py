@@ -22,7 +22,7 @@ from model_store.network.model import Network
 from model_store.network.quantization import write_ranges
 from model_store.store import Store
 from training.data.dataset import Images, check_labels
-from training.evaluate.accuracy import Evaluation, evaluate, predict
+from training.evaluate.accuracy import Evaluation, evaluate, predict_probabilities
 from training.evaluate.robustness import Robustness, ShowProgress, measure_robustness, show_nothing
 from training.publish.compare_with_keras import (
     COMPARED_IMAGES,
@@ -107,7 +107,7 @@ def _measure(network: Network, test: Images, show: ShowProgress) -> Measurements
     evaluation = evaluate(classifier, test)
     robustness = measure_robustness(classifier, test, network.preprocessing.resize, show)
     accuracies = {
-        other.precision: float((predict(other, test.pixels).argmax(1) == test.labels).mean())
+        other.precision: float((predict_probabilities(other, test.pixels).argmax(1) == test.labels).mean())
         for other in classifiers_by_precision(network)
     }
     return Measurements(evaluation, robustness, accuracies)

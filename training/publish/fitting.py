@@ -17,7 +17,7 @@ from model_store.network.quantization import quantizable
 from model_store.novelty import novelty
 from training.data.dataset import Dataset, Images
 from training.errors import TrainingError
-from training.evaluate.accuracy import predict
+from training.evaluate.accuracy import predict_probabilities
 from training.evaluate.calibration import Calibration, fit_temperature
 from training.evaluate.novelty_statistics import fit_gaussian, standardise
 from training.evaluate.quantization import measure_quantization, quantize
@@ -56,7 +56,7 @@ def check_calibration_run(calibration_run: Run, info: RunInfo) -> None:
 
 def calibrate(calibration_run: Run, val: Images) -> Calibration | None:
     """Fit the temperature of a calibration run on the validation images; None where no temperature fits best."""
-    return fit_temperature(predict(Classifier(network_from_run(calibration_run)), val.pixels), val.labels)
+    return fit_temperature(predict_probabilities(Classifier(network_from_run(calibration_run)), val.pixels), val.labels)
 
 
 def fit_on_val(network: Network, calibration_network: Network, dataset: Dataset) -> Fitted:

@@ -60,7 +60,7 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
 }
 DPI = 110
-MAX_CLASSES = 40  # in one picture
+MAX_DRAWN_CLASSES = 40  # in one picture
 
 
 def draw(
@@ -94,7 +94,7 @@ def _confusion(evaluation: Evaluation) -> Figure:
         if counts[row, column]:
             colour = "white" if shares[row, column] > 0.4 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    names = [_short(label) for label in evaluation.labels] if len(counts) <= MAX_CLASSES else []
+    names = [_short(label) for label in evaluation.labels] if len(counts) <= MAX_DRAWN_CLASSES else []
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.grid(visible=False)
@@ -133,7 +133,7 @@ def _curves(history: list[dict[str, float]]) -> Figure:
 def _classes(evaluation: Evaluation) -> Figure:
     """A row for each class, best recall first, with people's accuracy beside it where that is known."""
     recall, human = np.array(evaluation.recall_by_class), human_accuracy(evaluation.labels)
-    order = np.argsort(-recall, kind="stable")[-MAX_CLASSES:]
+    order = np.argsort(-recall, kind="stable")[-MAX_DRAWN_CLASSES:]
     names = [evaluation.labels[index] for index in order]
     figure, axes = plt.subplots(figsize=(8, 1.7 + 0.36 * len(order)))
     low, high = _interval(recall[order], evaluation.confusion.sum(1)[order])
@@ -144,7 +144,7 @@ def _classes(evaluation: Evaluation) -> Figure:
         left, right = axes.get_xlim()
         axes.set_xlim(min(left, people.min() - 0.01), max(right, people.max() + 0.01))
         _column(axes, 1.27, "◇ people", people, PEOPLE)
-    measure = "recall" if len(order) == len(recall) else f"recall, the {MAX_CLASSES} lowest of {len(recall)}"
+    measure = "recall" if len(order) == len(recall) else f"recall, the {MAX_DRAWN_CLASSES} lowest of {len(recall)}"
     axes.set_xlabel(f"{measure}; lines: 95% intervals" + (f"\npeople: {HUMAN_SOURCE}" if human else ""))
     axes.set_title(f"Worst class: {evaluation.worst_class}, {100 * evaluation.class_gap:.1f} points below the best\n")
     return figure

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.card.captions import PLOTS
 from app.card.results import ServedVersion
-from app.card.sections import CIFAR10, CIFAR10_SHA256, render_card
+from app.card.sections import CIFAR10_LABELS, CIFAR10_SHA256, render_card
 from app.settings import SHIPPED_STORE
 from model_store.manifest import Manifest, read_manifest
 
@@ -212,7 +212,7 @@ def test_own_data_is_not_called_cifar10s_nor_compared_with_people():
 def test_what_the_card_knows_of_cifar10_is_what_the_shipped_versions_say():
     for folder in SHIPPED:
         manifest, _ = read(folder)
-        assert (manifest.labels, manifest.training["data_sha256"]) == (CIFAR10, CIFAR10_SHA256)
+        assert (manifest.labels, manifest.training["data_sha256"]) == (CIFAR10_LABELS, CIFAR10_SHA256)
 
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=y>"

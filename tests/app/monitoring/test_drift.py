@@ -16,7 +16,7 @@ from app.monitoring.drift import Drift
 from app.pipeline import load_chosen
 from app.prediction import predict_each
 from app.settings import Settings
-from model_store.drift import FEATURES, MIN_IMAGES
+from model_store.drift import FEATURES, MIN_DRIFT_IMAGES
 from model_store.manifest import FEATURE_BINS
 from tests.app.conftest import blotches, png
 from tests.app.service import needs_reuseport, serving, stop
@@ -91,7 +91,7 @@ def test_a_few_images_are_too_few_to_say_anything_of(client_with, watched_store)
     for drift in document["features"].values():
         assert drift["psi"] is drift["recent"] is None and drift["status"] == "too_few_images"
     assert [float(value) for value in gauges(client).values()] == [3.0]  # and no index
-    assert document["images"] < MIN_IMAGES
+    assert document["images"] < MIN_DRIFT_IMAGES
 
 
 def test_only_images_that_were_asked_about_and_answered_are_counted(client_with, watched_store):

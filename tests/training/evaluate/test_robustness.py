@@ -11,7 +11,7 @@ from model_store.manifest import Resize
 from tests.training import linear
 from training.data.dataset import Images
 from training.evaluate import robustness
-from training.evaluate.accuracy import predict
+from training.evaluate.accuracy import predict_probabilities
 from training.evaluate.corruptions import CORRUPTIONS
 from training.evaluate.robustness import (
     PHOTO_FILES,
@@ -54,7 +54,7 @@ def test_every_corruption_and_photo_is_measured_on_every_image(measured):
 def test_predictions_are_those_of_the_classifier(measured, classifier, images):
     kind, level = 2, 4
     damaged = CORRUPTIONS[kind].apply(images.pixels, CORRUPTIONS[kind].strengths[level])
-    right = predict(classifier, damaged).argmax(1) == images.labels
+    right = predict_probabilities(classifier, damaged).argmax(1) == images.labels
     assert measured.corrupted[kind, level].tolist() == right.tolist()
     assert 0 < measured.accuracy < 1
 
