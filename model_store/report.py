@@ -78,7 +78,7 @@ class RobustnessReport(ReportPart):
     corruptions_note: str
     photo_difference: float
     photo_difference_standard_error: float
-    photos: tuple[PhotoReport, ...]
+    photos: tuple[PhotoReport, ...] = Field(min_length=1)
 
 
 class EpochReport(ReportPart):
