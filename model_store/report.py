@@ -6,36 +6,36 @@ Defines the JSON schema and opens no file. `training` builds a report and the mo
 import json
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from model_store.errors import ModelError
+from model_store.manifest import Frozen, Share, first_error
 
 REPORT_FOLDER = "report/"  # in a version's folder, also holds the plots
 REPORT_FILE = "evaluation.json"
 
-Ratio = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class ReportPart(BaseModel):
-    """Immutable; an unknown field, as newer versions may have, is ignored."""
+class ReportPart(Frozen):
+    """Immutable; an unknown field is ignored, because newer versions may add some."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
 
 class ClassReport(ReportPart):
     """Figures of one class; people's accuracy where it is known."""
 
-    precision: Ratio
-    recall: Ratio
-    human_accuracy: Ratio | None = None
+    precision: Share
+    recall: Share
+    human_accuracy: Share | None = None
 
 
 class ReliabilityBin(NamedTuple):
     """A bin of confidence that is not empty: its mean confidence, its accuracy and its number of images."""
 
     confidence: float
-    accuracy: Ratio
+    accuracy: Share
     images: Count
 
 
@@ -45,7 +45,7 @@ class MistakeReport(ReportPart):
     index: Count
     label: str = Field(alias="is")
     called: str
-    confidence: Ratio
+    confidence: Share
 
 
 class CorruptionReport(ReportPart):
@@ -53,8 +53,8 @@ class CorruptionReport(ReportPart):
 
     parameter: str
     strengths: tuple[int | float, ...]
-    accuracy: tuple[Ratio, ...]
-    mean: Ratio
+    accuracy: tuple[Share, ...]
+    mean: Share
 
 
 class PhotoReport(ReportPart):
@@ -63,16 +63,16 @@ class PhotoReport(ReportPart):
     width: Count
     height: Count
     file: str
-    accuracy: Ratio
+    accuracy: Share
 
 
 class RobustnessReport(ReportPart):
     """Accuracy on corrupted images and on photo-sized files; differences are from the untouched images' accuracy."""
 
     images: Count
-    accuracy: Ratio
-    corruption_accuracy: Ratio
-    photo_accuracy: Ratio
+    accuracy: Share
+    corruption_accuracy: Share
+    photo_accuracy: Share
     corruption_standard_error: float
     corruptions: dict[str, CorruptionReport] = Field(min_length=1)
     corruptions_note: str
@@ -103,15 +103,15 @@ class Report(ReportPart):
     """
 
     images: Count
-    accuracy: Ratio
-    mirror_accuracy: Ratio
+    accuracy: Share
+    mirror_accuracy: Share
     negative_log_likelihood: float
-    expected_calibration_error: Ratio
+    expected_calibration_error: Share
     worst_class: str | None = None
-    worst_class_recall: Ratio
+    worst_class_recall: Share
     engine: str
     precision: str
-    class_gap: Ratio | None = None
+    class_gap: Share | None = None
     classes: dict[str, ClassReport] = Field(min_length=2)
     human_source: str | None = None
     confusion: tuple[tuple[Count, ...], ...]
@@ -137,10 +137,7 @@ def read_report(content: bytes) -> Report:
     try:
         return Report.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(map(str, first["loc"])) or "the document"
-        received = str(first["input"])[:80]
-        raise ModelError(f"{REPORT_FILE}: {location}: {first['msg']} (received {received!r})") from None
+        raise ModelError(f"{REPORT_FILE}: {first_error(error)}; publish the version again") from None
 
 
 def report_to_json(report: Report) -> bytes:
