@@ -1,22 +1,25 @@
 """Endpoints that describe the served version and the service's work: /model… and /metrics."""
 
 import asyncio
+import logging
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import openapi, schemas
-from app.card.captions import REPORT_FOLDER
+from app.card.render import EVALUATION, render_card
 from app.card.results import ServedVersion
-from app.card.sections import EVALUATION, render_card
-from app.card.values import read_document
 from app.errors import Problem
 from app.monitoring.metrics import Metrics
 from app.pipeline import Serving
 from app.prediction import to_json
+from model_store.errors import ModelError
 from model_store.manifest import Manifest
+from model_store.report import REPORT_FOLDER, Report, read_report
 from model_store.version import Loaded
+
+logger = logging.getLogger("app")
 
 router = APIRouter()
 
@@ -58,10 +61,9 @@ async def model_drift(request: Request) -> Response:
 async def model_card(request: Request) -> HTMLResponse:
     """What it is for and not for, what it learned from, how good it is and where it fails, from manifest and report."""
     loaded: Loaded = request.app.state.pipeline.require_serving().loaded
-    manifest, classifier = loaded.manifest, loaded.classifier
-    report = await _published_file(loaded, EVALUATION) if EVALUATION in manifest.files else None
-    evaluation = read_document(report or b"")
-    return HTMLResponse(render_card(ServedVersion(manifest, evaluation, classifier.engine, classifier.precision)))
+    report, classifier = await _published_report(loaded), loaded.classifier
+    served = ServedVersion(loaded.manifest, report, classifier.engine, classifier.precision)
+    return HTMLResponse(await asyncio.to_thread(render_card, served))  # the first one compiles the template
 
 
 @router.get(
@@ -96,6 +98,18 @@ async def _published_file(loaded: Loaded, name: str) -> bytes | None:
     if not (loaded.folder / name).exists():
         return None
     return await asyncio.to_thread(loaded.read, name)
+
+
+async def _published_report(loaded: Loaded) -> Report | None:
+    """Read the served version's report; None if it has none that can be read."""
+    content = await _published_file(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else None
+    if content is None:
+        return None
+    try:
+        return read_report(content)
+    except ModelError as error:
+        logger.warning("the model card leaves out the report of %s: %s", loaded.folder.name, error)
+        return None
 
 
 def _report_types(manifest: Manifest) -> dict[str, str]:

@@ -144,11 +144,16 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(map(str, first["loc"])) or "the document"
-        raise ModelError(f"{path}: {location}: {first['msg']} (received {str(first['input'])[:80]!r})") from None
+        raise ModelError(f"{path}: {first_error(error)}") from None
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write `manifest.json` for people to read: indented, keys in the schema's order."""
     path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def first_error(error: ValidationError) -> str:
+    """Describe the first field that does not fit a schema: where it is, why, and what was received."""
+    first = error.errors()[0]
+    location = ".".join(map(str, first["loc"])) or "the document"
+    return f"{location}: {first['msg']} (received {str(first['input'])[:80]!r})"

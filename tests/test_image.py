@@ -95,6 +95,10 @@ def test_an_image_has_the_licence_and_no_test_benchmark_or_cache(stage):
     assert not [path for path in paths if path.suffix == ".pyc" or "cache" in str(path) or "/." in str(path)]
 
 
+def test_the_service_has_its_pages_and_templates():
+    assert {WORKDIR / path for path in ("app/page/index.html", "app/card/card.html")} <= set(copied_files("serve"))
+
+
 @pytest.mark.parametrize(
     "path",
     [

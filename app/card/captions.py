@@ -4,93 +4,89 @@ The texts are made from the report's figures, so that people who cannot see a pl
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from app.card.markup import Html, figure
-from app.card.values import items, number, numbers, percent, text
+from app.card.values import percent
 from model_store.manifest import Manifest
-
-REPORT_FOLDER = "report/"
-EvaluationDocument = dict[str, object]
+from model_store.report import REPORT_FOLDER, Report
 
 
-def render_plot(manifest: Manifest, evaluation: EvaluationDocument, name: str) -> Html | None:
-    """One plot of the report, if the version has it; its address is relative to the card's."""
-    if REPORT_FOLDER + name not in manifest.files:
-        return None
-    caption, describe = PLOTS[name]
-    return figure(REPORT_FOLDER + name, f"{caption}. {describe(evaluation)}".strip(), caption)
+@dataclass(frozen=True)
+class CaptionedPlot:
+    """A plot of the report; its address is relative to the card's."""
+
+    address: str
+    caption: str
+    description: str
 
 
-def recall_by_class(evaluation: EvaluationDocument) -> list[tuple[str, float]]:
+def caption_plots(manifest: Manifest, report: Report) -> dict[str, CaptionedPlot]:
+    """Caption the plots that the version has, by file name."""
+    return {
+        name: CaptionedPlot(REPORT_FOLDER + name, caption, f"{caption}. {describe(report)}".strip())
+        for name, (caption, describe) in PLOTS.items()
+        if REPORT_FOLDER + name in manifest.files
+    }
+
+
+def recall_by_class(report: Report) -> list[tuple[str, float]]:
     """Pairs of class and recall, lowest first."""
-    recalls = [(label, number(values, "recall")) for label, values in items(evaluation, "classes")]
-    return sorted([(label, recall) for label, recall in recalls if recall is not None], key=lambda pair: pair[1])
+    recalls = [(label, figures.recall) for label, figures in report.classes.items()]
+    return sorted(recalls, key=lambda pair: pair[1])
 
 
-def accuracy_by_corruption(evaluation: EvaluationDocument) -> list[tuple[str, float]]:
-    """Pairs of corruption and mean accuracy, lowest first."""
-    means = [(name, number(values, "mean")) for name, values in items(evaluation, "robustness", "corruptions")]
-    return sorted([(name, mean) for name, mean in means if mean is not None], key=lambda pair: pair[1])
-
-
-def _confusion(evaluation: EvaluationDocument) -> str:
+def _confusion(report: Report) -> str:
     """The commonest confusion. Rows of the matrix are true classes, columns predicted ones."""
-    labels, rows = [label for label, _ in items(evaluation, "classes")], evaluation.get("confusion")
-    counts = [numbers({"": row}, "") for row in rows] if isinstance(rows, list) else []
-    if not labels or [len(row) for row in counts] != [len(labels)] * len(labels):
-        return ""
-    wrong = [(n, labels[i], labels[j]) for i, row in enumerate(counts) for j, n in enumerate(row) if i != j]
-    count, true, called = max(wrong, default=(0.0, "", ""))
-    return f"Most often {true} was called {called}: {count:,.0f} times." if count else "Nothing was confused."
+    labels = list(report.classes)
+    wrong = [
+        (count, labels[i], labels[j]) for i, row in enumerate(report.confusion) for j, count in enumerate(row) if i != j
+    ]
+    count, true, called = max(wrong)
+    return f"Most often {true} was called {called}: {count:,} times." if count else "Nothing was confused."
 
 
-def _reliability(evaluation: EvaluationDocument) -> str:
-    error = number(evaluation, "expected_calibration_error")
-    return "" if error is None else f"On average the two are {percent(error)} apart."
+def _reliability(report: Report) -> str:
+    return f"On average the two are {percent(report.expected_calibration_error)} apart."
 
 
-def _classes(evaluation: EvaluationDocument) -> str:
-    ordered = recall_by_class(evaluation)
-    if not ordered:
-        return ""
-    (worst, low), (best, high) = ordered[0], ordered[-1]
+def _classes(report: Report) -> str:
+    (worst, low), *_, (best, high) = recall_by_class(report)
     return f"From {worst}, {percent(low, 1)}, to {best}, {percent(high, 1)}."
 
 
-def _mistakes(evaluation: EvaluationDocument) -> str:
-    mistakes = evaluation.get("mistakes")
-    first = mistakes[0] if isinstance(mistakes, list) and mistakes else None
-    true, called, confidence = text(first, "is"), text(first, "called"), number(first, "confidence")
-    if true is None or called is None or confidence is None:
+def _mistakes(report: Report) -> str:
+    if not report.mistakes:
         return ""
-    return f"The first is {true}, called {called} with a confidence of {percent(confidence, 1)}."
+    first = report.mistakes[0]
+    return f"The first is {first.label}, called {first.called} with a confidence of {percent(first.confidence, 1)}."
 
 
-def _corruptions(evaluation: EvaluationDocument) -> str:
-    mean, ordered = number(evaluation, "robustness", "corruption_accuracy"), accuracy_by_corruption(evaluation)
-    if mean is None or not ordered:
+def _corruptions(report: Report) -> str:
+    robustness = report.robustness
+    if robustness is None:
         return ""
-    (worst, low), (best, high) = ordered[0], ordered[-1]
-    return f"On average {percent(mean, 1)}: from {percent(low, 1)} for {worst} to {percent(high, 1)} for {best}."
+    means = sorted((figures.mean, name) for name, figures in robustness.corruptions.items())
+    (low, worst), (high, best) = means[0], means[-1]
+    mean = percent(robustness.corruption_accuracy, 1)
+    return f"On average {mean}: from {percent(low, 1)} for {worst} to {percent(high, 1)} for {best}."
 
 
-def _photos(evaluation: EvaluationDocument) -> str:
-    mean, untouched = (number(evaluation, "robustness", key) for key in ("photo_accuracy", "accuracy"))
-    if mean is None or untouched is None:
+def _photos(report: Report) -> str:
+    robustness = report.robustness
+    if robustness is None:
         return ""
-    return f"On average {percent(mean, 1)}; the same images untouched: {percent(untouched, 1)}."
+    mean, untouched = percent(robustness.photo_accuracy, 1), percent(robustness.accuracy, 1)
+    return f"On average {mean}; the same images untouched: {untouched}."
 
 
-def _curves(evaluation: EvaluationDocument) -> str:
-    history = evaluation.get("history")
-    last = history[-1] if isinstance(history, list) and history else None
-    epoch, accuracy = number(last, "epoch"), number(last, "accuracy")
-    if epoch is None or accuracy is None:
+def _curves(report: Report) -> str:
+    last = report.history[-1] if report.history else None
+    if last is None or last.accuracy is None:
         return ""
-    return f"After {epoch:.0f} epochs {percent(accuracy, 1)} of the training images were called by their names."
+    return f"After {last.epoch} epochs {percent(last.accuracy, 1)} of the training images were called by their names."
 
 
-PLOTS: dict[str, tuple[str, Callable[[EvaluationDocument], str]]] = {
+PLOTS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "curves.png": ("Loss and accuracy, epoch by epoch", _curves),
     "confusion.png": ("What the images of each class were called", _confusion),
     "reliability.png": ("Accuracy against confidence", _reliability),

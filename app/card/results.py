@@ -1,124 +1,144 @@
-"""The card's sections of figures: overall, class by class, and for worse or larger pictures.
+"""Figures of the card: overall, class by class, and for worse or larger pictures.
 
-Decides which figures stand together, and the text where they are missing. Pure, like the rest of the card.
+Chooses and formats the figures; `card.html` has the texts around them. Pure, like the rest of the card.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from app.card.captions import accuracy_by_corruption, recall_by_class, render_plot
-from app.card.markup import Html, facts, paragraph, section, table
-from app.card.values import items, number, numbers, percent, points, text
+from app.card.captions import recall_by_class
+from app.card.values import items, number, percent, points, text
 from model_store.manifest import Manifest
+from model_store.report import Report, RobustnessReport
 
 Fact: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A version, its report's evaluation (empty where it has none), and the engine and precision in use."""
+    """A version, its report, and the engine and precision in use."""
 
     manifest: Manifest
-    evaluation: dict[str, Any]
+    report: Report | None
     engine: str
     precision: str
-
-    def plot(self, name: str) -> Html | None:
-        """One of the report's plots."""
-        return render_plot(self.manifest, self.evaluation, name)
 
     def metric(self, *path: str) -> float | None:
         """One of the manifest's figures."""
         return number(self.manifest.metrics, *path)
 
 
-def quality_section(served: ServedVersion) -> Html:
-    """The figures over all classes."""
-    title = "How good it is"
-    rows = [row for row in (_accuracy(served), _error(served), _likelihood(served), _worst(served)) if row]
-    if not rows:
-        missing = "Nobody has measured it on test images, or the manifest does not say what came of it."
-        return section(title, paragraph(f"{missing} How often it is right is not known."))
-    precisions = items(served.manifest.metrics, "accuracy_by_precision")
-    by_precision = [
-        (name, percent(share)) for name, value in precisions if (share := number({"": value}, "")) is not None
-    ]
-    return section(
-        title,
-        facts("On the test images", rows),
-        _elsewhere(served),
-        table("Accuracy by precision", ("precision", "accuracy"), by_precision) if by_precision else None,
-        _eight_bits(served),
-        served.plot("reliability.png"),
-        served.plot("confusion.png"),
+@dataclass(frozen=True)
+class FigureTable:
+    """A table whose rows begin with their name."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Int8Comparison:
+    """Accuracy on validation images before and after quantization, and whether int8 may be served."""
+
+    before: str
+    after: str
+    adopted: bool
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Figures over all classes; `measured_in` is their precision, where this service computes in another one."""
+
+    facts: list[Fact]
+    measured_in: str | None
+    by_precision: FigureTable | None
+    int8: Int8Comparison | None
+
+
+@dataclass(frozen=True)
+class People:
+    """Accuracy of people: its source, and in how many classes they are ahead of the network."""
+
+    source: str
+    ahead: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class ClassResults:
+    """Recall and precision of each class, beside people where they are known."""
+
+    table: FigureTable
+    people: People | None
+
+
+@dataclass(frozen=True)
+class RobustnessResults:
+    """Accuracy under our own corruptions and at photo sizes; by kind where the version has a report."""
+
+    means: FigureTable
+    by_corruption: FigureTable | None
+    by_photo: FigureTable | None
+
+
+def measure_quality(served: ServedVersion) -> Quality | None:
+    """The figures over all classes; None if the manifest has none."""
+    facts = [fact for fact in (_accuracy(served), _error(served), _likelihood(served), _worst(served)) if fact]
+    if not facts:
+        return None
+    measured = text(served.manifest.metrics, "test", "precision")
+    return Quality(
+        facts=facts,
+        measured_in=None if measured == served.precision else measured,
+        by_precision=_by_precision(served),
+        int8=_int8(served),
     )
 
 
-def verdicts_section(served: ServedVersion) -> Html:
-    """The thresholds of the verdicts unsure and none of these, and how often they are reached."""
-    title, fitted = "When it does not know", served.manifest.verdicts
-    if fitted is None:
-        return section(title, paragraph("Its answers carry no verdict: it calls every picture one of its kinds."))
-    explanation = (
-        f"An image that is stranger to it than {percent(fitted.novelty_above)} of the held-out ones is called none of "
-        f"these; an answer with less than {percent(fitted.confidence_below)} confidence is called unsure."
-    )
-    test = {key: served.metric("verdicts", "test", key) for key in ("confident", "confident_accuracy", "unsure")}
-    strange = served.metric("verdicts", "test", "none_of_these")
-    rows = [("Confident", test["confident"]), ("Confident and right, of these", test["confident_accuracy"])]
-    rows += [("Unsure", test["unsure"]), ("None of these, wrongly", strange)]
-    shares = [(name, percent(share)) for name, share in rows if share is not None]
-    return section(title, paragraph(explanation), facts("On the test images", shares) if shares else None)
+def verdict_shares(served: ServedVersion) -> list[Fact]:
+    """How often each verdict is given on the test images."""
+    rows = {
+        "Confident": "confident",
+        "Confident and right, of these": "confident_accuracy",
+        "Unsure": "unsure",
+        "None of these, wrongly": "none_of_these",
+    }
+    shares = [(name, served.metric("verdicts", "test", key)) for name, key in rows.items()]
+    return [(name, percent(share)) for name, share in shares if share is not None]
 
 
-def classes_section(served: ServedVersion) -> Html:
-    """Recall and precision of each class, beside people where the report has them."""
-    by_class = dict(items(served.evaluation, "classes"))
-    rows = [(label, by_class[label]) for label in served.manifest.labels if label in by_class]
-    if not rows:
-        missing = (
-            "The version has no report by class: how much better it is at some things than at others is not known."
-        )
-        return section("Class by class", paragraph(missing))
-    columns = {"recall": "recall", "precision": "precision"}
-    people = [label for label, values in rows if number(values, "human_accuracy") is not None]
-    columns |= {"human_accuracy": "people"} if people else {}
-    cells = [(label, *(_share(number(values, key)) for key in columns)) for label, values in rows]
+def class_results(report: Report) -> ClassResults:
+    """Recall and precision of each class."""
+    classes, people = report.classes, _people(report)
+    rows = [(label, percent(figures.recall, 1), percent(figures.precision, 1)) for label, figures in classes.items()]
     caption = "Recall: of a class's images, how many were called so. Precision: of those called so, how many were."
-    return section(
-        "Class by class",
-        table(caption, ("class", *columns.values()), cells),
-        _people(served, dict(rows)) if people else None,
-        served.plot("classes.png"),
-        served.plot("mistakes.png"),
-    )
+    if people is None:
+        return ClassResults(FigureTable(caption, ("class", "recall", "precision"), [*rows]), None)
+    accuracies = [_share(figures.human_accuracy) for figures in classes.values()]
+    beside = [(*row, accuracy) for row, accuracy in zip(rows, accuracies, strict=True)]
+    return ClassResults(FigureTable(caption, ("class", "recall", "precision", "people"), [*beside]), people)
 
 
-def robustness_section(served: ServedVersion) -> Html:
-    """Accuracy under our own corruptions and at photo sizes."""
-    title = "When pictures get worse or larger"
+def robustness_results(served: ServedVersion) -> RobustnessResults | None:
+    """Accuracy under our own corruptions and at photo sizes; None if the manifest has neither."""
     means = {
         "untouched": served.metric("robustness", "accuracy"),
         "under our own corruptions (not CIFAR-10-C)": served.metric("robustness", "corruption_accuracy"),
         "enlarged to photo sizes, decoded as here": served.metric("robustness", "photo_accuracy"),
     }
-    rows = [(name, percent(mean)) for name, mean in means.items() if mean is not None]
+    rows: list[tuple[str, ...]] = [(name, percent(mean)) for name, mean in means.items() if mean is not None]
     if not rows:
-        missing = (
-            "Not measured for this version. Expect it to do worse on noisy, dark, blurred or heavily compressed photos."
-        )
-        return section(title, paragraph(missing))
+        return None
     images = served.metric("robustness", "images")
     caption = f"Mean accuracy on the same {images:,.0f} test images" if images else "Mean accuracy"
-    return section(
-        title,
-        table(caption, ("images", "accuracy"), rows),
-        _by_corruption(served),
-        served.plot("corruptions.png"),
-        _by_photo(served),
-        served.plot("photos.png"),
+    robustness = served.report.robustness if served.report else None
+    return RobustnessResults(
+        means=FigureTable(caption, ("images", "accuracy"), rows),
+        by_corruption=_by_corruption(robustness) if robustness else None,
+        by_photo=_by_photo(robustness) if robustness else None,
     )
 
 
@@ -158,66 +178,58 @@ def _before(served: ServedVersion, value: float | None, format_value: Callable[[
 
 
 def _worst(served: ServedVersion) -> Fact | None:
-    ordered, metrics = recall_by_class(served.evaluation), served.manifest.metrics
+    metrics = served.manifest.metrics
     low, label = number(metrics, "test", "worst_class_recall"), text(metrics, "test", "worst_class")
     if low is None:
         return None
-    label = label or (ordered[0][0] if ordered else "not named")
-    gap = f"; {points(ordered[-1][1] - low)} below the best, {ordered[-1][0]}" if ordered else ""
-    return "Weakest class", f"{label}, recall {percent(low)}{gap}"
+    if served.report is None:
+        return "Weakest class", f"{label or 'not named'}, recall {percent(low)}"
+    (worst, _), *_, (best, high) = recall_by_class(served.report)
+    return "Weakest class", f"{label or worst}, recall {percent(low)}; {points(high - low)} below the best, {best}"
 
 
-def _elsewhere(served: ServedVersion) -> Html | None:
-    """A warning where this service computes in another precision than the figures were measured in."""
-    measured = text(served.manifest.metrics, "test", "precision")
-    if measured in (None, served.precision):
-        return None
-    return paragraph(f"These were measured in {measured}; this service computes in {served.precision}.")
+def _by_precision(served: ServedVersion) -> FigureTable | None:
+    precisions = [name for name, _ in items(served.manifest.metrics, "accuracy_by_precision")]
+    accuracies = [(name, served.metric("accuracy_by_precision", name)) for name in precisions]
+    rows: list[tuple[str, ...]] = [(name, percent(accuracy)) for name, accuracy in accuracies if accuracy is not None]
+    return FigureTable("Accuracy by precision", ("precision", "accuracy"), rows) if rows else None
 
 
-def _eight_bits(served: ServedVersion) -> Html | None:
+def _int8(served: ServedVersion) -> Int8Comparison | None:
     before, after = (served.metric("quantization", key) for key in ("accuracy_before", "accuracy_after"))
     if before is None or after is None:
         return None
     adopted = served.manifest.metrics["quantization"].get("adopted") is True
-    verdict = "so it may be served in int8" if adopted else "so it is not served in int8"
-    return paragraph(
-        f"On held-out images int8 gave {percent(after)} where there had been {percent(before)}, {verdict}."
-    )
+    return Int8Comparison(percent(before), percent(after), adopted)
 
 
-def _people(served: ServedVersion, by_class: dict[str, Any]) -> Html:
-    pairs = [(number(values, "recall"), number(values, "human_accuracy")) for values in by_class.values()]
-    both = [(recall, people) for recall, people in pairs if recall is not None and people is not None]
-    ahead = sum(people > recall for recall, people in both)
-    source = text(served.evaluation, "human_source") or "from a source the report does not name"
-    return paragraph(f"People: {source}. They are ahead of the network in {ahead} of {len(both)} classes.")
+def _people(report: Report) -> People | None:
+    pairs = [(figures.recall, figures.human_accuracy) for figures in report.classes.values()]
+    ahead = [human > recall for recall, human in pairs if human is not None]
+    source = report.human_source or "from a source the report does not name"
+    return People(source, sum(ahead), len(ahead)) if ahead else None
 
 
-def _by_corruption(served: ServedVersion) -> Html | None:
-    kinds = dict(items(served.evaluation, "robustness", "corruptions"))
-    rows = [(name, numbers(kinds[name], "accuracy"), mean) for name, mean in accuracy_by_corruption(served.evaluation)]
-    if not rows:
-        return None
-    levels = max(len(shares) for _, shares, _ in rows)
-    cells = [
-        (name, percent(mean, 1), *([percent(share, 1) for share in shares] + [""] * (levels - len(shares))))
-        for name, shares, mean in rows
-    ]
-    heads = ("corruption", "mean", *(str(level) for level in range(1, levels + 1)))
-    return table("Accuracy under each corruption, on average and by its strength", heads, cells)
-
-
-def _by_photo(served: ServedVersion) -> Html | None:
-    photos = served.evaluation["robustness"].get("photos") if items(served.evaluation, "robustness") else None
+def _by_corruption(robustness: RobustnessReport) -> FigureTable:
+    """Lowest mean first; kinds may have been measured at different numbers of strengths."""
+    kinds = sorted(robustness.corruptions.items(), key=lambda kind: kind[1].mean)
+    strengths = max(len(figures.accuracy) for _, figures in kinds)
     rows = [
-        (f"{width:.0f}×{height:.0f}", text(photo, "file") or "", percent(share))
-        for photo in (photos if isinstance(photos, list) else [])
-        if (width := number(photo, "width")) is not None
-        and (height := number(photo, "height")) is not None
-        and (share := number(photo, "accuracy")) is not None
+        (
+            name,
+            percent(figures.mean, 1),
+            *(percent(share, 1) for share in figures.accuracy),
+            *[""] * (strengths - len(figures.accuracy)),
+        )
+        for name, figures in kinds
     ]
-    return table("Accuracy at photo sizes", ("pixels", "saved as", "accuracy"), rows) if rows else None
+    heads = ("corruption", "mean", *(str(strength) for strength in range(1, strengths + 1)))
+    return FigureTable("Accuracy under each corruption, on average and by its strength", heads, [*rows])
+
+
+def _by_photo(robustness: RobustnessReport) -> FigureTable:
+    rows = [(f"{photo.width}×{photo.height}", photo.file, percent(photo.accuracy)) for photo in robustness.photos]
+    return FigureTable("Accuracy at photo sizes", ("pixels", "saved as", "accuracy"), [*rows])
 
 
 def _share(value: float | None) -> str:

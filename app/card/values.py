@@ -1,23 +1,12 @@
-"""Reads figures from documents without a schema: a manifest's metrics, an `evaluation.json`.
+"""Read figures from the parts of a manifest without a schema, its metrics and its training, and format figures.
 
 An absent value, or one of another type, is None or empty: not every version has every measurement.
 """
 
 from typing import Any
 
-import orjson
-
 MAX_NUMBER = 1e15  # larger than any figure of a network; JSON's integers have no limit
 MAX_TEXT_LENGTH = 300
-
-
-def read_document(content: bytes) -> dict[str, Any]:
-    """Parse a JSON object; empty where the bytes are not one."""
-    try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def number(document: object, *path: str) -> float | None:
@@ -26,13 +15,6 @@ def number(document: object, *path: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < MAX_NUMBER else None
-
-
-def numbers(document: object, *path: str) -> list[float]:
-    """The list of numbers at the end of a path of keys; empty if an item is not a number."""
-    values = _value_at(document, path)
-    figures = [number({"": value}, "") for value in values] if isinstance(values, list) else []
-    return [figure for figure in figures if figure is not None] if None not in figures else []
 
 
 def text(document: object, *path: str) -> str | None:
@@ -47,6 +29,11 @@ def items(document: object, *path: str) -> list[tuple[str, Any]]:
     """Keys and values of the object at the end of a path."""
     value = _value_at(document, path)
     return list(value.items()) if isinstance(value, dict) else []
+
+
+def joined(between: str, *parts: str | None) -> str | None:
+    """The parts that are not None or empty, joined; None if all are."""
+    return between.join(part for part in parts if part) or None
 
 
 def percent(share: float, digits: int = 2) -> str:

@@ -73,6 +73,20 @@ def test_a_version_without_a_report_has_a_card_and_no_plots(altered):
     assert missing.status_code == 404 and "report has no files" in missing.json()["detail"]
 
 
+def with_a_damaged_report(manifest, folder):
+    content = b'{"images": "many"}'
+    (folder / "report" / "evaluation.json").write_bytes(content)
+    file = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["files"]["report/evaluation.json"] = file
+
+
+def test_a_card_leaves_out_a_report_that_cannot_be_read(altered, caplog):
+    client, _ = altered(with_a_damaged_report)
+    card = client.get("/model/card")
+    assert card.status_code == 200 and "has no report by class" in card.text and "<img" not in card.text
+    assert "evaluation.json: images: Input should be a valid integer" in caplog.text
+
+
 def with_a_page(manifest, folder):
     (folder / "report" / "page.html").write_bytes(b"<script>")
     manifest["files"]["report/page.html"] = {"size": 8, "sha256": hashlib.sha256(b"<script>").hexdigest()}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
+from model_store.report import ClassReport, MistakeReport, ReliabilityBin, Report
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.data.dataset import Images
 
@@ -59,26 +60,27 @@ class Evaluation:
         """The highest recall of any class minus the lowest."""
         return max(self.recall_by_class) - min(self.recall_by_class)
 
-    def document(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
-        return {
+    def report(self) -> Report:
+        """Return everything, as it is published; without robustness and history, which are measured elsewhere."""
+        mistakes = tuple(
+            MistakeReport(
+                index=mistake.index,
+                label=mistake.label,
+                called=mistake.called,
+                confidence=round(mistake.confidence, 4),
+            )
+            for mistake in self.mistakes
+        )
+        return Report(
             **self.summary(),
-            "class_gap": round(self.class_gap, 4),
-            "classes": self._classes(),
-            "human_source": HUMAN_SOURCE if human_accuracy(self.labels) else None,
-            "confusion": self.confusion.tolist(),
-            "reliability": [list(row) for row in self.reliability],
-            "mistakes": [
-                {
-                    "index": mistake.index,
-                    "is": mistake.label,
-                    "called": mistake.called,
-                    "confidence": round(mistake.confidence, 4),
-                }
-                for mistake in self.mistakes
-            ],
-            "images_per_second": round(self.images_per_second),
-        }
+            class_gap=round(self.class_gap, 4),
+            classes=self._classes(),
+            human_source=HUMAN_SOURCE if human_accuracy(self.labels) else None,
+            confusion=self.confusion.tolist(),
+            reliability=tuple(ReliabilityBin(*row) for row in self.reliability),
+            mistakes=mistakes,
+            images_per_second=round(self.images_per_second),
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the figures for a manifest."""
@@ -110,12 +112,15 @@ class Evaluation:
         ]
         return "\n".join(lines)
 
-    def _classes(self) -> dict[str, dict[str, float]]:
+    def _classes(self) -> dict[str, ClassReport]:
         human = human_accuracy(self.labels)
         rows = zip(self.labels, self.precision_by_class, self.recall_by_class, strict=True)
         return {
-            label: {"precision": round(precision, 4), "recall": round(recall, 4)}
-            | ({"human_accuracy": human[index]} if human else {})
+            label: ClassReport(
+                precision=round(precision, 4),
+                recall=round(recall, 4),
+                **({"human_accuracy": human[index]} if human else {}),
+            )
             for index, (label, precision, recall) in enumerate(rows)
         }
 

@@ -16,6 +16,7 @@ from PIL import Image
 from model_store.classifier import Classifier
 from model_store.images.decode import decode
 from model_store.manifest import Resize
+from model_store.report import CorruptionReport, PhotoReport, RobustnessReport
 from training.data.dataset import Images
 from training.evaluate.accuracy import predict_probabilities
 from training.evaluate.corruptions import CORRUPTIONS, Pixels
@@ -69,17 +70,17 @@ class Robustness:
             "photo_accuracy": round(self.photo_accuracy, 4),
         }
 
-    def document(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
-        return {
+    def report(self) -> RobustnessReport:
+        """Return everything, as it is published."""
+        return RobustnessReport(
             **self.summary(),
-            "corruption_standard_error": round(_standard_error(self.corrupted), 4),
-            "corruptions": self._corruptions(),
-            "corruptions_note": "our own, after the idea of Hendrycks and Dietterich 2019; not CIFAR-10-C",
-            "photo_difference": round(self.photo_accuracy - self.accuracy, 4),
-            "photo_difference_standard_error": round(_standard_error(self.photos - 1.0 * self.untouched), 4),
-            "photos": self._photos(),
-        }
+            corruption_standard_error=round(_standard_error(self.corrupted), 4),
+            corruptions=self._corruptions(),
+            corruptions_note="our own, after the idea of Hendrycks and Dietterich 2019; not CIFAR-10-C",
+            photo_difference=round(self.photo_accuracy - self.accuracy, 4),
+            photo_difference_standard_error=round(_standard_error(self.photos - 1.0 * self.untouched), 4),
+            photos=self._photos(),
+        )
 
     def table(self) -> str:
         """Format the figures for a terminal."""
@@ -94,23 +95,23 @@ class Robustness:
             ]
         )
 
-    def _corruptions(self) -> dict[str, Any]:
+    def _corruptions(self) -> dict[str, CorruptionReport]:
         return {
-            corruption.name: {
-                "parameter": corruption.parameter,
-                "strengths": list(corruption.strengths),
-                "accuracy": right.mean(1).round(4).tolist(),
-                "mean": round(float(right.mean()), 4),
-            }
+            corruption.name: CorruptionReport(
+                parameter=corruption.parameter,
+                strengths=tuple(corruption.strengths),
+                accuracy=right.mean(1).round(4).tolist(),
+                mean=round(float(right.mean()), 4),
+            )
             for corruption, right in zip(CORRUPTIONS, self.corrupted, strict=True)
         }
 
-    def _photos(self) -> list[dict[str, Any]]:
-        return [
-            {"width": width, "height": height, "file": file, "accuracy": round(float(right.mean()), 4)}
+    def _photos(self) -> tuple[PhotoReport, ...]:
+        return tuple(
+            PhotoReport(width=width, height=height, file=file, accuracy=round(float(right.mean()), 4))
             for (width, height), by_file in zip(PHOTO_SIZES, self.photos, strict=True)
             for file, right in zip(PHOTO_FILES, by_file, strict=True)
-        ]
+        )
 
 
 def show_nothing(step: str, share: float) -> None:

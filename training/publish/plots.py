@@ -19,11 +19,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from model_store.report import EpochReport
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.evaluate.accuracy import Evaluation, Mistake
 from training.evaluate.corruptions import CORRUPTIONS
 from training.evaluate.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
-from training.fit.checkpoints import AGREEMENT
 
 NAMES = (
     "curves.png",
@@ -64,7 +64,7 @@ MAX_DRAWN_CLASSES = 40  # in one picture
 
 
 def draw(
-    folder: Path, evaluation: Evaluation, history: list[dict[str, float]], robustness: Robustness | None = None
+    folder: Path, evaluation: Evaluation, history: Sequence[EpochReport], robustness: Robustness | None = None
 ) -> None:
     """Draw every picture there are figures for, as PNG files, into a folder that exists."""
     with plt.rc_context(STYLE):
@@ -114,18 +114,20 @@ def _reliability(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _curves(history: list[dict[str, float]]) -> Figure:
-    epochs = [record["epoch"] for record in history]
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
-    taught = AGREEMENT in history[0]
-    for axes, key in zip(panels, ("loss", "accuracy"), strict=True):
-        train_key = AGREEMENT if taught and key == "accuracy" else key
-        label = "training images" + (", agreement with teachers" if train_key == AGREEMENT else "")
-        axes.plot(epochs, [record[train_key] for record in history], color=NETWORK, marker=".", label=label)
-        if f"watched_{key}" in history[0]:
-            val = [record[f"watched_{key}"] for record in history]
-            axes.plot(epochs, val, color=VAL, marker=".", label="validation images")
-        axes.set(xlabel="epoch", title=key.capitalize())
+def _curves(history: Sequence[EpochReport]) -> Figure:
+    figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(9, 3.6))
+    epochs = [record.epoch for record in history]
+    distilled = history[0].agreement is not None
+    accuracy = [record.agreement if distilled else record.accuracy for record in history]
+    accuracy_label = "training images" + (", agreement with teachers" if distilled else "")
+    losses.plot(epochs, [record.loss for record in history], color=NETWORK, marker=".", label="training images")
+    accuracies.plot(epochs, accuracy, color=NETWORK, marker=".", label=accuracy_label)
+    if history[0].val_accuracy is not None:
+        val_loss, val_accuracy = zip(*((record.val_loss, record.val_accuracy) for record in history), strict=True)
+        losses.plot(epochs, val_loss, color=VAL, marker=".", label="validation images")
+        accuracies.plot(epochs, val_accuracy, color=VAL, marker=".", label="validation images")
+    for axes, title in ((losses, "Loss"), (accuracies, "Accuracy")):
+        axes.set(xlabel="epoch", title=title)
         axes.legend()
     return figure
 

@@ -1,15 +1,14 @@
 """The report of a network: `evaluation.json`, and the pictures that `plots.py` draws of it."""
 
-import json
 from pathlib import Path
+from typing import Any
 
+from model_store.report import REPORT_FILE, REPORT_FOLDER, EpochReport, read_report, report_to_json
 from training.evaluate.accuracy import Evaluation
 from training.evaluate.robustness import Robustness
 from training.fit.checkpoints import History
 from training.fit.run_directory import Run
 from training.publish import plots
-
-DOCUMENT = "evaluation.json"
 
 
 def write_report(folder: Path, evaluation: Evaluation, history: History, robustness: Robustness | None = None) -> None:
@@ -22,18 +21,23 @@ def write_report(folder: Path, evaluation: Evaluation, history: History, robustn
         robustness: for `corruptions.png` and `photos.png`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {"robustness": robustness.document()} if robustness else {}
-    document = evaluation.document() | figures | ({"history": history} if history else {})
-    (folder / DOCUMENT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    epochs = tuple(EpochReport.model_validate(record) for record in history)
+    measured: dict[str, Any] = {"robustness": robustness.report()} if robustness else {}
+    report = evaluation.report().model_copy(update=measured | ({"history": epochs} if epochs else {}))
+    (folder / REPORT_FILE).write_bytes(report_to_json(report))
     for name in plots.NAMES:
         (folder / name).unlink(missing_ok=True)
-    plots.draw(folder, evaluation, history, robustness)
+    plots.draw(folder, evaluation, epochs, robustness)
 
 
 def read_history(folder: Path) -> History:
-    """Read the training history, one record per epoch, of a run or of a version's report; empty if it has none."""
-    published = folder / "report" / DOCUMENT
+    """Read the training history, one record per epoch, of a run or of a version's report; empty if it has none.
+
+    Raises:
+        ModelError: the version's report is damaged.
+    """
+    published = folder / REPORT_FOLDER / REPORT_FILE
     if published.exists():
-        history: History = json.loads(published.read_text(encoding="utf-8")).get("history", [])
-        return history
+        epochs = read_report(published.read_bytes()).history
+        return [epoch.model_dump(by_alias=True, exclude_unset=True) for epoch in epochs]
     return Run(folder).history

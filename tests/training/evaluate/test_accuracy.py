@@ -54,15 +54,15 @@ def test_the_worst_class_is_named_with_its_distance_to_the_best(evaluation):
     worst = min(recalls, key=recalls.__getitem__)
     assert evaluation.worst_class == evaluation.summary()["worst_class"] == worst
     assert evaluation.summary()["worst_class_recall"] == pytest.approx(recalls[worst], abs=1e-4)
-    assert evaluation.document()["class_gap"] == pytest.approx(max(recalls.values()) - recalls[worst], abs=1e-4)
+    assert evaluation.report().class_gap == pytest.approx(max(recalls.values()) - recalls[worst], abs=1e-4)
     assert f"worst class: {worst}" in evaluation.table()
 
 
 def test_people_stand_beside_the_network_where_the_labels_are_cifar10s(evaluation):
-    classes = evaluation.document()["classes"]
-    assert classes["cat"]["human_accuracy"] == 0.915 and classes["horse"]["human_accuracy"] == 0.979
+    classes = evaluation.report().classes
+    assert classes["cat"].human_accuracy == 0.915 and classes["horse"].human_accuracy == 0.979
     assert "people" in evaluation.table() and "91.5%" in evaluation.table()
-    assert "Peterson" in evaluation.document()["human_source"]
+    assert "Peterson" in evaluation.report().human_source
 
 
 @pytest.mark.parametrize("labels", [OTHERS, LABELS[::-1], LABELS[:9]], ids=["others", "another order", "fewer"])
@@ -73,5 +73,5 @@ def test_people_are_left_out_where_the_labels_are_not_cifar10s(labels):
 def test_an_evaluation_with_other_labels_says_nothing_of_people(images):
     other = evaluate(linear.classifier(OTHERS), images)
     assert "people" not in other.table()
-    assert other.document()["human_source"] is None
-    assert set(other.document()["classes"]["thing 1"]) == {"precision", "recall"}
+    assert other.report().human_source is None
+    assert other.report().classes["thing 1"].model_fields_set == {"precision", "recall"}

@@ -61,7 +61,7 @@ def test_predictions_are_those_of_the_classifier(measured, classifier, images):
 
 def test_measuring_again_gives_the_same(measured, classifier, images):
     again = measure_robustness(classifier, images, Resize())
-    assert again.document() == measured.document()
+    assert again.report() == measured.report()
     assert np.array_equal(again.photos, measured.photos)
 
 
@@ -112,18 +112,18 @@ def robustness_of(untouched, corrupted, photos):
 
 
 def test_figures_are_means_and_errors_count_images_not_predictions():
-    document = robustness_of([True, True], [True, False], [True, True]).document()
-    assert document["images"] == 2 and document["accuracy"] == 1
-    assert document["corruption_accuracy"] == 0.5
-    assert document["corruption_standard_error"] == pytest.approx(0.5 / np.sqrt(2), abs=1e-4)
-    assert document["photo_accuracy"] == 1
-    assert document["photo_difference"] == document["photo_difference_standard_error"] == 0
-    assert document["corruptions"]["blur"]["accuracy"] == [0.5] * 5
-    assert len(document["photos"]) == len(PHOTO_SIZES) * len(PHOTO_FILES)
+    report = robustness_of([True, True], [True, False], [True, True]).report()
+    assert report.images == 2 and report.accuracy == 1
+    assert report.corruption_accuracy == 0.5
+    assert report.corruption_standard_error == pytest.approx(0.5 / np.sqrt(2), abs=1e-4)
+    assert report.photo_accuracy == 1
+    assert report.photo_difference == report.photo_difference_standard_error == 0
+    assert report.corruptions["blur"].accuracy == (0.5,) * 5
+    assert len(report.photos) == len(PHOTO_SIZES) * len(PHOTO_FILES)
 
 
-def test_the_document_is_json_and_does_not_pass_for_another_benchmark(measured):
-    document = json.loads(json.dumps(measured.document()))
+def test_the_report_is_json_and_does_not_pass_for_another_benchmark(measured):
+    document = json.loads(measured.report().model_dump_json())
     assert measured.summary().items() <= document.items()
     assert "not CIFAR-10-C" in document["corruptions_note"]
     for corruption in CORRUPTIONS:

@@ -1,6 +1,7 @@
 """The card says what manifest and report say, whatever they hold, and nothing they hold becomes markup."""
 
-import json
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from app.card.captions import PLOTS
+from app.card.render import EVALUATION, render_card
 from app.card.results import ServedVersion
-from app.card.sections import CIFAR10_LABELS, CIFAR10_SHA256, render_card
+from app.card.training import CIFAR10_LABELS, CIFAR10_SHA256
 from app.settings import SHIPPED_STORE
 from model_store.manifest import Manifest, read_manifest
+from model_store.report import Report, read_report
 
 SHIPPED = sorted(SHIPPED_STORE.glob("*/[0-9]*"))
 VOID = {"meta", "link", "img", "br"}
@@ -62,12 +66,12 @@ def check(html: str) -> Page:
     return page
 
 
-def read(folder: Path) -> tuple[Manifest, dict]:
-    return read_manifest(folder / "manifest.json"), json.loads((folder / "report/evaluation.json").read_text())
+def read(folder: Path) -> tuple[Manifest, Report]:
+    return read_manifest(folder / "manifest.json"), read_report((folder / EVALUATION).read_bytes())
 
 
-def page_of(manifest: Manifest, evaluation: dict | None = None) -> Page:
-    return check(render_card(ServedVersion(manifest, evaluation or {}, "openvino", "float32")))
+def page_of(manifest: Manifest, report: Report | None = None) -> Page:
+    return check(render_card(ServedVersion(manifest, report, "openvino", "float32")))
 
 
 def bare(**changes) -> Manifest:
@@ -91,17 +95,16 @@ def share(value: float, digits: int = 2) -> str:
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_figures_are_the_manifests_and_the_reports(folder):
-    manifest, evaluation = read(folder)
-    page, test = page_of(manifest, evaluation), manifest.metrics["test"]
+    manifest, report = read(folder)
+    page, test = page_of(manifest, report), manifest.metrics["test"]
     assert f"Model card: {folder.parent.name}, version {folder.name}" in page.text
     assert f"{share(test['accuracy'])} of 10,000" in page.text and f"computed in {test['precision']}" in page.text
     assert share(test["expected_calibration_error"]) in page.text
     assert f"{test['negative_log_likelihood']:.4f}" in page.text
     assert f"cat, recall {share(test['worst_class_recall'])}" in page.text
     assert f"{test['parameters']:,}" in page.text and f"{test['multiply_adds']:,}" in page.text
-    for label, figures in evaluation["classes"].items():
-        row = [label, share(figures["recall"], 1), share(figures["precision"], 1)]
-        row += [share(figures["human_accuracy"], 1)] if "human_accuracy" in figures else []
+    for label, figures in report.classes.items():
+        row = [label, *(share(value, 1) for value in (figures.recall, figures.precision, figures.human_accuracy))]
         assert "".join(row).replace(" ", "") in page.text.replace(" ", "")
 
 
@@ -125,17 +128,43 @@ TRAINED = {
     "started_from": None,
     "environment": {"processor": "A processor", "cores": "16", "code": "4c7f43a"},
 }
-REPORT = {
-    "classes": {
-        "apple": {"recall": 0.9, "precision": 0.75, "human_accuracy": 0.95},
-        "pear": {"recall": 0.7, "precision": 0.875, "human_accuracy": 0.6},
-    },
-    "confusion": [[450, 50], [150, 350]],
-    "robustness": {
-        "corruptions": {"blur": {"mean": 0.52, "accuracy": [0.81, 0.23]}},
-        "photos": [{"width": 640, "height": 480, "file": "JPEG", "accuracy": 0.77}],
-    },
-}
+REPORT = Report.model_validate(
+    {
+        "images": 1_000,
+        "accuracy": 0.8,
+        "mirror_accuracy": 0.8,
+        "negative_log_likelihood": 0.5,
+        "expected_calibration_error": 0.01,
+        "worst_class_recall": 0.7,
+        "engine": "openvino",
+        "precision": "int8",
+        "classes": {
+            "apple": {"recall": 0.9, "precision": 0.75, "human_accuracy": 0.95},
+            "pear": {"recall": 0.7, "precision": 0.875, "human_accuracy": 0.6},
+        },
+        "confusion": [[450, 50], [150, 350]],
+        "reliability": [[0.81, 0.8, 1_000]],
+        "images_per_second": 100,
+        "mistakes": [{"index": 3, "is": "pear", "called": "apple", "confidence": 0.99}],
+        "robustness": {
+            "images": 500,
+            "accuracy": 0.79,
+            "corruption_accuracy": 0.61,
+            "photo_accuracy": 0.78,
+            "corruption_standard_error": 0.01,
+            "corruptions": {"blur": {"parameter": "px", "strengths": [1, 2], "accuracy": [0.81, 0.23], "mean": 0.52}},
+            "corruptions_note": "",
+            "photo_difference": -0.01,
+            "photo_difference_standard_error": 0.01,
+            "photos": [{"width": 640, "height": 480, "file": "JPEG", "accuracy": 0.77}],
+        },
+        "history": [{"epoch": 30, "loss": 0.1, "accuracy": 0.96}],
+    }
+)
+
+
+def report_of(**changes) -> Report:
+    return Report.model_validate(REPORT.model_dump() | changes)
 
 
 def test_what_only_some_versions_have_is_shown_where_it_is():
@@ -167,7 +196,20 @@ def test_every_plot_of_the_report_is_shown_and_said_in_words():
     assert set(images) == {f"report/{name}" for name in PLOTS}
     assert "pear was called apple: 150 times" in images["report/confusion.png"]
     assert "From pear, 70.0" in images["report/classes.png"]
-    assert not page_of(bare()).all("img")
+    assert "The first is pear, called apple" in images["report/mistakes.png"]
+    assert "from 52.0 % for blur" in images["report/corruptions.png"].replace("\N{NO-BREAK SPACE}", " ")
+    assert "After 30 epochs" in images["report/curves.png"]
+    assert not page_of(bare(metrics=MEASURED, files=files)).all("img")
+
+
+def test_a_plot_without_its_figures_keeps_its_caption():
+    files = {f"report/{name}": {"size": 0, "sha256": "0" * 64} for name in PLOTS}
+    report = report_of(history=(), mistakes=(), robustness=None, confusion=[[5, 0], [0, 5]])
+    page = page_of(bare(metrics=MEASURED, files=files), report)
+    images = {image["src"]: image["alt"] for image in page.all("img")}
+    assert images["report/curves.png"] == "Loss and accuracy, epoch by epoch."
+    assert images["report/mistakes.png"] == "The most confident mistakes."
+    assert "Nothing was confused" in images["report/confusion.png"]
 
 
 def test_a_version_that_says_nothing_gets_a_card_that_says_so():
@@ -204,7 +246,7 @@ def test_a_mean_of_networks_took_no_epochs_and_no_time():
 def test_own_data_is_not_called_cifar10s_nor_compared_with_people():
     training = {"recipe": "fine-tune", "data_sha256": "ab" * 32, "images": 80, "started_from": "cifar10/3"}
     classes = {label: {"precision": 0.5, "recall": 0.25} for label in ("apple", "pear")}
-    page = page_of(bare(training=training), {"classes": classes, "human_source": None})
+    page = page_of(bare(training=training), report_of(classes=classes))
     assert "publisher's own" in page.text and "went on from cifar10/3" in page.text and "25.0 %" in page.text
     assert "people" not in [text.strip() for text in page.texts] and "Krizhevsky" not in page.text
 
@@ -222,18 +264,20 @@ def test_nothing_of_a_hostile_version_becomes_markup():
     training = {"recipe": HOSTILE, "started_from": HOSTILE, "data_sha256": HOSTILE, "environment": {"code": HOSTILE}}
     metrics = {"test": {"accuracy": 0.5, "precision": HOSTILE}, "accuracy_by_precision": {HOSTILE: 0.5}}
     metrics["robustness"] = {"accuracy": 0.5}
-    classes = {HOSTILE: {"recall": 0.5, "precision": 0.5, "human_accuracy": 0.5}, "b": {"recall": 0.1}}
-    evaluation = {
-        "classes": classes,
-        "confusion": [[1, 2], [3, 4]],
-        "human_source": HOSTILE,
-        "robustness": {"corruptions": {HOSTILE: {"mean": 0.5, "accuracy": [0.5]}}, "photos": []},
-        "mistakes": [{"is": HOSTILE, "called": HOSTILE, "confidence": 1}],
-    }
+    figures = {"recall": 0.5, "precision": 0.5, "human_accuracy": 0.5}
+    robustness = REPORT.robustness.model_dump()
+    robustness["corruptions"] = {HOSTILE: robustness["corruptions"]["blur"]}
+    robustness["photos"][0]["file"] = HOSTILE
+    report = report_of(
+        classes={HOSTILE: figures, "b": figures},
+        human_source=HOSTILE,
+        robustness=robustness,
+        mistakes=[{"index": 0, "is": HOSTILE, "called": HOSTILE, "confidence": 1}],
+    )
     file = {"size": 0, "sha256": "0" * 64}
     files = {f"report/{name}": file for name in PLOTS}
     labels = (HOSTILE, "b")
-    page = page_of(bare(labels=labels, created=HOSTILE, training=training, metrics=metrics, files=files), evaluation)
+    page = page_of(bare(labels=labels, created=HOSTILE, training=training, metrics=metrics, files=files), report)
     assert HOSTILE in page.text and len(page.all("img")) == len(PLOTS)
 
 
@@ -255,15 +299,31 @@ def damaged(draw, document):
     return draw(values)
 
 
-MANIFEST, EVALUATION = read(SHIPPED[0])
+MANIFEST, SHIPPED_REPORT = read(SHIPPED[0])
+DOCUMENT = SHIPPED_REPORT.model_copy(update={"history": SHIPPED_REPORT.history[-1:]}).model_dump(by_alias=True)
 
 
 @hypothesis_settings(max_examples=150, deadline=None)
-@given(damaged(MANIFEST.metrics), damaged(MANIFEST.training), damaged(EVALUATION))
-def test_any_document_in_the_place_of_figures_makes_a_whole_card(metrics, training, evaluation):
-    given_ = {"metrics": metrics, "training": training}
-    update = {name: value for name, value in given_.items() if isinstance(value, dict)}
-    page_of(MANIFEST.model_copy(update=update), evaluation if isinstance(evaluation, dict) else {})
+@given(damaged(MANIFEST.metrics), damaged(MANIFEST.training), st.sampled_from([SHIPPED_REPORT, None]))
+def test_any_document_in_the_place_of_figures_makes_a_whole_card(metrics, training, report):
+    damage = {"metrics": metrics, "training": training}
+    update = {name: value for name, value in damage.items() if isinstance(value, dict)}
+    page_of(MANIFEST.model_copy(update=update), report)
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(damaged(DOCUMENT))
+def test_a_damaged_report_is_refused_or_makes_a_whole_card(document):
+    try:
+        report = Report.model_validate(document)
+    except ValidationError:
+        return
+    page_of(MANIFEST, report)
+
+
+def test_a_start_does_not_import_the_template_engine():
+    code = "import sys, app.main; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_card_says_when_its_version_does_not_know_and_how_often():
@@ -271,8 +331,8 @@ def test_a_card_says_when_its_version_does_not_know_and_how_often():
     fitted = {"novelty_above": 0.95, "confidence_below": 0.876, "scores": [-9.0, 1.0]}
     measured = {"test": {"confident": 0.84, "confident_accuracy": 0.991, "unsure": 0.1, "none_of_these": 0.06}}
     document = manifest.model_dump() | {"verdicts": fitted, "metrics": manifest.metrics | {"verdicts": measured}}
-    said = check(render_card(ServedVersion(Manifest.model_validate(document), {}, "openvino", "int8"))).text
+    said = check(render_card(ServedVersion(Manifest.model_validate(document), None, "openvino", "int8"))).text
     assert "stranger to it than 95.00 %" in said and "less than 87.60 % confidence" in said
     assert "99.10 %" in said and "picks one regardless" not in said
     without = manifest.model_copy(update={"verdicts": None})
-    assert "Its answers carry no verdict" in check(render_card(ServedVersion(without, {}, "openvino", "int8"))).text
+    assert "Its answers carry no verdict" in check(render_card(ServedVersion(without, None, "openvino", "int8"))).text
