@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
-from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Precision
 from model_store.network.model import Network
 from training.errors import TrainingError
@@ -53,14 +52,9 @@ def classifiers_by_precision(network: Network) -> list[Classifier]:
 
 def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Compute probabilities (N, K) for uint8 images (N, 32, 32, 3) by Keras itself, from the two files in a folder."""
-    import keras
+    from training.fit.networks import load_keras, normalise
 
-    from training.fit.networks import normalise
-
-    # parse_architecture has admitted these files, so only stock layers are deserialised.
-    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
-    model.load_weights(folder / WEIGHTS)
-    outputs = model.predict(normalise(images, network.preprocessing), batch_size=64, verbose=0)
+    outputs = load_keras(folder).predict(normalise(images, network.preprocessing), batch_size=64, verbose=0)
     return _softmax(outputs / network.temperature) if network.output == "logits" else outputs
 
 
