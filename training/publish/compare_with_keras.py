@@ -1,6 +1,6 @@
 """Compare the served probabilities with Keras's on the same two files, at every precision of this machine."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,18 @@ GOLDEN_IMAGES = 16
 
 
 def check_served(
-    network: Network, images: NDArray[np.uint8], references: NDArray[np.float32]
+    classifiers: Sequence[Classifier], images: NDArray[np.uint8], references: NDArray[np.float32]
 ) -> dict[Precision, float]:
     """Compare served probabilities with Keras's (N, K). Returns the largest difference at each precision.
+
+    Args:
+        classifiers: one of each precision.
 
     Raises:
         TrainingError: a difference is over its precision's tolerance.
     """
     differences: dict[Precision, float] = {}
-    for classifier in classifiers_by_precision(network):
+    for classifier in classifiers:
         difference = np.abs(classifier.predict(images).probabilities - references).max(1)
         checked = difference[:GOLDEN_IMAGES] if classifier.precision == "int8" else difference
         if not checked.max() <= TOLERANCES[classifier.precision]:
@@ -38,16 +41,6 @@ def check_served(
             )
         differences[classifier.precision] = float(difference.max())
     return differences
-
-
-def classifiers_by_precision(network: Network) -> list[Classifier]:
-    """Compile the network at each precision that this machine has for it, float32 first and the served one last."""
-    classifiers = (
-        Classifier(network, precision="float32"),
-        Classifier(replace(network, ranges=None)),
-        Classifier(network),
-    )
-    return list({classifier.precision: classifier for classifier in classifiers}.values())
 
 
 def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
