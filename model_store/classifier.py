@@ -4,6 +4,7 @@ Inference happens only here, for the service, the command line, `evaluate` and `
 measured is the network served.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -57,15 +58,24 @@ class Classifier:
         Raises:
             ModelError: this machine does not support the engine or the precision.
         """
-        self.labels, self.verdicts = network.labels, network.verdicts
-        self._gaussian = network.gaussian
-        self._val_scores = np.array(network.verdicts.scores) if network.verdicts else None
+        self.labels = network.labels
+        self._set_parameters(network)
         self._widths = [len(network.labels)] * (2 if network.output == "logits" else 1)
         self._widths += [len(network.gaussian.mean)] if network.gaussian else []
         self.engine: EngineName = engine
         self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
         self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
         self._lock = threading.Lock()
+
+    def with_parameters(self, network: Network) -> "Classifier":
+        """Share the compiled network with one that differs only in verdicts and its Gaussian's arrays."""
+        other = copy.copy(self)
+        other._set_parameters(network)
+        return other
+
+    def _set_parameters(self, network: Network) -> None:
+        self.verdicts, self._gaussian = network.verdicts, network.gaussian
+        self._val_scores = np.array(network.verdicts.scores) if network.verdicts else None
 
     def predict(self, images: NDArray[np.uint8]) -> Predictions:
         """Compute probabilities (N, K) float32 and out-of-distribution scores of images (N, 32, 32, 3) uint8.

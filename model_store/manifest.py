@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_store.errors import ModelError
@@ -44,6 +46,11 @@ class Preprocessing(Frozen):
     mean: Channels
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
     resize: Resize = Resize()
+
+    def scale_and_shift(self, white: float = 255) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the float32 (3,) by which `pixel * scale + shift` normalises pixels in 0..`white`."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        return np.asarray(1 / (np.float32(white) * std), np.float32), np.asarray(-mean / std, np.float32)
 
 
 class File(Frozen):

@@ -52,24 +52,26 @@ def build_network(network: Network, separate_rounding: bool = False) -> ov.Model
         node.
     """
     images = ops.parameter([-1, *layers.INPUT_SHAPE], np.uint8, name="images")
-    outputs = _outputs(network, ops.convert(images, np.float32), separate_rounding)
+    normalised = _normalise(network, ops.convert(images, np.float32))
+    outputs = _outputs(network, normalised, separate_rounding)
     return ov.Model(list(outputs.values()), [images])
 
 
 def build_float_network(network: Network) -> ov.Model:
     """Build the unrounded network for other servers: `images` are float32 in 0..1, the only output `probabilities`."""
     images = ops.parameter([-1, *layers.INPUT_SHAPE], np.float32, name="images")
-    pixels = ops.multiply(images, np.float32(255))
-    outputs = _outputs(replace(network, ranges=None), pixels)
+    outputs = _outputs(replace(network, ranges=None), _normalise(network, images, white=1))
     return ov.Model([outputs["probabilities"]], [images])
 
 
-def _outputs(network: Network, pixels: ov.Output, separate_rounding: bool = False) -> dict[str, ov.Node]:
-    """The output nodes by name, for float32 pixels in 0..255."""
+def _normalise(network: Network, pixels: Value, white: float = 255) -> Value:
+    scale, shift = network.preprocessing.scale_and_shift(white)
+    return ops.add(ops.multiply(pixels, scale), shift)
+
+
+def _outputs(network: Network, normalised: Value, separate_rounding: bool = False) -> dict[str, ov.Node]:
+    """Build the output nodes, by name, for normalised images (N, H, W, C)."""
     architecture, ranges = network.architecture, network.ranges or {}
-    std = np.asarray(network.preprocessing.std, np.float32)
-    scale, shift = 1 / (255 * std), -np.asarray(network.preprocessing.mean, np.float32) / std
-    normalised = ops.add(ops.multiply(pixels, scale), shift)
     first = ops.transpose(normalised, [0, 3, 1, 2])
     first.set_friendly_name(architecture.nodes[0].layer.name)
     values = {architecture.nodes[0].layer.name: first}

@@ -24,8 +24,7 @@ def build_infer(network: Network) -> Callable[[NDArray[np.uint8]], list[NDArray[
     model = build_keras(network)
     if network.gaussian:
         model = keras.Model(model.input, [model.output, model.get_layer(network.gaussian.layer).output])
-    std = np.asarray(network.preprocessing.std, np.float32)
-    scale, shift = 1 / (255 * std), -np.asarray(network.preprocessing.mean, np.float32) / std
+    scale, shift = network.preprocessing.scale_and_shift()
 
     @tf.function(input_signature=[tf.TensorSpec((None, *INPUT_SHAPE), tf.uint8)])  # type: ignore[untyped-decorator]
     def compute(images: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,3 +181,13 @@ def test_a_manifest_cannot_be_changed_in_memory():
     manifest = Manifest.model_validate(DOCUMENT)
     with pytest.raises(ValueError, match="frozen"):
         manifest.temperature = 2.0
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_scale_and_shift_normalise_pixels_as_documented(white):
+    mean, std = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
+    scale, shift = Preprocessing(mean=mean, std=std).scale_and_shift(white)
+    pixels = np.linspace(0, white, 256, dtype=np.float32)[:, None]
+    normalised = pixels * scale + shift
+    assert normalised.dtype == np.float32
+    np.testing.assert_allclose(normalised, (np.float64(pixels) / white - mean) / std, rtol=1e-5, atol=1e-6)

@@ -12,7 +12,6 @@ from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import Architecture
 from model_store.network.gaussian import Gaussian
 from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
-from model_store.network.model import Network
 from training.data.dataset import sample_evenly
 
 GAUSSIAN_IMAGES = 10_000
@@ -39,20 +38,28 @@ def early_layer(architecture: Architecture) -> str | None:
     return source.layer.name if source.inputs else None
 
 
-def fit_gaussian(network: Network, pixels: NDArray[np.uint8]) -> Network:
-    """Add the Gaussian of the early layer on some training images (N, 32, 32, 3), at the served precision.
+def standard_gaussian(architecture: Architecture) -> Gaussian | None:
+    """Build the Gaussian of mean 0 and covariance 1 of the early layer; None without one.
 
-    `standardise` does the rest. A network without an early layer is returned unchanged.
+    A network compiled with it gives the features that `fit_gaussian` and `standardise` fit another one on.
     """
-    layer = early_layer(network.architecture)
+    layer = early_layer(architecture)
     if layer is None:
-        return network
-    channels = next(node.shape[2] for node in network.architecture.nodes if node.layer.name == layer)
+        return None
+    channels = next(node.shape[2] for node in architecture.nodes if node.layer.name == layer)
     unscaled = np.zeros(2, np.float32), np.ones(2, np.float32)
-    plain = Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *unscaled)
-    means = Classifier(replace(network, gaussian=plain)).predict(sample_evenly(pixels, GAUSSIAN_IMAGES)).features
-    assert means is not None
-    return replace(network, gaussian=replace(plain, mean=means.mean(0), whitening=compute_whitening(means)))
+    return Gaussian(layer, np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32), *unscaled)
+
+
+def fit_gaussian(gaussian: Gaussian, classifier: Classifier, pixels: NDArray[np.uint8]) -> Gaussian:
+    """Fit mean and whitening on some training images (N, 32, 32, 3); `standardise` fits the scales.
+
+    Args:
+        classifier: of the network with a Gaussian of the same layer, at the served precision.
+    """
+    features = classifier.predict(sample_evenly(pixels, GAUSSIAN_IMAGES)).features
+    assert features is not None
+    return replace(gaussian, mean=features.mean(0), whitening=compute_whitening(features))
 
 
 def compute_whitening(means: NDArray[np.float32]) -> NDArray[np.float32]:

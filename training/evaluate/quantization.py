@@ -10,12 +10,11 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier, PrecisionChoice
+from model_store.classifier import Predictions
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.quantization import quantizable, representable
-from training.data.dataset import Images, sample_evenly
-from training.evaluate.accuracy import predict_probabilities
+from training.data.dataset import sample_evenly
 
 RANGE_IMAGES, RANGE_BATCH = 1_024, 128
 PERCENTILE = 99.995
@@ -71,12 +70,7 @@ def quantize(network: Network, pixels: NDArray[np.uint8]) -> Network:
     return replace(network, ranges={name: ranges[source(name)] for name in names})
 
 
-def measure_quantization(network: Network, val: Images) -> Quantization:
-    """Compare a quantized network with itself without its ranges, on images that it was not trained on."""
-
-    def accuracy(candidate: Network, precision: PrecisionChoice) -> float:
-        predictions = predict_probabilities(Classifier(candidate, precision=precision), val.pixels).argmax(1)
-        return float((predictions == val.labels).mean())
-
-    before = accuracy(replace(network, ranges=None), "auto")
-    return Quantization(len(val), before, accuracy(network, "int8"))
+def measure_quantization(before: Predictions, after: Predictions, labels: NDArray[np.int32]) -> Quantization:
+    """Compare int8's predictions with those without it, for validation images with these labels (N,)."""
+    accuracies = [float((predictions.probabilities.argmax(1) == labels).mean()) for predictions in (before, after)]
+    return Quantization(len(labels), *accuracies)

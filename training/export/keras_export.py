@@ -20,14 +20,13 @@ from model_store.network.openvino import Arrays
 from model_store.network.tensorflow import build_keras
 from training.errors import TrainingError
 from training.export.formats import Predict
+from training.fit.networks import normalisation
 
 
 def build_served(network: Network) -> keras.Model:
     """Build `images` (N, 32, 32, 3) float32 in 0..1 → probabilities (N, K), normalisation and softmax included."""
-    mean, std = np.asarray(network.preprocessing.mean), np.asarray(network.preprocessing.std)
     images = keras.Input(INPUT_SHAPE, name="images", dtype="float32")
-    scale, shift = (1 / std).tolist(), (-mean / std).tolist()
-    x = build_keras(network)(layers.Rescaling(scale, shift, name="normalisation", dtype="float32")(images))
+    x = build_keras(network)(normalisation(network.preprocessing, white=1, name="normalisation")(images))
     if network.output == "logits":
         x = layers.Rescaling(1 / network.temperature, name="temperature", dtype="float32")(x)
         x = layers.Softmax(name="probabilities", dtype="float32")(x)

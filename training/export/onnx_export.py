@@ -85,8 +85,8 @@ def _compute(graph: Graph, network: Network) -> None:
 
 
 def _normalise(graph: Graph, network: Network) -> str:
-    mean, std = (np.asarray(values, np.float32) for values in (network.preprocessing.mean, network.preprocessing.std))
-    normalised = graph.add("Add", graph.add("Mul", "images", 1 / std), -mean / std)
+    scale, shift = network.preprocessing.scale_and_shift(white=1)
+    normalised = graph.add("Add", graph.add("Mul", "images", scale), shift)
     return graph.add("Transpose", normalised, perm=[0, 3, 1, 2])
 
 

@@ -12,10 +12,9 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from model_store.files import ARCHITECTURE, WEIGHTS
 from training.data.dataset import check_labels
 from training.errors import TrainingError
-from training.fit.networks import in_present_policy, normalisation
+from training.fit.networks import in_present_policy, load_keras, normalisation
 from training.fit.sources import Source
 from training.recipes import Distillation
 
@@ -56,8 +55,7 @@ def check_teachers(sources: Sequence[Source], labels: tuple[str, ...]) -> None:
 
 def _network(source: Source, temperature: float) -> keras.Model:
     """From uint8 pixels to softmax(logits / temperature)."""
-    float32_network = keras.models.model_from_json((source.folder / ARCHITECTURE).read_text())
-    float32_network.load_weights(source.folder / WEIGHTS)
+    float32_network = load_keras(source.folder)
     network = in_present_policy(float32_network)
     network.set_weights(float32_network.get_weights())
     teacher = keras.Sequential(

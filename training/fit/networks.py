@@ -35,16 +35,25 @@ def build(network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.floa
 
 
 def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """The network's input: `(pixel / 255 - mean) / std`, (N, 32, 32, 3) float32."""
-    mean, std = (np.asarray(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
-    return ((pixels / np.float32(255) - mean) / std).astype(np.float32)
+    """Compute the network's input, (N, 32, 32, 3) float32."""
+    scale, shift = preprocessing.scale_and_shift()
+    return pixels * scale + shift
 
 
-def normalisation(preprocessing: Preprocessing) -> layers.Rescaling:
-    """The same as a layer, for uint8 images."""
-    scale = [1 / (255 * std) for std in preprocessing.std]
-    offset = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
-    return layers.Rescaling(scale, offset, dtype="float32")
+def normalisation(preprocessing: Preprocessing, white: float = 255, name: str | None = None) -> layers.Rescaling:
+    """Build a layer that normalises pixels in 0..`white`."""
+    scale, shift = preprocessing.scale_and_shift(white)
+    return layers.Rescaling(scale.tolist(), shift.tolist(), name=name, dtype="float32")
+
+
+def load_keras(folder: Path) -> keras.Model:
+    """Load the float32 network of a run or version with Keras.
+
+    `parse_architecture` must have admitted its JSON, so that only stock layers are deserialised.
+    """
+    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
+    model.load_weights(folder / WEIGHTS)
+    return model
 
 
 def _reset_keras(seed: int) -> None:
@@ -115,8 +124,7 @@ def airbench(network: Airbench, classes: int, sample: NDArray[np.float32]) -> ke
 def build_pretrained(folder: Path, classes: int, seed: int) -> keras.Model:
     """Build the network of a run or version in the present dtype policy, with a new last Dense layer for the labels."""
     _reset_keras(seed)
-    original = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
-    original.load_weights(folder / WEIGHTS)
+    original = load_keras(folder)
     *_, head = (layer for layer in original.layers if isinstance(layer, layers.Dense))
     model = in_present_policy(original, {head.name: {"units": classes}})
     for layer in model.layers:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.classifier import Classifier
 from model_store.errors import ModelError
 from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, QUANTIZATION, WEIGHTS
 from model_store.golden import Golden, write_golden
@@ -29,9 +28,9 @@ from training.publish.compare_with_keras import (
     GOLDEN_IMAGES,
     TOLERANCES,
     check_served,
-    classifiers_by_precision,
     keras_probabilities,
 )
+from training.publish.compiled import CompiledNetwork
 from training.publish.report import write_report
 
 
@@ -40,11 +39,16 @@ class Candidate:
     """A network to be published: the folder of its two files, the network they hold, and how it was trained."""
 
     folder: Path
-    network: Network
+    compiled: CompiledNetwork
     training: dict[str, Any]
     history: list[dict[str, float]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)  # of the fits on validation images
     reference: Reference | None = None
+
+    @property
+    def network(self) -> Network:
+        """The network itself."""
+        return self.compiled.network
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,8 @@ def publish_candidate(
     """
     compared = pixels[:COMPARED_IMAGES]
     references = keras_probabilities(candidate.folder, candidate.network, compared)
-    differences = check_served(candidate.network, compared, references)
-    measurements = _measure(candidate.network, test, show) if test else None
+    differences = check_served(candidate.compiled.by_precision(), compared, references)
+    measurements = _measure(candidate.compiled, test, show) if test else None
     golden = Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES])
     metrics = candidate.metrics | _metrics(candidate.network, measurements) | {"differences_from_keras": differences}
 
@@ -102,15 +106,15 @@ def publish_candidate(
     return store.publish(name, write)
 
 
-def _measure(network: Network, test: Images, show: ShowProgress) -> Measurements:
-    classifier = Classifier(network)
-    evaluation = evaluate(classifier, test)
-    robustness = measure_robustness(classifier, test, network.preprocessing.resize, show)
+def _measure(compiled: CompiledNetwork, test: Images, show: ShowProgress) -> Measurements:
+    *others, served = compiled.by_precision()
+    evaluation = evaluate(served, test)
+    robustness = measure_robustness(served, test, compiled.network.preprocessing.resize, show)
     accuracies = {
         other.precision: float((predict_probabilities(other, test.pixels).argmax(1) == test.labels).mean())
-        for other in classifiers_by_precision(network)
+        for other in others
     }
-    return Measurements(evaluation, robustness, accuracies)
+    return Measurements(evaluation, robustness, accuracies | {served.precision: evaluation.accuracy})
 
 
 def _metrics(network: Network, measurements: Measurements | None) -> dict[str, Any]:

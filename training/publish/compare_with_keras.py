@@ -1,13 +1,12 @@
 """Compare the served probabilities with Keras's on the same two files, at every precision of this machine."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
-from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Precision
 from model_store.network.model import Network
 from training.errors import TrainingError
@@ -21,15 +20,18 @@ GOLDEN_IMAGES = 16
 
 
 def check_served(
-    network: Network, images: NDArray[np.uint8], references: NDArray[np.float32]
+    classifiers: Sequence[Classifier], images: NDArray[np.uint8], references: NDArray[np.float32]
 ) -> dict[Precision, float]:
     """Compare served probabilities with Keras's (N, K). Returns the largest difference at each precision.
+
+    Args:
+        classifiers: one of each precision.
 
     Raises:
         TrainingError: a difference is over its precision's tolerance.
     """
     differences: dict[Precision, float] = {}
-    for classifier in classifiers_by_precision(network):
+    for classifier in classifiers:
         difference = np.abs(classifier.predict(images).probabilities - references).max(1)
         checked = difference[:GOLDEN_IMAGES] if classifier.precision == "int8" else difference
         if not checked.max() <= TOLERANCES[classifier.precision]:
@@ -41,26 +43,11 @@ def check_served(
     return differences
 
 
-def classifiers_by_precision(network: Network) -> list[Classifier]:
-    """Compile the network at each precision that this machine has for it, float32 first and the served one last."""
-    classifiers = (
-        Classifier(network, precision="float32"),
-        Classifier(replace(network, ranges=None)),
-        Classifier(network),
-    )
-    return list({classifier.precision: classifier for classifier in classifiers}.values())
-
-
 def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Compute probabilities (N, K) for uint8 images (N, 32, 32, 3) by Keras itself, from the two files in a folder."""
-    import keras
+    from training.fit.networks import load_keras, normalise
 
-    from training.fit.networks import normalise
-
-    # parse_architecture has admitted these files, so only stock layers are deserialised.
-    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
-    model.load_weights(folder / WEIGHTS)
-    outputs = model.predict(normalise(images, network.preprocessing), batch_size=64, verbose=0)
+    outputs = load_keras(folder).predict(normalise(images, network.preprocessing), batch_size=64, verbose=0)
     return _softmax(outputs / network.temperature) if network.output == "logits" else outputs
 
 

@@ -4,34 +4,35 @@ They are fitted on the calibration run: a run of the same recipe that was traine
 be published is often trained on them too, and would look better there than it is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from model_store.classifier import Classifier
+from model_store.classifier import Predictions
 from model_store.drift import count_reference
 from model_store.manifest import Reference
 from model_store.network.model import Network
 from model_store.network.quantization import quantizable
 from model_store.novelty import novelty
-from training.data.dataset import Dataset, Images
+from training.data.dataset import Dataset
 from training.errors import TrainingError
-from training.evaluate.accuracy import predict_probabilities
-from training.evaluate.calibration import Calibration, fit_temperature
-from training.evaluate.novelty_statistics import fit_gaussian, standardise
+from training.evaluate.accuracy import evaluate
+from training.evaluate.calibration import fit_temperature
+from training.evaluate.novelty_statistics import fit_gaussian, standard_gaussian, standardise
 from training.evaluate.quantization import measure_quantization, quantize
 from training.evaluate.thresholds import count_verdicts, fit_thresholds
 from training.fit.run_directory import Run, RunInfo
 from training.publish.compare_with_keras import GOLDEN_IMAGES, TOLERANCES
-from training.publish.network import network_from_run
+from training.publish.compiled import CompiledNetwork
 
 
 @dataclass(frozen=True)
 class Fitted:
     """A network with its fitted parts, the reference for drift, and the manifest's metrics of the fits."""
 
-    network: Network
+    compiled: CompiledNetwork
     reference: Reference | None
     metrics: dict[str, Any]
 
@@ -54,71 +55,98 @@ def check_calibration_run(calibration_run: Run, info: RunInfo) -> None:
         )
 
 
-def calibrate(calibration_run: Run, val: Images) -> Calibration | None:
-    """Fit the temperature of a calibration run on the validation images; None where no temperature fits best."""
-    return fit_temperature(predict_probabilities(Classifier(network_from_run(calibration_run)), val.pixels), val.labels)
+def fit_on_val(network: Network, calibration_network: Network, dataset: Dataset, calibrate: bool) -> Fitted:
+    """Add temperature, int8's ranges, thresholds and the reference for drift to a network.
 
-
-def fit_on_val(network: Network, calibration_network: Network, dataset: Dataset) -> Fitted:
-    """Add int8's ranges, thresholds and the reference for drift to a network.
+    A network is compiled, and the calibration network predicts the validation images, once for each temperature and
+    precision.
 
     Args:
         network: to be published; without ranges, verdicts and Gaussian.
-        calibration_network: the calibration run's, at the same temperature; may be the same one.
+        calibration_network: the calibration run's, at the same temperature. If it is the same object, each fit that
+            both would need is made once.
         dataset: of both.
+        calibrate: fit the temperature, too. Needs logits.
     """
+    distinct = [network] if calibration_network is network else [network, calibration_network]
+    networks = [CompiledNetwork(other) for other in distinct]  # the published one first, the calibration run's last
     metrics: dict[str, Any] = {}
+    predictions = networks[-1].served.predict(dataset.val.pixels)
+    calibration = fit_temperature(predictions.probabilities, dataset.val.labels) if calibrate else None
+    if calibration:
+        metrics["calibration"] = calibration.document()
+        metrics["test_uncalibrated"] = evaluate(networks[0].served, dataset.test).summary()
+        networks = [compiled.replace(temperature=calibration.temperature) for compiled in networks]
+    if network.output == "logits":
+        # Not before: in bfloat16 another output changes what is fused and thereby the rounding.
+        networks = _add_gaussians(networks)
     if quantizable(network.architecture):
-        network, metrics["quantization"] = _fit_int8(network, calibration_network, dataset)
+        quantized = [_quantize(compiled, dataset) for compiled in networks]
+        int8_predictions = quantized[-1].classifier("int8").predict(dataset.val.pixels)
+        quantization = measure_quantization(predictions, int8_predictions, dataset.val.labels)
+        adopted = quantization.pays and _keeps_golden_images(quantized[0], dataset)
+        metrics["quantization"] = quantization.document() | {"adopted": adopted}
+        networks = quantized if adopted else [compiled.replace(ranges=None) for compiled in quantized]
     if network.output != "logits":
-        return Fitted(network, None, metrics)
-    if network.ranges:
-        calibration_network = quantize(calibration_network, dataset.train.pixels)
-    network, reference, metrics["verdicts"] = _fit_verdicts(network, calibration_network, dataset)
-    return Fitted(network, reference, metrics)
+        return Fitted(networks[0], None, metrics)
+    served = networks[-1].served
+    predictions = int8_predictions if served.precision == "int8" else served.predict(dataset.val.pixels)
+    compiled, reference, metrics["verdicts"] = _fit_verdicts(networks, predictions, dataset)
+    return Fitted(compiled, reference, metrics)
 
 
-def _fit_int8(network: Network, calibration_network: Network, dataset: Dataset) -> tuple[Network, dict[str, Any]]:
-    """Add int8's ranges if the calibration network loses nothing by them; else return the network unchanged.
+def _add_gaussians(networks: list[CompiledNetwork]) -> list[CompiledNetwork]:
+    """Let the networks give the features of their early layer, if all have the same one.
 
-    Also returns the measurements.
+    Distances at different layers have different scales.
     """
-    result = measure_quantization(quantize(calibration_network, dataset.train.pixels), dataset.val)
-    quantized = quantize(network, dataset.train.pixels)
+    gaussians = [standard_gaussian(compiled.network.architecture) for compiled in networks]
+    if len({gaussian and gaussian.layer for gaussian in gaussians}) != 1:
+        return networks
+    return [compiled.replace(gaussian=gaussian) for compiled, gaussian in zip(networks, gaussians, strict=True)]
+
+
+def _quantize(compiled: CompiledNetwork, dataset: Dataset) -> CompiledNetwork:
+    return compiled.replace(ranges=quantize(compiled.network, dataset.train.pixels).ranges)
+
+
+def _keeps_golden_images(quantized: CompiledNetwork, dataset: Dataset) -> bool:
+    """Tell if int8 gives the golden images about the probabilities of float32, as the store checks."""
     golden = dataset.test.pixels[:GOLDEN_IMAGES]
-    int8 = Classifier(quantized, precision="int8").predict(golden).probabilities
-    float32 = Classifier(quantized, precision="float32").predict(golden).probabilities
-    adopted = result.pays and float(np.abs(int8 - float32).max()) <= TOLERANCES["int8"]
-    return quantized if adopted else network, result.document() | {"adopted": adopted}
+    int8, float32 = (quantized.classifier(precision).predict(golden).probabilities for precision in ("int8", "float32"))
+    return float(np.abs(int8 - float32).max()) <= TOLERANCES["int8"]
 
 
 def _fit_verdicts(
-    network: Network, calibration_network: Network, dataset: Dataset
-) -> tuple[Network, Reference, dict[str, Any]]:
+    networks: Sequence[CompiledNetwork], predictions: Predictions, dataset: Dataset
+) -> tuple[CompiledNetwork, Reference, dict[str, Any]]:
     """Add Gaussian and thresholds; also return the reference for drift, and how often each verdict is given.
 
     Thresholds, reference and the Gaussian's scales are of the calibration network's predictions for validation images.
     The Gaussian's mean and whitening are measured in each network, since their channels are unrelated.
+
+    Args:
+        networks: the one to be published first, the calibration network last.
+        predictions: of the calibration network for validation images, at the served precision.
     """
-    val, test, train_pixels = dataset.val, dataset.test, dataset.train.pixels
-    network = fit_gaussian(network, train_pixels)
-    calibration_network = fit_gaussian(calibration_network, train_pixels)
-    if (network.gaussian and network.gaussian.layer) != (
-        calibration_network.gaussian and calibration_network.gaussian.layer
-    ):  # distances at different layers have different scales
-        network, calibration_network = replace(network, gaussian=None), replace(calibration_network, gaussian=None)
-    predictions = Classifier(calibration_network).predict(val.pixels)
-    if network.gaussian and calibration_network.gaussian:
-        gaussian = standardise(calibration_network.gaussian, predictions)
+    val, test, compiled = dataset.val, dataset.test, networks[0]
+    gaussians = [
+        fit_gaussian(other.network.gaussian, other.served, dataset.train.pixels)
+        for other in networks
+        if other.network.gaussian
+    ]
+    if gaussians:
+        gaussian = standardise(gaussians[-1], predictions)
         assert predictions.energy is not None and predictions.features is not None
         predictions = replace(predictions, ood_score=gaussian.scores(predictions.energy, predictions.features))
-        scaled = replace(network.gaussian, centre=gaussian.centre, spread=gaussian.spread)
-        network = replace(network, gaussian=scaled)
+        scaled = replace(gaussians[0], centre=gaussian.centre, spread=gaussian.spread)
+        compiled = compiled.replace(gaussian=scaled)
     assert predictions.ood_score is not None
     verdicts = fit_thresholds(predictions, val.labels)
+    compiled = compiled.replace(verdicts=verdicts)
     shares = {
         "held_out": count_verdicts(predictions, val.labels, verdicts),
-        "test": count_verdicts(Classifier(network).predict(test.pixels), test.labels, verdicts),
+        "test": count_verdicts(compiled.served.predict(test.pixels), test.labels, verdicts),
     }
     predictions = replace(predictions, novelty=novelty(predictions.ood_score, np.array(verdicts.scores)))
-    return replace(network, verdicts=verdicts), count_reference(val.pixels, predictions, verdicts), shares
+    return compiled, count_reference(val.pixels, predictions, verdicts), shares

@@ -27,6 +27,7 @@ from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.publish.candidate import Candidate, check_same_labels, publish_candidate
 from training.publish.compare_with_keras import COMPARED_IMAGES
+from training.publish.compiled import CompiledNetwork
 from training.publish.keras_files import read_keras_json, read_keras_weights
 from training.publish.network import network_from_files
 
@@ -72,7 +73,8 @@ def publish_import(
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         write_files(saved, folder)
-        candidate = Candidate(folder, network_from_files(folder, labels, preprocessing, output), saved.origin)
+        network = network_from_files(folder, labels, preprocessing, output)
+        candidate = Candidate(folder, CompiledNetwork(network), saved.origin)
         pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES)
         test = dataset.test if dataset and dataset.labels == labels else None
         return publish_candidate(candidate, store, name, pixels, test, show)

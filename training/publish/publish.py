@@ -3,24 +3,21 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from model_store.classifier import Classifier
 from model_store.errors import ModelError
 from model_store.files import GOLDEN, MANIFEST
 from model_store.golden import read_golden
 from model_store.manifest import Manifest, read_manifest
-from model_store.network.model import Network
 from model_store.store import Store
 from model_store.version import read_network, verify
 from training.data.dataset import Dataset, check_labels
 from training.errors import TrainingError
-from training.evaluate.accuracy import evaluate
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.fit.run_directory import Run
 from training.publish.candidate import Candidate, check_same_labels, publish_candidate, timestamp
 from training.publish.compare_with_keras import check_served, keras_probabilities
-from training.publish.fitting import Fitted, calibrate, check_calibration_run, fit_on_val
+from training.publish.compiled import CompiledNetwork
+from training.publish.fitting import Fitted, check_calibration_run, fit_on_val
 from training.publish.network import network_from_run
 from training.publish.report import read_history
 
@@ -48,7 +45,7 @@ def publish_run(
     calibration_run = calibration_run or (run if info.hold_out else None)
     check_same_labels(store, name, info.labels)
     check_labels(run.folder, info.labels, dataset.labels)
-    fitted = Fitted(network, None, {})
+    fitted = Fitted(CompiledNetwork(network), None, {})
     if calibration_run:
         if info.data_sha256 != dataset.sha256:
             raise TrainingError(
@@ -56,22 +53,11 @@ def publish_run(
                 "pass its --data"
             )
         check_calibration_run(calibration_run, info)
-        fitted = _calibrate_and_fit(network, calibration_run, dataset)
+        calibration_network = network if calibration_run is run else network_from_run(calibration_run)
+        fitted = fit_on_val(network, calibration_network, dataset, calibrate=network.output == "logits")
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
-    candidate = Candidate(run.folder, fitted.network, training, history, fitted.metrics, fitted.reference)
+    candidate = Candidate(run.folder, fitted.compiled, training, history, fitted.metrics, fitted.reference)
     return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
-
-
-def _calibrate_and_fit(network: Network, calibration_run: Run, dataset: Dataset) -> Fitted:
-    metrics: dict[str, Any] = {}
-    calibration = calibrate(calibration_run, dataset.val) if network.output == "logits" else None
-    if calibration:
-        uncalibrated = evaluate(Classifier(network), dataset.test).summary()
-        metrics = {"calibration": calibration.document(), "test_uncalibrated": uncalibrated}
-        network = replace(network, temperature=calibration.temperature)
-    calibration_network = replace(network_from_run(calibration_run), temperature=network.temperature)
-    fitted = fit_on_val(network, calibration_network, dataset)
-    return replace(fitted, metrics=metrics | fitted.metrics)
 
 
 def publish_version(
@@ -98,11 +84,12 @@ def publish_version(
     if dataset:
         _check_fittable(folder, manifest, dataset)
         bare = replace(network, ranges=None, verdicts=None, gaussian=None)
-        fitted = fit_on_val(bare, bare, dataset)
+        fitted = fit_on_val(bare, bare, dataset, calibrate=False)
         metrics = manifest.metrics | fitted.metrics
-        candidate = Candidate(folder, fitted.network, training, read_history(folder), metrics, fitted.reference)
+        candidate = Candidate(folder, fitted.compiled, training, read_history(folder), metrics, fitted.reference)
         return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
-    check_served(network, golden.images, keras_probabilities(folder, network, golden.images))
+    references = keras_probabilities(folder, network, golden.images)
+    check_served(CompiledNetwork(network).by_precision(), golden.images, references)
 
     def write(target: Path, version: int) -> Manifest:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))

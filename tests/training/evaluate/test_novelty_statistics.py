@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from keras import layers
@@ -6,7 +8,13 @@ from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import parse_architecture
 from model_store.network.gaussian import Gaussian
 from tests.model_store.network.keras_models import as_network, chain, randomised, tiny_model
-from training.evaluate.novelty_statistics import compute_whitening, early_layer, fit_gaussian, standardise
+from training.evaluate.novelty_statistics import (
+    compute_whitening,
+    early_layer,
+    fit_gaussian,
+    standard_gaussian,
+    standardise,
+)
 from training.fit import networks
 from training.recipes import RECIPES, Airbench
 
@@ -73,8 +81,9 @@ def test_what_a_network_was_not_trained_on_is_further_away():
         ),
         "logits",
     )
-    fitted = fit_gaussian(network, dark(300, seed=0))
-    gaussian, classifier = fitted.gaussian, Classifier(fitted, precision="float32")
+    plain = standard_gaussian(network.architecture)
+    classifier = Classifier(replace(network, gaussian=plain), precision="float32")
+    gaussian = fit_gaussian(plain, classifier, dark(300, seed=0))
     known, foreign = (
         gaussian.distances(classifier.predict(images).features)
         for images in (dark(100, seed=1), 255 - dark(100, seed=2))
@@ -82,10 +91,8 @@ def test_what_a_network_was_not_trained_on_is_further_away():
     assert foreign.min() > known.max()
 
 
-def test_a_network_without_an_early_layer_stays_as_it_is():
-    tiny = tiny_model()
-    network = tiny.network()
-    assert fit_gaussian(network, tiny.images) is network
+def test_a_network_without_an_early_layer_has_no_gaussian():
+    assert standard_gaussian(tiny_model().network().architecture) is None
 
 
 def test_standardised_energies_and_distances_of_validation_images_have_mean_0_and_deviation_1():

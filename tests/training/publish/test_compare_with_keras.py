@@ -4,6 +4,7 @@ import pytest
 from tests.model_store.network.keras_models import tiny_model
 from training.errors import TrainingError
 from training.publish.compare_with_keras import TOLERANCES, check_served, keras_probabilities
+from training.publish.compiled import CompiledNetwork
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +13,7 @@ def tiny():
 
 
 def test_served_probabilities_agree_with_keras_at_every_precision(tiny):
-    differences = check_served(tiny.network(), tiny.images, tiny.probabilities)
+    differences = check_served(CompiledNetwork(tiny.network()).by_precision(), tiny.images, tiny.probabilities)
     assert differences["float32"] < 1e-4
     assert all(difference <= TOLERANCES[precision] for precision, difference in differences.items())
 
@@ -20,7 +21,7 @@ def test_served_probabilities_agree_with_keras_at_every_precision(tiny):
 @pytest.mark.parametrize("change", [lambda rows: rows[:, ::-1], lambda rows: rows * np.nan], ids=["other", "nan"])
 def test_other_probabilities_than_keras_are_refused(tiny, change):
     with pytest.raises(TrainingError, match="in float32 the served probabilities differ from Keras's by"):
-        check_served(tiny.network(), tiny.images, change(tiny.probabilities))
+        check_served(CompiledNetwork(tiny.network()).by_precision(), tiny.images, change(tiny.probabilities))
 
 
 def test_keras_reads_the_same_two_files(tiny, tmp_path):

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
+from model_store.classifier import Classifier
 from model_store.manifest import read_manifest
 from model_store.store import Store
 from model_store.version import load
@@ -17,6 +19,7 @@ from training.data.load import load_dataset
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 from training.publish.candidate import Candidate, check_same_labels, publish_candidate
+from training.publish.compiled import CompiledNetwork
 from training.publish.network import network_from_folder, network_from_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "val_images")]
@@ -59,7 +62,7 @@ def test_a_network_that_is_not_served_as_keras_has_it_is_not_published(notebook_
     network, test = network_from_run(Run(notebook_run)), load_dataset(data_folder).test
     last = next(reversed(network.weights))
     negated = network.weights | {last: {name: -array for name, array in network.weights[last].items()}}
-    candidate = Candidate(notebook_run, replace(network, weights=negated), training={})
+    candidate = Candidate(notebook_run, CompiledNetwork(replace(network, weights=negated)), training={})
     with pytest.raises(TrainingError, match="differ from Keras's by"):
         publish_candidate(candidate, Store(tmp_path), "cifar10", test.pixels, test)
     assert Store(tmp_path).versions("cifar10") == []
@@ -109,6 +112,36 @@ def calibrated(data_folder, teacher, calibration_run, tmp_path_factory, short_re
     assert main([*publish, str(teacher)]) == 0
     assert main([*publish, str(teacher), "--calibration-run", str(calibration_run)]) == 0
     return Store(store)
+
+
+@contextmanager
+def record_compilations():
+    """Record the network and the precision of every classifier that is compiled."""
+    compilations, compile_network = [], Classifier.__init__
+
+    def record(classifier, network, *options, **keywords):
+        compile_network(classifier, network, *options, **keywords)
+        compilations.append((network, classifier.precision))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "__init__", record)
+        yield compilations
+
+
+@pytest.mark.parametrize(
+    ("calibrated_on_itself", "limit"), [(True, 6), (False, 8)], ids=["its own calibration run", "another one"]
+)
+def test_publishing_compiles_a_network_once_for_each_temperature_and_precision(
+    calibrated_on_itself, limit, calibration_run, teacher, data_folder, tmp_path
+):
+    run = [str(calibration_run)] if calibrated_on_itself else [str(teacher), "--calibration-run", str(calibration_run)]
+    with record_compilations() as compilations:
+        assert main(["publish", "--store", str(tmp_path), "--data", str(data_folder), *run]) == 0
+    keys = {
+        (id(network.weights), network.temperature, network.gaussian is None, precision)
+        for network, precision in compilations
+    }
+    assert len(keys) == len(compilations) <= limit
 
 
 def test_temperature_verdicts_and_reference_are_those_of_the_calibration_run(calibrated):
