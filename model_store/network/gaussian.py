@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from model_store.errors import ModelError
 from model_store.files import NOVELTY
 from model_store.network.architecture import Architecture
-from model_store.network.layers import Dropout
 
 Floats = NDArray[np.float32]
 
@@ -70,7 +69,7 @@ def read_gaussian(content: bytes, architecture: Architecture) -> Gaussian:
             layer, fields = str(arrays["layer"]), {name: np.asarray(arrays[name]) for name in ARRAYS}
     except Exception as error:  # noqa: BLE001 there is no end to what NumPy and zipfile raise on damaged files
         raise ModelError(f"{NOVELTY} cannot be read: {error}") from None
-    images = (node for node in architecture.nodes[1:] if len(node.shape) == 3 and not isinstance(node.layer, Dropout))
+    images = (node for node in architecture.nodes[1:] if len(node.shape) == 3 and not node.layer.is_identity)
     shapes = {node.layer.name: node.shape for node in images}
     if layer not in shapes:
         raise ModelError(f"{NOVELTY} is of the layer {layer[:80]!r}, which is none of the network's layers of images")

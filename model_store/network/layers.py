@@ -6,7 +6,7 @@ has no effect at inference.
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
@@ -35,6 +35,10 @@ ChannelsLast = Literal["channels_last"]
 class Layer(Frozen):
     """One layer's configuration. A subclass has the name of its Keras layer."""
 
+    is_convolution: ClassVar[bool] = False
+    is_identity: ClassVar[bool] = False  # at inference: returns its input unchanged
+    takes_several_inputs: ClassVar[bool] = False
+
     name: str = Field(min_length=1, max_length=200)
     trainable: TrainingOnly = True
     dtype: Float32 = "float32"
@@ -44,6 +48,10 @@ class Layer(Frozen):
         return {
             key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any
         }
+
+    def training_config(self) -> dict[str, Any]:
+        """Attributes that training needs besides `inference_config`, by Keras's names."""
+        return {}
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Infer the output's shape; raise ModelError if the layer does not accept these inputs."""
@@ -69,6 +77,8 @@ class InputLayer(Layer):
 
 class Conv2D(Layer):
     """Convolution with an optional bias and activation."""
+
+    is_convolution = True
 
     filters: Size
     kernel_size: Pair
@@ -228,11 +238,17 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """Does nothing at inference."""
+    """Dropout, which does nothing at inference."""
+
+    is_identity = True
 
     rate: TrainingOnly = None
     seed: TrainingOnly = None
     noise_shape: TrainingOnly = None
+
+    def training_config(self) -> dict[str, Any]:
+        """The rate."""
+        return {"rate": self.rate}
 
 
 class Rescaling(Layer):
@@ -244,6 +260,8 @@ class Rescaling(Layer):
 
 class Add(Layer):
     """The sum of several inputs of one shape."""
+
+    takes_several_inputs = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """As each input."""

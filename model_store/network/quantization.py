@@ -15,7 +15,6 @@ import numpy as np
 from model_store.errors import ModelError
 from model_store.files import QUANTIZATION
 from model_store.network.architecture import Architecture
-from model_store.network.layers import Conv2D
 
 Ranges = dict[str, tuple[float, float]]  # layer name -> lowest and highest value that its output is rounded in
 STEPS = 255
@@ -24,7 +23,7 @@ KERNEL_STEPS = 63  # on either side of zero; twice 255 × 63 is less than 2 ** 1
 
 def quantizable(architecture: Architecture) -> tuple[str, ...]:
     """Names of the layers whose outputs convolutions read, in the architecture's order."""
-    inputs = {node.inputs[0] for node in architecture.nodes if isinstance(node.layer, Conv2D)}
+    inputs = {node.inputs[0] for node in architecture.nodes if node.layer.is_convolution}
     return tuple(node.layer.name for node in architecture.nodes[1:] if node.layer.name in inputs)
 
 

@@ -14,7 +14,7 @@ import keras
 from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
-from model_store.network.layers import BatchNormalization, Conv2D, Dense
+from model_store.network.layers import Dense
 from training import recipes
 from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError
@@ -144,7 +144,8 @@ def _check_source(name: str, recipe: Recipe, source: Source | None, dataset: Dat
 def _check_head(source: Source) -> None:
     """Raises TrainingError unless the last layer with weights is a Dense one, which fine-tuning replaces."""
     parsed = parse_architecture((source.folder / ARCHITECTURE).read_bytes())
-    layers = [node.layer for node in parsed.nodes if isinstance(node.layer, Conv2D | Dense | BatchNormalization)]
+    weights = parsed.weight_shapes()
+    layers = [node.layer for node in parsed.nodes if node.layer.name in weights]
     if not layers or not isinstance(layers[-1], Dense):
         last = f"{layers[-1].name!r} ({type(layers[-1]).__name__})" if layers else "none"
         raise TrainingError(
