@@ -1,5 +1,5 @@
-"""Speed of the service, alone and beside an earlier checkout or other servers, and of training beside PyTorch."""
+"""Benchmarks: the service alone, against an earlier checkout or other servers; training against PyTorch."""
 
 
 class BenchmarkError(Exception):
-    """A requirement is missing or a measurement failed; the text says what to do."""
+    """A requirement is missing or a measurement failed. The text says what to do."""

@@ -1,4 +1,4 @@
-"""Requests that every server gets in every run: the same two images, in the wrappings that servers expect."""
+"""Requests with the same two images for every server and run, in the encodings that servers expect."""
 
 import io
 import random
@@ -33,13 +33,13 @@ class Body:
     count: int = 1
 
     def request(self) -> bytes:
-        """The complete HTTP/1.1 request for a local server."""
+        """Return the complete HTTP/1.1 request for a local server."""
         head = f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {self.mime}\r\n"
         return f"{head}Content-Length: {len(self.data)}\r\n\r\n".encode() + self.data
 
 
 def pictures() -> tuple[Picture, Picture]:
-    """A 32×32 PNG of about 2 KB and a 640×480 JPEG of about 23 KB, as noisy as photos."""
+    """Make a 32×32 PNG of about 2 KB and a 640×480 JPEG of about 23 KB, as noisy as photos."""
     draw = random.Random(0)
     small = Image.frombytes("RGB", (8, 8), bytes(draw.randrange(256) for _ in range(192)))
     small = small.resize((32, 32), Image.Resampling.BICUBIC)
@@ -62,28 +62,28 @@ def encode(image: Image.Image, image_format: str, compress_level: int = 6) -> Pi
 
 
 def raw(picture: Picture) -> Body:
-    """The picture itself as the body."""
+    """Make a request with the picture as its body."""
     return Body(picture.name, "/predict", picture.mime, picture.data, picture)
 
 
 def form(picture: Picture) -> Body:
-    """The picture in the form field `file`."""
+    """Make a request with the picture in the form field `file`."""
     return Body(f"{picture.name}, form", "/predict", FORM, multipart([picture], "file"), picture)
 
 
 def explain(picture: Picture) -> Body:
-    """The picture itself as the body of a request for a saliency map."""
+    """Make a request for a saliency map with the picture as its body."""
     return Body(f"{picture.name}, explained", "/explain", picture.mime, picture.data, picture)
 
 
 def batch(picture: Picture, count: int = BATCH) -> Body:
-    """The picture `count` times in one form."""
+    """Make a batch request with the picture `count` times in one form."""
     data = multipart([picture] * count, "files")
     return Body(f"{count} × {picture.name}", "/predict/batch", FORM, data, picture, count)
 
 
 def multipart(pictures: Sequence[Picture], field: str) -> bytes:
-    """A form with one file field for each picture, as `curl -F` writes it."""
+    """Encode a form with one file field per picture, as `curl -F` does."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="i"\r\nContent-Type: '
     parts = [f"{head}{picture.mime}\r\n\r\n".encode() + picture.data + b"\r\n" for picture in pictures]
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()

@@ -1,7 +1,7 @@
-"""Closed-loop load with `wrk`: each of N connections sends its next request when the last one is answered.
+"""Closed-loop load with `wrk`: each of N connections sends its next request when the last one has been answered.
 
-wrk corrects its percentiles for coordinated omission: for each latency above twice the mean it adds those that requests
-sent meanwhile would have had. It reopens a connection that is closed without an answer and does not count it;
+wrk corrects its percentiles for coordinated omission: for each latency above twice the mean it adds the latencies of
+the requests it could not send meanwhile. It reopens connections that close without an answer and does not count them;
 `open_loop` does.
 """
 
@@ -36,9 +36,9 @@ class Load:
     p50_ms: float
     p99_ms: float
     refused: int  # answered with a status of 400 or more
-    broken: int  # connections, as far as wrk counts them
-    server_ms: float  # CPU time of all the server's processes, for each request
-    client_cores: float  # CPU time of wrk for each second
+    broken: int  # broken connections, as far as wrk counts them
+    server_ms: float  # CPU time of all server processes per request
+    client_cores: float  # CPU seconds of wrk per second
 
     @property
     def rate(self) -> float:
@@ -51,7 +51,7 @@ class Load:
         return self.refused + self.broken
 
     def figures(self) -> dict[str, float]:
-        """The figures that loads are compared by, by column of a table."""
+        """Return the figures for comparing loads, by column of a table."""
         return {"requests/s": self.rate, "p50 ms": self.p50_ms, "p99 ms": self.p99_ms, "CPU ms": self.server_ms}
 
 
@@ -63,9 +63,9 @@ def whole_number(text: str) -> int:
 
 
 def require_wrk() -> None:
-    """Raises BenchmarkError if wrk is not installed."""
+    """Raise BenchmarkError if wrk is not installed."""
     if not shutil.which("wrk"):
-        raise BenchmarkError("wrk, which makes the load, is not installed; on Debian or Ubuntu: apt install wrk")
+        raise BenchmarkError("wrk, the load generator, is not installed; on Debian or Ubuntu: apt install wrk")
 
 
 def closed_loop(
@@ -73,7 +73,7 @@ def closed_loop(
 ) -> Load:
     """Load the server with process id `pid` on a local port, after a short warm-up with the same load.
 
-    The server still computes answers that wrk asked for at its end; those must not count in the next measurement.
+    Waits for the server to become idle after the warm-up: the answers wrk left behind must not count.
     """
     run_wrk(port, body, connections, warm_up)
     settle(pid, SETTLE_SECONDS)
@@ -84,7 +84,7 @@ def measure_load(pid: int, port: int, body: Body, connections: int, seconds: int
     """Load without warm-up. Doubles the duration while no request is answered.
 
     Raises:
-        BenchmarkError: wrk failed, or no request was answered in MAX_SECONDS either.
+        BenchmarkError: wrk failed, or no request was answered in MAX_SECONDS.
     """
     while True:
         server_before, client_before = cpu_seconds(pid), _children_seconds()
@@ -132,6 +132,6 @@ def parse(output: str) -> dict[str, Any]:
 
 
 def _children_seconds() -> float:
-    """CPU seconds of child processes that have ended."""
+    """Return the CPU seconds of child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

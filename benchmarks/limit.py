@@ -1,6 +1,6 @@
-"""The upper limit that the cores set: decode and `Classifier.predict` in a plain loop, without a service.
+"""Upper limit of throughput on this machine: `decode` and `Classifier.predict` in a plain loop, without a service.
 
-One process for each core with one thread each, all at once. Throughput over HTTP is given as a share of this.
+Runs one process with one thread per core, all at once. Throughput over HTTP is reported as a share of this.
 """
 
 import multiprocessing
@@ -24,9 +24,9 @@ WARM_UP_SECONDS = 0.5
 
 
 def images_per_second(bodies: Sequence[Body], seconds: float) -> list[float]:
-    """Images a second that all cores together decode and classify, for each body.
+    """Measure the images per second that all cores together decode and classify, for each body.
 
-    A call of the network has as many images as the request, or the service's largest batch for requests of one image.
+    Each call of the network has as many images as the request, or the service's largest batch if the request has one.
     """
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def _loaded() -> Loaded:
 
 
 def rate(data: bytes, count: int, seconds: float) -> float:
-    """Images a second in this process, on one thread."""
+    """Measure images per second in this process, on one thread."""
     loaded, calls = _loaded(), 0
     resize = loaded.manifest.preprocessing.resize
     size = count if count > 1 else MAX_BATCH

@@ -1,4 +1,4 @@
-"""The machine of a measurement, and how much other processes used it meanwhile."""
+"""The machine of a measurement, and its use by other processes meanwhile."""
 
 import datetime
 import os
@@ -35,7 +35,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """CPU seconds used until one moment."""
+    """CPU seconds used up to one moment."""
 
     moment: float
     machine: float
@@ -50,7 +50,7 @@ class CpuTimes:
         return cls(time.perf_counter(), busy, sum(usage.ru_utime + usage.ru_stime for usage in usages))
 
     def others_until(self, later: "CpuTimes") -> float:
-        """Cores that other processes used on average. All child processes must have ended."""
+        """Return the cores that other processes used on average. All child processes must have ended."""
         others = (later.machine - self.machine) - (later.own - self.own)
         return max(0.0, others / (later.moment - self.moment))
 
@@ -72,7 +72,7 @@ def describe(idle_seconds: float = IDLE_SECONDS) -> Machine:
 
 
 def cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
+    """Return the numbers of the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 

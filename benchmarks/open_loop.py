@@ -1,8 +1,9 @@
 """Open-loop load: requests arrive at a given rate, whether or not earlier ones have been answered.
 
-A closed loop of N connections waits for each answer before it sends the next request, so it asks a slow server less and
-hides its queue. Here each request is due at a set time and its latency counts from then: a delay in the server's queue
-or in this client is in the figure. Gaps are exponential (a Poisson process), like those of many independent users.
+A closed loop of N connections waits for each answer before it sends the next request, so it sends less to a slow server
+and hides its queue. Here each request is due at a set time and its latency counts from then, so the figure includes any
+delay in the server's queue or in this client. Gaps are exponential (a Poisson process), like those of many independent
+users.
 """
 
 import asyncio
@@ -19,14 +20,14 @@ import uvloop
 
 from benchmarks.bodies import Body
 
-PATIENCE_SECONDS = 5.0  # to wait for answers after the last request
+PATIENCE_SECONDS = 5.0  # wait for answers after the last request
 DEADLINE_SECONDS = 1.0  # later answers are useless to a user
 PROBE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PROBE_SECONDS = 0.1  # between two probes
 
 
 class Answer(NamedTuple):
-    """The outcome of one request. `status` is 0 if the connection broke or no answer came."""
+    """The outcome of one request. `status` is 0 if the connection broke or the request was not answered."""
 
     status: int
     seconds: float
@@ -38,9 +39,9 @@ class Offered:
     """Figures of one rate. Milliseconds count from when a request was due."""
 
     body: str
-    rate: float  # requests a second that were due; random, so not quite the rate asked for
+    rate: float  # requests due per second; random, so not exactly the requested rate
     requests: int
-    goodput: float  # answers with 200 within the deadline, a second
+    goodput: float  # answers with 200 within the deadline, per second
     p50_ms: float | None  # of answers with 200
     p99_ms: float | None
     refused: int  # answered with 503 and Retry-After
@@ -50,9 +51,9 @@ class Offered:
     probes: int  # of /health/live, meanwhile
     probes_failed: int
     probe_p99_ms: float | None
-    late_p50_ms: float | None  # by which the client was behind its schedule
+    late_p50_ms: float | None  # delay of the client behind its schedule
     late_p99_ms: float | None
-    client_cores: float  # CPU seconds of the client for each second
+    client_cores: float  # CPU seconds of the client per second
 
 
 def summarise(
@@ -63,7 +64,7 @@ def summarise(
     late: Sequence[float] = (),
     client_cores: float = 0.0,
 ) -> Offered:
-    """Compute the figures of `seconds` of requests; `late` are seconds behind the schedule."""
+    """Compute the figures of `seconds` of requests; `late` is in seconds behind the schedule."""
     good = sorted(answer.seconds for answer in answers if answer.status == 200)
     refused = sorted(answer.seconds for answer in answers if answer.status == 503 and answer.retry_after)
     alive = sorted(probe.seconds for probe in probes if probe.status == 200)
@@ -88,18 +89,18 @@ def summarise(
 
 
 def percentile_ms(ordered: Sequence[float], percent: float) -> float | None:
-    """The smallest of the ordered seconds that `percent` of them do not exceed (nearest rank), in milliseconds."""
+    """Return the nearest-rank percentile of ordered seconds, in milliseconds; None without any."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] * 1_000 if ordered else None
 
 
 def offer(
     port: int, body: Body, rate: float, seconds: float, connections: int, patience: float = PATIENCE_SECONDS
 ) -> Offered:
-    """Send a request to a local port `rate` times a second on average, and probes of /health/live meanwhile.
+    """Send requests to a local port, on average `rate` per second, and meanwhile probe /health/live.
 
     Args:
-        connections: limit of open connections; a request waits for an idle one, and the wait counts.
-        patience: seconds to wait for answers after the last request; then they count as lost.
+        connections: maximum of open connections; the time a request waits for an idle one counts.
+        patience: seconds to wait for answers after the last request; later ones count as lost.
     """
     return uvloop.run(_offer(port, body, rate, seconds, connections, patience))
 
@@ -131,7 +132,7 @@ async def _finish(tasks: Sequence[asyncio.Task[Answer]], patience: float) -> lis
 
 
 def _keep_time(send: Callable[[float], object], rate: float, seconds: float) -> None:
-    """Call `send` when each request is due. In a thread, because the loop's timers count in milliseconds."""
+    """Call `send` when each request is due. Runs in a thread, because the loop's timers count in milliseconds."""
     start = time.perf_counter()
     for due in schedule(rate, seconds):
         time.sleep(max(0.0, start + due - time.perf_counter()))
@@ -139,7 +140,7 @@ def _keep_time(send: Callable[[float], object], rate: float, seconds: float) -> 
 
 
 def schedule(rate: float, seconds: float) -> Iterator[float]:
-    """Times at which requests are due, in seconds from the start; the same in every run."""
+    """Yield the times at which requests are due, in seconds from the start; the same in every run."""
     gaps, due = random.Random(0), 0.0
     while (due := due + gaps.expovariate(rate)) < seconds:
         yield due
@@ -151,7 +152,7 @@ def _cpu_seconds() -> float:
 
 
 async def _probe(port: int, seconds: float, patience: float) -> list[Answer]:
-    """Ask for /health/live again and again, over a new connection each."""
+    """Request /health/live repeatedly, over a new connection each time."""
     answers, end = list[Answer](), time.perf_counter() + seconds
     while (now := time.perf_counter()) < end:
         client = _Client(port, 1)
@@ -208,7 +209,7 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
 
     def ask(self, request: bytes) -> asyncio.Future[tuple[int, bool]]:
-        """Send a request; the future gets its status and whether it has Retry-After, or ConnectionError."""
+        """Send a request; the future gets (status, has Retry-After), or ConnectionError."""
         self._answer, self._retry_after = asyncio.get_running_loop().create_future(), False
         self.transport.write(request)
         return self._answer
@@ -233,4 +234,4 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._answer.done():
             self._answer.set_exception(ConnectionError())
-            self._answer.exception()  # nobody waits for it if the connection was never used
+            self._answer.exception()  # mark it as retrieved: nobody awaits a connection that was never used

@@ -1,4 +1,4 @@
-"""Run a command and its descendants: their CPU time, their memory, their end. Linux, through /proc."""
+"""Run a command and track its descendants: CPU time, memory and exit. Linux only, through /proc."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path, is_ready: Callable[[
     """Wait until `is_ready` returns true.
 
     Raises:
-        BenchmarkError: the process ended, or START_SECONDS passed; with the end of its log.
+        BenchmarkError: the process ended, or START_SECONDS passed; the text has the end of its log.
     """
     deadline = time.monotonic() + START_SECONDS
     while not is_ready():
@@ -64,14 +64,14 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path, is_ready: Callable[[
 
 
 def settle(pid: int, max_seconds: float) -> None:
-    """Wait until a process and its descendants use no more CPU time, at most `max_seconds`."""
+    """Wait until a process and its descendants stop using CPU time, at most `max_seconds`."""
     deadline, seconds = time.monotonic() + max_seconds, -1.0
     while seconds != (seconds := cpu_seconds(pid)) and time.monotonic() < deadline:
         time.sleep(STILL_SECONDS)
 
 
 def family(pid: int) -> set[int]:
-    """A process, its descendants, and the other members of the process group it leads."""
+    """Return a process, its descendants, and the other members of the process group it leads."""
     processes = relations()
     members = {pid} | {member for member, (_, group) in processes.items() if group == pid}
     while children := {member for member, (parent, _) in processes.items() if parent in members} - members:
@@ -80,7 +80,7 @@ def family(pid: int) -> set[int]:
 
 
 def relations() -> dict[int, tuple[int, int]]:
-    """Parent and group of every process that has not ended."""
+    """Return the parent and group of every process that has not ended."""
     processes = {}
     for entry in PROC.glob("[0-9]*"):
         if (fields := _stat(int(entry.name))) and fields[0] != "Z":
@@ -89,7 +89,7 @@ def relations() -> dict[int, tuple[int, int]]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the third on (proc(5)); empty if the process has ended."""
+    """Return the fields of /proc/PID/stat from the third on (proc(5)); an empty list if the process has ended."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -97,13 +97,13 @@ def _stat(pid: int) -> list[str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds that a process and its family have used."""
+    """Return the CPU seconds used by a process and its family."""
     ticks = sum(int(fields[11]) + int(fields[12]) for member in family(pid) if (fields := _stat(member)))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def resident_megabytes(pid: int) -> list[float]:
-    """Resident memory of each process of a family, the process itself first."""
+    """Return the resident memory of each process of a family, the process itself first."""
     page = os.sysconf("SC_PAGE_SIZE")
     ordered = [pid, *sorted(family(pid) - {pid})]
     return [int(fields[21]) * page / 2**20 for member in ordered if (fields := _stat(member))]

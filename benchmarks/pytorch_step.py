@@ -1,8 +1,8 @@
-"""The network of the recipe `fast` trained by PyTorch on the CPU as its documentation advises: bfloat16, channels last.
+"""Train the network of the recipe `fast` with PyTorch on a CPU, as its documentation advises: bfloat16, channels last.
 
-    pytorch_step.py BATCHES EPOCHS      prints images a second in each epoch, as JSON; a first batch is not counted
+    pytorch_step.py BATCHES EPOCHS      prints images/s in each epoch, as JSON, after one warm-up batch
 
-Runs under a Python of its own that has PyTorch and nothing of ours. Its batches are random and ready in memory, its
+Runs under its own Python, which has PyTorch and nothing of ours. Its batches are random and ready in memory; its
 optimizer is plain Nesterov SGD without lookahead.
 """
 
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """As `training.fit.networks.airbench` with two convolutions a block."""
+    """`training.fit.networks.airbench` with two convolutions per block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Network(nn.Module):
 
 
 def main(batches: int, epochs: int) -> None:
-    """Train and print."""
+    """Train, and print images/s in each epoch."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     network = Network().to(memory_format=torch.channels_last)
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Results of the full benchmark, as tables and as the picture of latency by offered rate."""
+"""Results of the full benchmark, as tables and as a plot of latency by offered rate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from training.publish.plots import DPI, GREY, MISTAKE, NETWORK, PEOPLE, STYLE
 
 @dataclass(frozen=True)
 class Overload:
-    """Requests at a multiple of the peak rate, and the memory of all processes before and after."""
+    """Requests at a multiple of the peak rate, with the memory of all processes before and after."""
 
     factor: float
     peak: float
@@ -26,7 +26,7 @@ class Overload:
 
 @dataclass(frozen=True)
 class Results:
-    """One run."""
+    """Results of one run."""
 
     command: str
     machine: Machine
@@ -36,7 +36,7 @@ class Results:
     ready_seconds: float
     all_ready_seconds: float
     megabytes: list[float]  # of each process, after the loads
-    limits: dict[str, float]  # images a second that the cores can do, by body
+    limits: dict[str, float]  # images/s that the cores can decode and classify, by body
     closed: list[Load]
     opened: list[Offered]
     overload: list[Overload]
@@ -57,7 +57,7 @@ class Results:
 
 
 def closed_rows(results: Results) -> list[Row]:
-    """One row for each body and number of connections."""
+    """Return one row per body and number of connections."""
     return [
         {
             "request": load.body,
@@ -73,7 +73,7 @@ def closed_rows(results: Results) -> list[Row]:
 
 
 def opened_rows(opened: Sequence[Offered]) -> list[Row]:
-    """One row for each body and offered rate."""
+    """Return one row per body and offered rate."""
     return [
         {
             "request": offered.body,
@@ -87,7 +87,7 @@ def opened_rows(opened: Sequence[Offered]) -> list[Row]:
 
 
 def overload_rows(overload: Sequence[Overload]) -> list[Row]:
-    """One row for each multiple of the peak rate."""
+    """Return one row per multiple of the peak rate."""
     return [
         {
             case.offered.body: f"{case.factor:g} × the peak",
@@ -117,12 +117,12 @@ def _outcomes(offered: Offered) -> Row:
 
 
 def peak(loads: Sequence[Load], body: str) -> float:
-    """The highest rate of good answers at any number of connections."""
+    """Return the highest rate of successful answers at any number of connections."""
     return max(load.rate for load in loads if load.body == body)
 
 
 def draw_latency(results: Results, path: Path) -> None:
-    """Draw median and 99th percentile at each offered rate, up to overload, one plot for each body; write a PNG."""
+    """Write a PNG of the median and 99th percentile at each offered rate, up to overload, one plot per body."""
     bodies = list(dict.fromkeys(offered.body for offered in results.opened))
     with plt.rc_context(STYLE):
         figure, places = plt.subplots(1, len(bodies), figsize=(8, 3.6), squeeze=False, sharey=True)

@@ -1,4 +1,4 @@
-"""Scaling of the service: with cores, with the size of images, with the number of images in one call.
+"""Scaling of the service with cores, image size and images per call.
 
     python -m benchmarks.scaling [cores] [sizes] [batches] [--seconds 3] [--out runs/bench]
 
@@ -29,13 +29,15 @@ from model_store.images.formats import MAX_PIXELS
 
 CONNECTIONS = (1, 32)
 SIDES = (32, 128, 512, 2048, 4096, math.isqrt(MAX_PIXELS))
-MAX_BODY_BYTES = 128_000_000  # a noisy PNG of MAX_PIXELS has some 55 million; the service's default is 32 million
+MAX_BODY_BYTES = (
+    128_000_000  # a noisy PNG of MAX_PIXELS has about 55 million bytes; the service's default is 32 million
+)
 LARGEST_BATCH, BATCH_CONNECTIONS = 1_024, 2
 CALL_SECONDS, WARM_UP_CALLS = 1.0, 3
 
 
 def by_cores(seconds: int) -> Iterator[Row]:
-    """Load the service on each power of two of cores. The client has the other cores to itself, if there are any."""
+    """Load the service on 1, 2, 4 and so on cores. The client has the other cores, if any, to itself."""
     cores = machine.cores()
     for count in powers_of_two(len(cores)):
         with serving(on=cores[:count], workers=count) as server, on_cores(cores[count:] or cores):
@@ -51,7 +53,7 @@ def by_cores(seconds: int) -> Iterator[Row]:
 
 
 def by_size(seconds: int) -> Iterator[Row]:
-    """Load the service with square JPEGs and PNGs of growing size, on one connection for each core."""
+    """Load the service with square JPEGs and PNGs of growing size, on one connection per core."""
     small = Image.open(io.BytesIO(bodies.pictures()[0].data)).convert("RGB")
     with serving(max_body_bytes=MAX_BODY_BYTES) as server:
         for side in SIDES:
@@ -87,12 +89,11 @@ def by_batch(seconds: int) -> Iterator[Row]:
 
 
 def powers_of_two(largest: int) -> Iterator[int]:
-    """1, 2, 4 and so on, up to and including `largest`."""
+    """Yield 1, 2, 4 and so on, up to and including `largest`."""
     return (1 << exponent for exponent in range(largest.bit_length()))
 
 
 def _call_times(call: Callable[[], object]) -> Iterator[float]:
-    """Seconds of each call, for CALL_SECONDS after a warm-up."""
     for _ in range(WARM_UP_CALLS):
         call()
     end = time.perf_counter() + CALL_SECONDS
@@ -105,7 +106,7 @@ STUDIES = {"cores": by_cores, "sizes": by_size, "batches": by_batch}
 
 
 def main() -> int:
-    """Measure, print and write. Returns the exit code."""
+    """Measure, print and write. Return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The service as users start it: `python -m app serve` of this checkout or of another one."""
+"""The service as users start it: `python -m app serve`, in this checkout or another one."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ from benchmarks.processes import family, resident_megabytes, running, settle, wa
 ROOT = Path(__file__).resolve().parent.parent
 LISTENING = "0A"  # a socket's state in /proc/net/tcp
 SETTLE_SECONDS = 30.0
-STEADY_SECONDS, MAX_STEADY_SECONDS = 1.0, 10.0  # without another process that listens
+STEADY_SECONDS, MAX_STEADY_SECONDS = 1.0, 10.0  # without a further process starting to listen
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Server:
     all_ready_seconds: float  # from its start until its last process listened
 
     def settle(self) -> None:
-        """Wait until the service is idle, after a client left requests behind."""
+        """Wait until the service is idle after a client has left requests behind."""
         settle(self.pid, SETTLE_SECONDS)
 
     def megabytes(self) -> list[float]:
-        """Resident memory of each process."""
+        """Return the resident memory of each process."""
         return resident_megabytes(self.pid)
 
 
@@ -45,16 +45,16 @@ class Server:
 def serving(checkout: Path = ROOT, on: Sequence[int] | None = None, **settings: Any) -> Iterator[Server]:
     """Start the service, wait until it is ready, and stop it without draining at the end of the block.
 
-    How many processes there will be depends on the checkout, so this waits until no more of them begin to listen:
-    for one second if all listen, for ten if some do not.
+    The number of processes depends on the checkout, so this waits until no further one starts to listen: for one
+    second if all listen, for ten if some do not.
 
     Args:
-        checkout: whose service; run by the checkout's own environment, or else by this interpreter.
-        on: numbers of the cores it may use; all by default.
+        checkout: the checkout to serve, with its own .venv if it has one, else with this interpreter.
+        on: numbers of the cores it may use (default: all).
         settings: fields of `Settings` that differ from the environment's.
 
     Raises:
-        BenchmarkError: it did not become ready; with the end of its log.
+        BenchmarkError: it did not become ready; the text has the end of its log.
     """
     port, python = free_port(), checkout / ".venv" / "bin" / "python"
     command = [python if python.exists() else sys.executable, "-m", "app", "serve", "--port", str(port)]
@@ -89,7 +89,7 @@ def free_port() -> int:
 
 
 def _health(port: int) -> dict[str, Any]:
-    """The answer of /health/ready; empty unless its status is 200."""
+    """Return the answer of /health/ready, empty unless its status is 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/health/ready")

@@ -4,9 +4,9 @@
     python -m benchmarks.service --against ../before [--rounds 3] [--seconds 2]
 
 Starts the service as users do. Alone, it is loaded with closed loops (wrk), with arrivals at fixed rates, and with more
-requests than it can answer; writes service.json and latency.png. With --against, the services of both checkouts are
-started and loaded in turns, and ratios (now / before, medians of the rounds) are printed. The client runs on the same
-machine and takes CPU time from the service. Linux only.
+requests than it can answer; writes service.json and latency.png. With --against, loads the services of both checkouts
+in turns and prints ratios (now / before, medians of the rounds). The client runs on the same machine and takes CPU time
+from the service. Linux only.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from benchmarks.turns import check_checkout, compare_checkouts, summary
 
 SECONDS, SECONDS_AGAINST = 4, 2
 CONNECTIONS = (1, 2, 8, 32, 128)
-FEW_CONNECTIONS = (1, 2)  # for explanations, and for batches: a process has room for four of them
+FEW_CONNECTIONS = (1, 2)  # for explanations and batches; a process admits four batches
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)  # of the closed loop's peak rate
 FACTORS = (2, 5)
 OPEN_CONNECTIONS = 512  # twice as many requests as the service admits
 
 
 def main() -> int:
-    """Measure, print and write. Returns the exit code."""
+    """Measure, print and write. Return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.service", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -95,7 +95,7 @@ def measure(seconds: int) -> Results:
 
 
 def _limits(plan: Sequence[Body], seconds: int) -> dict[str, float]:
-    """Images a second by body, measured once for bodies that hold the same pictures."""
+    """Measure images/s by body, once for bodies with the same pictures."""
     _progress("the limit of the cores")
     distinct = {(body.picture.name, body.count): body for body in plan}
     rates = dict(zip(distinct, limit.images_per_second(list(distinct.values()), seconds), strict=True))

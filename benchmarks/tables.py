@@ -1,4 +1,4 @@
-"""Markdown tables, for the terminal and for docs/performance.md alike, and JSON files of the same figures."""
+"""Markdown tables, for the terminal and docs/performance.md, and JSON files of the same figures."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ Row = dict[str, Cell]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows under the first one's keys; the first column aligned left, the others right."""
+    """Format rows under the keys of the first; the first column is left-aligned, the others right-aligned."""
     lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
@@ -24,7 +24,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def cell(value: Cell) -> str:
-    """Format a value: a float with three digits, or all of those before the point; None as a dash."""
+    """Format a value: a float with three significant digits, or all those before the point; None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -33,12 +33,12 @@ def cell(value: Cell) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share, or a dash of nothing."""
+    """Format a share in percent, or a dash if `whole` is 0."""
     return f"{part / whole:.0%}" if whole else cell(None)
 
 
 def ratio(value: float | None) -> str:
-    """A ratio with two decimals, or a dash."""
+    """Format a ratio with two decimals, or None as a dash."""
     return cell(None) if value is None else f"{value:.2f}"
 
 

@@ -1,11 +1,11 @@
-"""Training speed of ours, of Keras's own layers and of the same network in PyTorch, in turns on the same machine.
+"""Training speed of our layers, of Keras's own and of the same network in PyTorch, in turns on the same machine.
 
     python -m benchmarks.training_speed --data data --pytorch PATH/TO/python
 
 The other Python has PyTorch: `python3 -m venv torch && torch/bin/pip install torch numpy`. Ours is the whole loop of
-`train --recipe fast`: augmentation, batches, bfloat16, optimizer; once more with Keras's layers instead of those of
-`training.fit.tensorflow_layers`. PyTorch's has ready batches, so it is the harder mark: see `pytorch_step.py`. Read the
-ratios of one run; these figures alone say more of the machine than of the code.
+`train --recipe fast`: augmentation, batches, bfloat16, optimizer. It runs once more with Keras's layers instead of
+`training.fit.tensorflow_layers`. PyTorch has its batches ready in memory, which favours it: see `pytorch_step.py`.
+Compare ratios within one run; absolute figures depend on the machine more than on the code.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PEER = Path(__file__).with_name("pytorch_step.py")
 
 
 def keras_rates(data: Path) -> list[float]:
-    """Images a second in each epoch but the first, which compiles."""
+    """Measure images/s in each epoch except the first, which compiles."""
     from training.data.load import load_dataset
     from training.fit.loop import train
     from training.fit.run_directory import Run
@@ -42,7 +42,7 @@ def keras_rates(data: Path) -> list[float]:
 
 
 def stock_rates(data: Path) -> list[float]:
-    """`keras_rates` with Keras's own layers."""
+    """Measure `keras_rates` with Keras's own layers."""
     from training.fit import tensorflow_layers
 
     with patch.object(tensorflow_layers, "accelerate", lambda network: network):
@@ -50,14 +50,14 @@ def stock_rates(data: Path) -> list[float]:
 
 
 def pytorch_rates(python: Path) -> list[float]:
-    """Images a second in each epoch of PyTorch."""
+    """Measure images/s in each epoch of PyTorch."""
     command = [str(python), str(PEER), str(BATCHES), str(EPOCHS)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [float(rate) for rate in json.loads(output)]
 
 
 def main() -> None:
-    """Measure in turns and print the medians and their ratio."""
+    """Measure in turns, and print the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--pytorch", type=Path, required=True, metavar="PYTHON")

@@ -1,4 +1,4 @@
-"""Servers loaded in turns, so that drift of the machine's speed affects all of them, and ratios within each round."""
+"""Load servers in turns, so that changes of the machine's speed affect all of them, and compare within each round."""
 
 import sys
 from collections.abc import Sequence
@@ -42,10 +42,10 @@ def check_checkout(folder: Path) -> Path:
 
 
 def compare_checkouts(before: Path, rounds: int, seconds: int) -> list[Turn]:
-    """Load this checkout and `before` in turns, each load of one right after the same load of the other.
+    """Load this checkout and `before` in turns: each load of one follows the same load of the other.
 
-    Both services run during a round; the one that is not loaded uses no processor time. Which goes first changes from
-    load to load and from round to round.
+    Both services run during a round; the one not under load uses no CPU time. The order alternates with every load and
+    every round.
     """
     turns, checkouts = list[Turn](), [(NOW, ROOT), (BEFORE, before)]
     for number in range(1, rounds + 1):
@@ -66,7 +66,6 @@ def compare_checkouts(before: Path, rounds: int, seconds: int) -> list[Turn]:
 
 
 def _plan() -> list[tuple[Body, int]]:
-    """Every load: its request and its number of connections."""
     png, jpeg = bodies.pictures()
     plan = [(bodies.raw(png), connections) for connections in (1, 8, 32, 128)]
     plan += [(bodies.form(png), 32), (bodies.raw(jpeg), 1), (bodies.raw(jpeg), 32)]
@@ -74,7 +73,7 @@ def _plan() -> list[tuple[Body, int]]:
 
 
 def summary(turns: Sequence[Turn]) -> str:
-    """The table of ratios (now / before), the ratios of start and memory, and the smallest ratio of requests/s."""
+    """Format the ratios (now / before) of all loads, of start and memory, and the smallest ratio of requests/s."""
     rows: list[Row] = []
     smallest: tuple[float, str] | None = None
     for index, load in enumerate(turns[0].loads):
@@ -99,13 +98,13 @@ def summary(turns: Sequence[Turn]) -> str:
 
 
 def turn_pairs(turns: Sequence[Turn], server: str, other: str) -> list[tuple[Turn, Turn]]:
-    """The turns of two servers in the same rounds."""
+    """Return pairs of the turns of two servers in the same round."""
     others = {turn.round: turn for turn in turns if turn.server == other}
     return [(turn, others[turn.round]) for turn in turns if turn.server == server and turn.round in others]
 
 
 def load_ratios(turns: Sequence[Turn], server: str, other: str, index: int) -> dict[str, float | None]:
-    """Medians over the rounds of server / other, for each figure of one load."""
+    """Return the median of server / other over the rounds, for each figure of one load."""
     pairs = [
         (ours.loads[index].figures(), theirs.loads[index].figures())
         for ours, theirs in turn_pairs(turns, server, other)
@@ -118,5 +117,5 @@ def load_ratios(turns: Sequence[Turn], server: str, other: str, index: int) -> d
 
 
 def median_ratio(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Median of the quotients; None if a divisor is zero."""
+    """Return the median of the quotients, or None if a divisor is zero."""
     return median(value / other for value, other in pairs) if all(other for _, other in pairs) else None

@@ -1,7 +1,7 @@
-"""Drift of recent images and predictions from those that the version was tested on.
+"""Drift: compare recent images and predictions with the version's test images.
 
-Defines the features of an image and its prediction, their bins, and how counts are compared. Which predictions are
-counted, and for how long, is decided by `app.monitoring`. Only counts are kept: no image can be made from them.
+Defines the features of an image and its prediction, their bins, and the comparison of counts. `app.monitoring` decides
+which predictions to count, and for how long. Only counts are stored, so no image can be reconstructed.
 """
 
 from collections.abc import Iterable
@@ -16,21 +16,21 @@ from model_store.classifier import Predictions
 from model_store.manifest import FEATURE_BINS, Feature, Reference, Verdicts
 from model_store.novelty import Verdict
 
-BinIndices = NDArray[np.int64]  # (N, 5): one bin of each feature for every image, numbered through all features
-Counts = NDArray[np.int64]  # (B,): the bins of every feature, one feature after another
+BinIndices = NDArray[np.int64]  # (N, 5): each image's bin of each feature, numbered consecutively over all features
+Counts = NDArray[np.int64]  # (B,): images in each bin, one feature after another
 Status = Literal["ok", "watch", "drifted", "too_few_images", "no_reference"]
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 MIN_DRIFT_IMAGES = 500
 WATCH, DRIFTED = 0.1, 0.25  # PSI thresholds by Siddiqi, in common use
 NORMAL_QUANTILE = 3.09  # exceeded by one sample in a thousand without any drift
-PSEUDO_COUNT = 0.5  # in every bin, so that an empty one has a logarithm
+PSEUDO_COUNT = 0.5  # added to every bin, so that an empty one has a logarithm
 LUMA = np.array([77, 150, 29], np.uint16)  # ITU-R BT.601's 0.299, 0.587, 0.114 in 256ths
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One feature of recent predictions and of the reference: bins and their shares, which each sum to one."""
+    """Shares of recent and of reference images in the bins of one feature; each sums to 1."""
 
     bins: tuple[str, ...] | tuple[float, ...]  # names, or edges, one more than shares
     recent: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Comparison:
 
 
 def bins_of(feature: Feature, labels: tuple[str, ...]) -> tuple[str, ...] | tuple[float, ...]:
-    """Names of a feature's bins, or their edges; the first and last bin of sharpness are unbounded."""
+    """Return the names of a feature's bins, or their edges. The first and last bin of sharpness are unbounded."""
     steps = FEATURE_BINS.get(feature, 0) + 1
     if feature == "class":
         return labels
@@ -52,7 +52,7 @@ def bins_of(feature: Feature, labels: tuple[str, ...]) -> tuple[str, ...] | tupl
 
 
 def bin_counts_by_feature(classes: int) -> dict[Feature, int]:
-    """Number of bins of each feature, in the order of `Counts`."""
+    """Return the number of bins of each feature, in the order of `Counts`."""
     return {feature: FEATURE_BINS.get(feature, classes) for feature in FEATURES}
 
 
@@ -71,7 +71,7 @@ def bin_indices(images: NDArray[np.uint8], predictions: Predictions, verdicts: V
 
 @cache
 def _first_bins(classes: int) -> BinIndices:
-    """Index of each feature's first bin, (1, 5)."""
+    """Return the index (1, 5) of each feature's first bin."""
     bins = np.array([list(bin_counts_by_feature(classes).values())])
     first: BinIndices = np.cumsum(bins, axis=1) - bins
     return first
@@ -83,14 +83,14 @@ def count_bins(indices: BinIndices, classes: int) -> Counts:
 
 
 def _luma(images: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Luma (N, 32, 32) from 0 to 255, in integers: a matrix product would start BLAS's own threads."""
+    """Return luma (N, 32, 32), 0 to 255. Integers, because a matrix product would start BLAS's own threads."""
     red, green, blue = (images[..., channel] * LUMA[channel] for channel in range(3))
     luma: NDArray[np.int16] = ((red + green + blue) >> 8).view(np.int16)
     return luma
 
 
 def _sharpness(luma: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Mean absolute Laplacian (N,) of luma (N, 32, 32) without its borders: low for a blurred image."""
+    """Return the mean absolute Laplacian (N,) of luma (N, 32, 32) without borders. It is low for blurred images."""
     edges = luma[:, 1:-1, 1:-1] * np.int16(4)
     for neighbours in (luma[:, :-2, 1:-1], luma[:, 2:, 1:-1], luma[:, 1:-1, :-2], luma[:, 1:-1, 2:]):
         edges -= neighbours
@@ -99,7 +99,7 @@ def _sharpness(luma: NDArray[np.int16]) -> NDArray[np.float64]:
 
 
 def _verdicts(confidence: NDArray[np.float32], predictions: Predictions, verdicts: Verdicts) -> NDArray[np.int64]:
-    """`novelty.verdict` of many predictions, as indices (N,) into `Verdict`."""
+    """Compute `novelty.verdict` for many predictions, as indices (N,) into `Verdict`."""
     assert predictions.novelty is not None
     is_novel = predictions.novelty > np.float64(verdicts.novelty_above)  # in float64, as `verdict` compares
     return np.where(is_novel, 2, confidence < np.float64(verdicts.confidence_below))
@@ -112,18 +112,18 @@ def split_by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
 
 
 def count_reference(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> Reference:
-    """Count the images (N, 32, 32, 3) that a version was tested on, for comparison with later predictions."""
+    """Count a version's test images (N, 32, 32, 3) by bin, as the reference for later predictions."""
     classes = predictions.probabilities.shape[1]
     counts_by_feature = split_by_feature(count_bins(bin_indices(images, predictions, verdicts), classes), classes)
     return Reference(counts={feature: tuple(counts.tolist()) for feature, counts in counts_by_feature.items()})
 
 
 def psi(reference: NDArray[np.int64], recent: NDArray[np.int64]) -> float:
-    """Population stability index of counts (B,) against a reference's: 0 for equal shares, unbounded above.
+    """Return the population stability index of counts (B,) and a reference: 0 for equal shares, unbounded above.
 
     Σ (q - p) ln(q / p) over the bins' shares. To avoid shares of zero, half a count is added to every bin of the
-    reference, and as many to the recent counts in the reference's proportions, so that no images give 0. Source:
-    Siddiqi, "Credit Risk Scorecards", Wiley 2006.
+    reference, and as many in all to the recent counts in the reference's proportions, so that an empty sample gives 0.
+    Source: Siddiqi, "Credit Risk Scorecards", Wiley 2006.
     """
     p = (reference + PSEUDO_COUNT) / (reference.sum() + PSEUDO_COUNT * len(reference))
     q = (recent + PSEUDO_COUNT * len(recent) * p) / (recent.sum() + PSEUDO_COUNT * len(recent))
@@ -131,7 +131,7 @@ def psi(reference: NDArray[np.int64], recent: NDArray[np.int64]) -> float:
 
 
 def chance(bins: int, reference_images: int, recent_images: int) -> float:
-    """Index that one pair of samples in a thousand exceeds without drift.
+    """Return the PSI that one pair of samples in a thousand exceeds without drift.
 
     Without drift the index is distributed like (1/n + 1/m) χ² with B - 1 degrees of freedom; the quantile is Wilson
     and Hilferty's approximation. Source: Yurdakul, "Statistical Properties of Population Stability Index",
@@ -144,7 +144,7 @@ def chance(bins: int, reference_images: int, recent_images: int) -> float:
 
 
 def status_of(index: float, bins: int, reference_images: int, recent_images: int) -> Status:
-    """Rate an index: an alarm needs one that is both large and higher than chance explains."""
+    """Rate a PSI: drift needs one that is large and also exceeds `chance`."""
     if recent_images < MIN_DRIFT_IMAGES:
         return "too_few_images"
     if index <= max(WATCH, chance(bins, reference_images, recent_images)):
@@ -153,7 +153,7 @@ def status_of(index: float, bins: int, reference_images: int, recent_images: int
 
 
 def worst_status(statuses: Iterable[Status]) -> Status:
-    """Worst of the features' statuses. Either all of them are `too_few_images` or none is."""
+    """Return the worst status. Either all features have `too_few_images` or none has."""
     order: tuple[Status, ...] = ("no_reference", "too_few_images", "ok", "watch", "drifted")
     return max(statuses, key=order.index)
 

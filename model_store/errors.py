@@ -1,12 +1,12 @@
-"""Errors in a model or an uploaded image, with texts for the public."""
+"""Errors about a model or an uploaded image. Clients see their texts."""
 
 
 class ModelError(Exception):
-    """A version cannot be read, verified or served. The text names the file or layer and what to do."""
+    """A version cannot be read, verified or served. The text names the file or layer and says what to do."""
 
 
 class ImageError(Exception):
-    """An uploaded image cannot be used. The text is written for the person who sent it."""
+    """An uploaded image cannot be used. The text addresses its sender."""
 
 
 class UnsupportedImage(ImageError):

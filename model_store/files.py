@@ -1,4 +1,4 @@
-"""The files of a version's folder: their names, and their contents checked against the SHA-256 in the manifest."""
+"""Names of a version's files, and reading them with a check against the manifest's SHA-256."""
 
 import hashlib
 from pathlib import Path
@@ -35,7 +35,7 @@ def read_checked(path: Path, expected: File) -> bytes:
 
 
 def hash_files(folder: Path) -> dict[str, File]:
-    """Size and SHA-256 of every file in a version's folder except the manifest, by relative path."""
+    """Return size and SHA-256 of every file of a version except the manifest, by relative path."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != MANIFEST:

@@ -1,4 +1,4 @@
-"""Golden images: probabilities recorded at publishing, which every later load must reproduce."""
+"""Golden images: every load of a version must reproduce the probabilities recorded when it was published."""
 
 import io
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ def read_golden(content: bytes) -> Golden:
     """Read `golden.npz`; pickled objects are refused.
 
     Raises:
-        ModelError: it does not hold the two arrays.
+        ModelError: the file cannot be read, or an array has another shape or dtype.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             golden = Golden(arrays["images"], arrays["probabilities"])
-    except Exception as error:  # noqa: BLE001 there is no end to what NumPy and zipfile raise on damaged files
+    except Exception as error:  # noqa: BLE001 NumPy and zipfile raise errors of any type on damaged files
         raise ModelError(f"{GOLDEN} cannot be read: {error}") from None
     if golden.images.dtype != np.uint8 or golden.images.shape[1:] != INPUT_SHAPE or len(golden.images) == 0:
         raise ModelError(f"{GOLDEN} holds images {golden.images.dtype} {golden.images.shape}, not uint8 (M, 32, 32, 3)")
@@ -49,7 +49,7 @@ def replay(manifest: Manifest, classifier: Classifier, golden: Golden) -> float:
     """Return the largest difference between the golden probabilities and the classifier's.
 
     Raises:
-        ModelError: it is over the manifest's tolerance for the classifier's precision.
+        ModelError: it exceeds the manifest's tolerance for the classifier's precision.
     """
     probabilities = classifier.predict(golden.images).probabilities
     if probabilities.shape != golden.probabilities.shape:
@@ -60,7 +60,7 @@ def replay(manifest: Manifest, classifier: Classifier, golden: Golden) -> float:
     tolerance = manifest.golden_tolerance.get(classifier.precision)
     if tolerance is None or not difference <= tolerance:
         raise ModelError(
-            f"the golden images give probabilities that differ by {difference:.5f}, the tolerance for "
-            f"{classifier.precision} is {tolerance}; try CIFAR10_PRECISION=float32, or publish the version again"
+            f"probabilities of the golden images differ by {difference:.5f}, the tolerance for {classifier.precision} "
+            f"is {tolerance}; try CIFAR10_PRECISION=float32, or publish the version again"
         )
     return difference

@@ -1,6 +1,6 @@
-"""A version's `manifest.json`: its files, its preprocessing, its thresholds, and how it was trained.
+"""`manifest.json`: a version's files, preprocessing, thresholds and training record.
 
-Defines the JSON schema and opens no other file.
+Defines its schema, reads it and writes it.
 """
 
 from itertools import pairwise
@@ -18,17 +18,17 @@ FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?$"  
 
 
 class Frozen(BaseModel):
-    """Immutable; an unknown field is an error."""
+    """Immutable model that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Resize(Frozen):
-    """Resizing of a decoded image of any size to 32×32 pixels.
+    """Settings for resizing a decoded image to 32×32 pixels.
 
-    `filter` is Pillow's resampling filter. `fit` handles an image that is not square: `stretch` ignores its
+    `filter` is Pillow's resampling filter. `fit` is for images that are not square: `stretch` ignores the
     proportions, `crop` keeps the centre square, `pad` adds black bars. A JPEG may be decoded at 1/2, 1/4 or 1/8
-    of its size as long as its shorter side keeps at least `jpeg_margin` × 32 pixels.
+    of its size if its shorter side keeps at least `jpeg_margin` × 32 pixels.
     """
 
     filter: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "lanczos"
@@ -66,9 +66,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Verdicts(Frozen):
     """Thresholds of the verdicts; see `novelty.py`.
 
-    `scores` are quantiles of val images' out-of-distribution scores at equal steps, from the lowest to the highest.
-    Older manifests call them `energies`, which they are without `novelty.npz`. An image whose novelty exceeds
-    `novelty_above` is none of the labels; a prediction whose confidence is less than `confidence_below` is unsure.
+    `scores` are quantiles at equal steps, ascending, of the validation images' out-of-distribution scores. Without
+    `novelty.npz` these are energies; older manifests call the field `energies`. The verdict is `none_of_these` if the
+    novelty exceeds `novelty_above`, else `unsure` if the confidence is less than `confidence_below`.
     """
 
     novelty_above: Share
@@ -85,7 +85,12 @@ class Verdicts(Frozen):
 
 
 Feature = Literal["class", "confidence", "verdict", "brightness", "sharpness"]
-FEATURE_BINS: dict[Feature, int] = {"confidence": 10, "verdict": 3, "brightness": 16, "sharpness": 16}  # class: labels
+FEATURE_BINS: dict[Feature, int] = {
+    "confidence": 10,
+    "verdict": 3,
+    "brightness": 16,
+    "sharpness": 16,
+}  # class: one bin per label
 
 
 class Reference(Frozen):
@@ -101,12 +106,12 @@ class Reference(Frozen):
             if len(self.counts[feature]) != bins:
                 raise ValueError(f"{feature} has {bins} bins, not {len(self.counts[feature])}")
         if len(images := {sum(counts) for counts in self.counts.values()}) != 1 or 0 in images:
-            raise ValueError("every feature must count the same images, and at least one")
+            raise ValueError("every feature must count the same number of images, at least one")
         return self
 
 
 class Manifest(Frozen):
-    """All of `manifest.json`. `metrics` and `training` are for people; code reads the rest."""
+    """Contents of `manifest.json`. `metrics` and `training` have no fixed keys."""
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
@@ -132,7 +137,7 @@ class Manifest(Frozen):
         if self.output == "probabilities" and self.verdicts:
             raise ValueError("verdicts need the energy of logits; a network that ends in softmax has none")
         if self.reference and not self.verdicts:
-            raise ValueError("the reference counts verdicts, of which this version has none")
+            raise ValueError("the reference counts verdicts, but this version has no verdicts")
         if self.reference and len(self.reference.counts["class"]) != len(self.labels):
             raise ValueError(f"the reference must count {len(self.labels)} classes, as many as there are labels")
         return self
@@ -155,7 +160,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write `manifest.json` for people to read: indented, keys in the schema's order."""
+    """Write `manifest.json`, indented, with keys in the schema's order."""
     path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

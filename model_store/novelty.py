@@ -1,8 +1,8 @@
 """Energy of a prediction, novelty of its image, and the verdict on both.
 
 The energy of the logits, -log Σ exp(logits), is low if some class fits well: Liu et al., "Energy-based
-Out-of-distribution Detection", arXiv:2010.03759. It is the out-of-distribution score of versions without a
-`network.gaussian`. The thresholds are in the manifest; `training.evaluate.thresholds` fits them.
+Out-of-distribution Detection", arXiv:2010.03759. Versions without `network.gaussian` use it as their
+out-of-distribution score. The thresholds are in the manifest; `training.evaluate.thresholds` fits them.
 """
 
 from typing import Literal
@@ -17,14 +17,14 @@ Floats = NDArray[np.float32]
 
 
 def energies(logits: Floats) -> Floats:
-    """Energies (N,) of logits (N, K), not divided by the temperature."""
+    """Return the energies (N,) of logits (N, K), not divided by the temperature."""
     top = logits.max(axis=1, keepdims=True)
     log_sum: Floats = np.log(np.exp(logits - top).sum(axis=1)) + top[:, 0]
     return -log_sum
 
 
 def novelty(scores: Floats, val_scores: NDArray[np.float64]) -> Floats:
-    """Share of val images with a lower score, from 0 to 1, for each of the scores (N,).
+    """Return the fraction of validation images with a lower score, for each of the scores (N,).
 
     Args:
         val_scores: the quantiles (S,) in `Verdicts.scores`, as an array.

@@ -1,12 +1,12 @@
 """Version directories: list, choose, publish and prune them.
 
     {store}/{name}/{version}/    manifest.json architecture.json model.weights.h5 golden.npz report/
-                                 and quantization.npz, if it may be served in int8,
+                                 and quantization.npz, if it can be served in int8,
                                  and novelty.npz, if novelty depends on more than the energy
-    {store}/{name}/ACTIVE        the version to serve, when it is not the highest
+    {store}/{name}/ACTIVE        the version to serve, if not the highest
 
-A version is written into a hidden directory and renamed into place, so that one that can be seen is complete; nothing
-in it changes afterwards.
+A version is written into a hidden directory and renamed into place, so every visible version is complete. It never
+changes afterwards.
 """
 
 import os
@@ -54,7 +54,7 @@ class Store:
         """Choose the version to serve: the pinned one, else the one named in ACTIVE, else the highest.
 
         Raises:
-            ModelError: there is no such version; the text says which there are.
+            ModelError: the store lacks that version; the text lists the versions it has.
         """
         check_name(name)
         versions = self.versions(name)
@@ -80,11 +80,11 @@ class Store:
     def publish(self, name: str, write: Callable[[Path, int], Manifest]) -> int:
         """Add the next version: `write(folder, version)` fills a new folder and returns its manifest without `files`.
 
-        The folder becomes visible by one rename, after every file in it has been hashed and flushed to disk. When
-        another job takes the number first, the next one is tried and `write` is called again.
+        The folder becomes visible by one rename, after every file in it has been hashed and flushed to disk. If another
+        job takes the number first, `write` is called again with the next one.
 
         Raises:
-            ModelError: the name is not one, `write` left out a required file, or wrote one that no manifest can list.
+            ModelError: the name is invalid, or `write` left out a required file or used an invalid file name.
         """
         check_name(name)
         folder = self.root / name
@@ -108,7 +108,7 @@ class Store:
         """Remove all but the newest `keep` versions and the active one; return the versions removed.
 
         Raises:
-            ModelError: there is no such model, `keep` is less than one, or ACTIVE cannot be understood.
+            ModelError: the store lacks the model, `keep` is less than 1, or ACTIVE holds no version number.
         """
         check_name(name)
         if keep < 1:
@@ -120,7 +120,7 @@ class Store:
         active = self._active(name)
         removed = [version for version in self.versions(name)[:-keep] if version != active]
         for version in removed:
-            # Renamed first: a removal that is interrupted must not leave half a version in sight.
+            # Rename first: an interrupted removal must not leave half a version visible.
             hidden = self.root / name / f".removed-{version}"
             self.folder(name, version).rename(hidden)
             shutil.rmtree(hidden)
@@ -128,13 +128,12 @@ class Store:
 
 
 def check_name(name: str) -> None:
-    """Raises ModelError if no model can have that name."""
+    """Raise ModelError if the name is not a valid model name."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise ModelError(f"{name[:80]!r} is not a model name; use lower-case letters, digits, dot, dash and underscore")
 
 
 def _folders(folder: Path) -> list[str]:
-    """List the names of a folder's subfolders; empty if the folder does not exist."""
     try:
         return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     except OSError as error:
@@ -148,7 +147,7 @@ def _with_files(manifest: Manifest, files: dict[str, File]) -> Manifest:
     if absent := [name for name in REQUIRED if name not in files]:
         raise ModelError(f"{absent[0]} was not written; a version needs {', '.join(REQUIRED)}")
     if invalid := [name for name in files if not re.fullmatch(FILE_PATTERN, name)]:
-        raise ModelError(f"{invalid[0]!r} cannot be published; files are named in ASCII and at most one folder down")
+        raise ModelError(f"{invalid[0]!r} cannot be published; name files in ASCII, at most one folder deep")
     return manifest.model_copy(update={"files": files})
 
 

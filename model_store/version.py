@@ -14,27 +14,26 @@ from model_store.network.model import Network
 from model_store.network.quantization import read_ranges
 from model_store.network.weights import read_weights
 
-PARSED = (*REQUIRED, QUANTIZATION, NOVELTY)  # the files that `load` needs; the rest are hashed only
+PARSED = (*REQUIRED, QUANTIZATION, NOVELTY)  # the files that `load` parses; it only hashes the others
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that has passed every check and is ready to answer."""
+    """A verified version, ready to predict."""
 
     manifest: Manifest
     classifier: Classifier
-    golden_difference: float  # the largest between a golden probability and the one served
+    golden_difference: float  # largest difference between a golden and a served probability
     folder: Path
 
     def read(self, name: str) -> bytes:
-        """Read one of the files that the manifest lists, such as a plot of its report.
+        """Read a file listed in the manifest, such as a plot of the report.
 
-        Every file was hashed at load; this reads and hashes it again. Reports are rarely looked at, and keeping them
-        would cost each process 1.5 MB for ever; a hash costs a millisecond and still holds if the folder has been
-        changed since.
+        The file is read and hashed again. Reports are rarely requested, and keeping them would cost each process
+        1.5 MB for ever; hashing takes a millisecond and detects changes since `load`.
 
         Raises:
-            ModelError: the file has gone or was altered since.
+            ModelError: the file was removed or altered since `load`.
         """
         return read_checked(self.folder / name, self.manifest.files[name])
 
@@ -47,10 +46,11 @@ def load(
 ) -> Loaded:
     """Verify a version's files, compile its network and replay its golden images.
 
-    The last three arguments are `Classifier`'s.
+    The last three arguments are passed to `Classifier`.
 
     Raises:
-        ModelError: anything is missing, altered, not served, or gives other probabilities than it must.
+        ModelError: a file is missing or altered, the network cannot be served, or the golden images give other
+            probabilities.
     """
     manifest = read_manifest(folder / MANIFEST)
     files = verify(folder, manifest)
@@ -60,7 +60,7 @@ def load(
 
 
 def verify(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    """Compare every file of a version with its SHA-256; return the contents of those that `load` parses, by name.
+    """Compare every file of a version with its SHA-256; return the contents that `load` parses, by file name.
 
     Raises:
         ModelError: a file is missing, altered or too large; the text names it.

@@ -2,7 +2,7 @@
 
 import os
 
-# TensorFlow reads these when it is first imported. It greets with ten lines about GPUs, and leaves oneDNN's kernels out
-# on processors without AVX-512, where its own take twice the time in float32 and a hundred times that in bfloat16.
+# TensorFlow reads these on its first import. The first suppresses ten lines about GPUs. The second enables oneDNN on
+# processors without AVX-512, where other kernels take twice the time in float32 and a hundred times in bfloat16.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -1,6 +1,6 @@
 """Command line of the offline jobs: `python -m training JOB --help`.
 
-Owns exit codes and how errors are printed; the jobs and their arguments are in `training.commands`.
+Defines exit codes and prints errors; the jobs and their arguments are in `training.commands`.
 """
 
 import argparse
@@ -31,11 +31,11 @@ JOBS = (
     add_export,
 )
 OUR_PACKAGES = "training", "model_store"
-INSTALL = "`make jobs` installs all that jobs need into .venv, `make jobs GPU=1` with JAX and CUDA"
+INSTALL = "run `make jobs` to install the packages of all jobs into .venv, `make jobs GPU=1` to include JAX and CUDA"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one job. Returns 0, 1 for a job that failed, 2 for a wrong command line, 130 when interrupted."""
+    """Run one job. Return 0, 1 if it failed, 2 if the command line was invalid, 130 if it was interrupted."""
     options = _parser().parse_args(argv)
     try:
         options.job(options)
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.split(".")[0] in OUR_PACKAGES:
             raise
-        print(f"error: {error.name} is not installed, and this job needs it; {INSTALL}", file=sys.stderr)
+        print(f"error: this job needs {error.name}, which is not installed; {INSTALL}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted{_how_to_resume(options)}", file=sys.stderr)
@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description="Offline jobs around CIFAR-10 networks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Train, evaluate and publish image classifiers."
+    )
     jobs = parser.add_subparsers(required=True, metavar="JOB")
     for add_job in JOBS:
         add_job(jobs)
@@ -68,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 def _how_to_resume(options: argparse.Namespace) -> str:
     if "recipe" not in options or not Run(options.out).begun:
         return ""
-    return "; the same command with --resume goes on from the last epoch that was saved"
+    return "; run the same command with --resume to continue from the last saved epoch"
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers and systemd interrupt
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # containers and systemd stop processes with it
     sys.exit(main())

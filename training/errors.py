@@ -1,4 +1,4 @@
-"""The one exception of the training jobs. Its text says what was wrong, what was received and what to do."""
+"""The exception of the training jobs. Its text names the problem, the value received and the remedy."""
 
 
 class TrainingError(Exception):

@@ -1,6 +1,6 @@
 """Every hyper-parameter of every recipe, in one place.
 
-A recipe is a value: nothing here trains, loads or imports a backend. What each recipe reached is in docs/training.md.
+Recipes are plain values: this module trains nothing and imports no backend. docs/training.md has their results.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from training.errors import TrainingError
 
 @dataclass(frozen=True)
 class Translate:
-    """Alternating mirror, a shift of up to `pixels` a side with reflected borders, a grey square of `cutout` pixels."""
+    """Alternating flip, shift of up to `pixels` per side with reflected borders, grey square of `cutout` pixels."""
 
     pixels: int
     cutout: int = 0
@@ -35,9 +35,9 @@ class NotebookCNN:
 
 @dataclass(frozen=True)
 class Airbench:
-    """Fixed whitening convolution, then one block a width: convolution, pool, convolution. See `networks.airbench`.
+    """Fixed whitening convolution, then one block per width: convolution, pool, convolution. See `networks.airbench`.
 
-    With three `convolutions` a block, the third's input is added to its output.
+    With three `convolutions` per block, the third's input is added to its output.
     """
 
     widths: tuple[int, ...]
@@ -49,7 +49,7 @@ class Airbench:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The network that `--from` names, whatever it is, with a new last Dense layer for the labels of the data."""
+    """The network named by `--from`, with a new last Dense layer for the labels of the data."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class LookaheadSGD:
 
 @dataclass(frozen=True)
 class Muon(LookaheadSGD):
-    """The same with orthogonalised steps for the filters of convolutions; see `optimizer.Muon`."""
+    """`LookaheadSGD` with orthogonalised steps for the filters of convolutions; see `optimizer.Muon`."""
 
     filter_multiplier: float = 0.11
     filter_momentum: float = 0.6
@@ -88,9 +88,9 @@ class Muon(LookaheadSGD):
 class Distillation:
     """Learn from the mean of the teachers' probabilities for the same augmented view, instead of from labels.
 
-    Teachers and student divide their logits by `temperature` first. With `mirrored` the teachers' probabilities for a
-    view and for its mirror image are averaged. The augmented views repeat after `views` epochs, so that the teachers'
-    soft targets for each can be cached; an even number shows every image both ways. Sources: see `fit.distillation`.
+    Teachers and student divide their logits by `temperature` first. With `mirrored`, the teachers' probabilities for a
+    view and its mirror image are averaged. Augmented views repeat after `views` epochs, so that the teachers' soft
+    targets can be cached; an even number shows every image both ways. Sources: see `fit.distillation`.
     """
 
     temperature: float
@@ -100,11 +100,11 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is made. `mean` and `std` are of pixel / 255, per RGB channel.
+    """All hyper-parameters of a training run. `mean` and `std` are of pixel / 255, per RGB channel.
 
-    `validation` is the fraction of the training images, taken from their end, that is only evaluated on;
-    `starts_from` names the recipe whose run `--from` must name, if any. `partial_batch` says whether an epoch's last,
-    smaller batch is trained on. A `Pretrained` network keeps the normalisation and output of its source.
+    `validation` is the fraction of the training images, from their end, used only for validation. `starts_from` is the
+    recipe of the run that `--from` must name, if any. `partial_batch` trains on an epoch's last, smaller batch. A
+    `Pretrained` network keeps the normalisation and output of its source.
     """
 
     description: str
@@ -124,7 +124,7 @@ class Recipe:
     starts_from: str | None = None
 
     def view(self, epoch: int) -> int:
-        """Number of the augmented view of the images that an epoch shows."""
+        """Return the number of the augmented view that an epoch shows."""
         return epoch % self.distillation.views if self.distillation else epoch
 
 
@@ -167,7 +167,7 @@ RECIPES: dict[str, Recipe] = {
         precision="mixed_bfloat16",
     ),
     "teacher": Recipe(
-        description="a network of 452 M multiply-adds for others to learn from; train several with different seeds",
+        description="a teacher of 452 M multiply-adds for best and small; train several with different seeds",
         network=Airbench(widths=(128, 384, 512), activation="gelu", batch_norm_momentum=0.9, convolutions=3),
         optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=1.33e-3, bias_multiplier=64, warmup=0.1, end=0.0),
         epochs=60,
@@ -178,7 +178,7 @@ RECIPES: dict[str, Recipe] = {
         precision="mixed_bfloat16",
     ),
     "best": Recipe(
-        description="ours: 117 M multiply-adds, taught by runs of teacher; wants a GPU",
+        description="ours: 117 M multiply-adds, distilled from runs of teacher; use a GPU",
         network=Airbench(widths=(64, 192, 240), activation="silu", batch_norm_momentum=0.9, convolutions=3),
         optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=6e-4, bias_multiplier=64, warmup=0.05, end=0.0),
         epochs=300,
@@ -190,7 +190,7 @@ RECIPES: dict[str, Recipe] = {
         precision="mixed_bfloat16",
     ),
     "small": Recipe(
-        description="ours: 55 M multiply-adds, taught by runs of teacher; wants a GPU",
+        description="ours: 55 M multiply-adds, distilled from runs of teacher; use a GPU",
         network=Airbench(widths=(40, 128, 176), activation="silu", batch_norm_momentum=0.9, convolutions=3),
         optimizer=LookaheadSGD(learning_rate=1.2, momentum=0.85, l2=6e-4, bias_multiplier=64, warmup=0.05, end=0.0),
         epochs=300,
@@ -202,7 +202,7 @@ RECIPES: dict[str, Recipe] = {
         precision="mixed_bfloat16",
     ),
     "fine-tune": Recipe(
-        description="your own images: goes on --from a published version or a run, with a new last layer",
+        description="your own images: starts --from a published version or a run, with a new last layer",
         network=Pretrained(),
         optimizer=LookaheadSGD(learning_rate=0.05, momentum=0.85, l2=1e-3, bias_multiplier=8, warmup=0.2, end=0.0),
         epochs=20,
@@ -225,6 +225,6 @@ def get_recipe(name: str) -> Recipe:
         return RECIPES[name]
     except KeyError:
         raise TrainingError(
-            f"there is no recipe {name!r}; choose one of: {', '.join(RECIPES)}. A run of a recipe that has since been "
-            "removed is resumed by the code that began it: the commit is in its run.json, as environment.code"
+            f"unknown recipe {name!r}; choose one of: {', '.join(RECIPES)}. To resume a run of a recipe that has since "
+            "been removed, use the commit in its run.json, environment.code"
         ) from None

@@ -1,1 +1,1 @@
-"""The servers that users would pick instead, with the same network, images and load."""
+"""Benchmarks against other servers that users might choose, with the same network, images and load."""

@@ -1,15 +1,15 @@
-"""Our service beside other servers: same network, images, load and machine, in turns.
+"""Compare our service with other servers: same network, images, load and machine, in turns.
 
     python -m benchmarks.peers [--peers triton,mosec,bare] [--rounds 3] [--seconds 6] [--connections 1,32]
 
 Most peers serve our network exported to OpenVINO IR, with Pillow decoding and their own dynamic batching, as their
 documentation shows. mosec (a Rust front end with Python workers) and bare (an ASGI application on uvicorn that only
 reads, decodes, batches, infers and writes JSON) run our own decoder and classifier, so they show the cost of the
-server alone; bare has our batcher and connection too. NAME-tuned is the same with a process for each of two cores and
-one network thread in each. Ours is asked with the image as the body and as a form.
+server alone; bare has our batcher and connection too. NAME-tuned runs two processes with one network thread each, for
+two cores. Our service gets the image both as the body and as a form.
 
-Needs wrk and, once for each peer, the package registry; environments are kept under ~/.cache/peer-bench. Machines are
-noisy: read the ratios, which are medians over rounds. Writes peers.json. Linux only.
+Needs wrk and, once for each peer, the package registry; environments are stored in ~/.cache/peer-bench. Machines are
+noisy: compare ratios, which are medians over rounds. Writes peers.json. Linux only.
 """
 
 import argparse
@@ -43,7 +43,7 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class PeerResults:
-    """All rounds."""
+    """Results of all rounds."""
 
     machine: Machine
     others_cores: float  # used by other processes during the run
@@ -54,7 +54,7 @@ class PeerResults:
 
 
 def main() -> int:
-    """Measure, print and write. Returns the exit code."""
+    """Measure, print and write. Return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +68,7 @@ def main() -> int:
     try:
         require_wrk()
         for name in options.peers:
-            environment(PEERS[name])  # before anything is measured
+            environment(PEERS[name])  # install before measuring
         results = compare_peers(options.peers, options.rounds, options.connections, options.seconds)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -93,7 +93,7 @@ def _counts(text: str) -> list[int]:
 
 
 def compare_peers(names: Sequence[str], rounds: int, connections: Sequence[int], seconds: int) -> PeerResults:
-    """Run all rounds; a peer that fails is left out of the round, with a line that says why."""
+    """Run all rounds. A peer that fails is left out of the round, and the reason is printed."""
     host, start, turns = machine.describe(), CpuTimes.now(), list[Turn]()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         variables = served_model(Path(folder))
@@ -110,7 +110,7 @@ def compare_peers(names: Sequence[str], rounds: int, connections: Sequence[int],
 
 
 def served_model(folder: Path) -> dict[str, str]:
-    """Export the served network as OpenVINO IR; return the peers' variables that name it and the version."""
+    """Export the served network as OpenVINO IR; return the environment variables that tell peers its path."""
     settings = Settings()
     store = Store(settings.store)
     version = store.folder(settings.model_name, store.choose_version(settings.model_name, settings.model_version))

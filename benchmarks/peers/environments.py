@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made once from the package registry that pip is set to."""
+"""A virtual environment for each peer, installed once from the package registry pip is configured for."""
 
 import subprocess
 import sys
@@ -10,17 +10,17 @@ from benchmarks.peers.starts import Peer
 from benchmarks.server import ROOT
 
 HOME = Path.home() / ".cache" / "peer-bench"
-SHARED = ("openvino", "pillow", "numpy")  # for a peer that has its own decoding
-OURS = ("--require-hashes", "--requirement", str(ROOT / "requirements" / "serve.txt"))  # for one that runs our decoder
+SHARED = ("openvino", "pillow", "numpy")  # for peers with their own decoding
+OURS = ("--require-hashes", "--requirement", str(ROOT / "requirements" / "serve.txt"))  # for peers that run our decoder
 
 
 def environment(peer: Peer, home: Path = HOME, python: str = sys.executable) -> Path:
-    """The bin directory of the peer's environment, which is installed at its first use.
+    """Return the bin directory of the peer's environment, installing it on first use.
 
-    A peer that needs only what our service needs runs in this environment.
+    A peer without packages of its own runs in this environment.
 
     Raises:
-        BenchmarkError: the installation failed; with the end of its output.
+        BenchmarkError: the installation failed; the text has the end of its output.
     """
     if not peer.packages:
         return Path(python).parent

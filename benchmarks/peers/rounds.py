@@ -1,4 +1,4 @@
-"""One turn of our service or of a peer in a round, and the tables of all turns."""
+"""Measure one turn of our service or of a peer, and tabulate all turns."""
 
 import tempfile
 import time
@@ -23,16 +23,16 @@ RAW, FORM = "ours, raw body", "ours, form"
 
 
 def our_turns(server: Server, number: int, connections: Sequence[int], seconds: int) -> Iterator[Turn]:
-    """Our service's turns with both kinds of body."""
+    """Measure our service's turns with both kinds of body."""
     for name, wrap in ((RAW, bodies.raw), (FORM, bodies.form)):
-        # Named after the picture, by which servers are compared.
+        # Servers are compared by picture, so each body is named after its picture.
         wrapped = [replace(wrap(picture), name=picture.name) for picture in bodies.pictures()]
         loads = list(_loads(server.pid, server.port, wrapped, connections, seconds))
         yield Turn(number, name, server.ready_seconds, sum(server.megabytes()), loads)
 
 
 def peer_turn(number: int, name: str, variables: Mapping[str, str], connections: Sequence[int], seconds: int) -> Turn:
-    """One peer's turn, ready at its first answer; `variables` of its environment name the model.
+    """Measure one peer's turn. It is ready at its first answer; `variables` tell it where the model is.
 
     Raises:
         BenchmarkError: it cannot be installed, does not start, or does not answer.
@@ -66,7 +66,7 @@ def _loads(pid: int, port: int, wrapped: Sequence[Body], connections: Sequence[i
 
 
 def servers_table(turns: Sequence[Turn]) -> str:
-    """Medians of each server's figures."""
+    """Tabulate the medians of each server's figures."""
     rows: list[Row] = []
     for name in dict.fromkeys(turn.server for turn in turns):
         server_turns = [turn for turn in turns if turn.server == name]
@@ -81,7 +81,7 @@ def servers_table(turns: Sequence[Turn]) -> str:
 
 
 def ratios_table(turns: Sequence[Turn]) -> str:
-    """Medians over the rounds of our figures divided by the peer's of the same round."""
+    """Tabulate our figures divided by the peer's of the same round, as medians over the rounds."""
     rows: list[Row] = []
     for name in dict.fromkeys(turn.server for turn in turns if turn.server in PEERS):
         for index, load in enumerate(turn_pairs(turns, name, RAW)[0][0].loads):

@@ -21,13 +21,13 @@ class Peer:
     """One server.
 
     Args:
-        packages: packages to install for it, beside those it shares with others.
-        arguments: its command, in which {bin}, {site}, {port}, {servers} and {folder} are replaced.
-        path: of a request.
-        mime: of a request.
+        packages: packages to install for it, in addition to those it shares with others.
+        arguments: its command; {bin}, {site}, {port}, {servers} and {folder} are replaced.
+        path: URL path of a request.
+        mime: content type of a request.
         wrap: makes a request's body from a picture.
-        prepare: writes its files into an empty folder, from the environment's bin directory, the port and the folder;
-            returns environment variables.
+        prepare: takes the environment's bin directory, the port and an empty folder; writes the peer's files into the
+            folder and returns environment variables.
         variables: further environment variables.
         runs_ours: runs our decoder and classifier instead of Pillow and the exported network.
     """
@@ -49,12 +49,12 @@ class Peer:
         return command, NO_TELEMETRY | imports | self.variables | self.prepare(bin_, port, folder)
 
     def body(self, picture: Picture) -> Body:
-        """The picture as a request to this server."""
+        """Make a request to this server with the picture."""
         return Body(picture.name, self.path, self.mime, self.wrap(picture), picture)
 
 
 def _site(bin_: Path) -> Path:
-    """Site-packages of an environment, or its folder while it is not installed."""
+    """Return the site-packages of an environment, or its folder if it is not installed yet."""
     return next((bin_.parent / "lib").glob("python*/site-packages"), bin_.parent)
 
 
@@ -79,7 +79,7 @@ def _field(name: str) -> Callable[[Picture], bytes]:
 
 
 def _tensor(name: str, **parameters: object) -> Callable[[Picture], bytes]:
-    """The picture in base64 as a tensor of the Open Inference Protocol."""
+    """Encode pictures in base64 as a tensor of the Open Inference Protocol."""
 
     def wrap(picture: Picture) -> bytes:
         text = base64.b64encode(picture.data).decode()
@@ -90,7 +90,7 @@ def _tensor(name: str, **parameters: object) -> Callable[[Picture], bytes]:
 
 
 def _ours(packages: tuple[str, ...], arguments: str, path: str) -> dict[str, Peer]:
-    """Peers with our decoder and classifier: one process with two network threads; tuned to two cores, two with one."""
+    """Make peers with our decoder and classifier: one process with two threads and, tuned, two processes with one."""
     one, two = {"PROCESSES": "1", "THREADS": "2"}, {"PROCESSES": "2", "THREADS": "1"}
     return {
         suffix: Peer(packages, arguments, path, OCTETS, _raw, variables=variables, runs_ours=True)

@@ -18,7 +18,7 @@ ARGUMENTS = (
 
 
 def prepare(bin_: Path, site: Path, folder: Path, servers: Path) -> dict[str, str]:
-    """Write a model repository into the folder; return the variables that name Python, its packages and libraries."""
+    """Write a model repository into the folder; return variables with the paths of Python, packages and libraries."""
     server, python = site / "pytriton/tritonserver", site.parent.name.removeprefix("python")
     shutil.copy(server / f"python_backend_stubs/{python}/triton_python_backend_stub", server / "backends/python/")
     model = folder / "c"

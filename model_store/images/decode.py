@@ -47,31 +47,31 @@ SIDE = 32
 MAX_RUN_LENGTH_PIXELS = 2_500_000  # Pillow decodes a run-length BMP in Python
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "zstd")
 
-# Pillow warns about odd metadata with texts from the file, which belong in no log, and Python keeps every distinct
-# text for ever. A filter, because `catch_warnings` is not thread-safe.
+# Pillow's warnings about odd metadata quote the file, which must not reach the logs, and Python keeps every distinct
+# warning for ever. This is a global filter because `catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# By default every AVIF starts a thread for each core of the host, whatever the container's quota; the service already
-# decodes several images at once. Pillow has no option for a single image.
+# By default every AVIF starts one thread per core of the host, ignoring the container's quota, although the service
+# already decodes several images at once. Pillow has no option per image.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
     """Decode an image file of any accepted type into the network's input: uint8 (32, 32, 3) RGB, C order, read-only.
 
-    The first frame, turned upright by its EXIF orientation, with transparency laid over white, resized by `resize`.
-    An RGB image that is already 32×32 comes out bit for bit. 16-bit grey is scaled to 8 bits (its tRNS colour is
+    Takes the first frame, rotates it by its EXIF orientation, blends transparency with white and resizes it. An RGB
+    image of 32×32 pixels is returned bit for bit. 16-bit grey is scaled to 8 bits (its tRNS colour is
     ignored); 32-bit and float grey has no defined range, so its darkest pixel becomes 0 and its lightest 255.
 
     Raises:
         UnsupportedImage: the bytes are of no type in `ACCEPTED`.
-        UnusableImage: over a limit, cut short or damaged.
+        UnusableImage: over a limit, truncated or damaged.
     """
     return read_header(data).decode(resize)
 
 
 def read_header(data: bytes) -> "Encoded":
-    """First half of `decode`: all checks, no pixels. Time and memory grow with the file, not with its pixels.
+    """Run every check of `decode`, but decode no pixels. Time and memory depend on the file's bytes, not its pixels.
 
     Raises:
         UnsupportedImage: the bytes are of no type in `ACCEPTED`.
@@ -102,15 +102,15 @@ class Encoded:
         return self.image.width * self.image.height
 
     def decode(self, resize: Resize) -> NDArray[np.uint8]:
-        """Second half of the module's `decode`, with the same result.
+        """Decode the pixels, with the result of the module's `decode`.
 
         Raises:
-            UnusableImage: cut short or damaged.
+            UnusableImage: truncated or damaged.
         """
         with _refusing(self.type):
             self.image.draft(None, (resize.jpeg_margin * SIDE, resize.jpeg_margin * SIDE))
             small = _rgb(_resized(_averageable(self.image), resize))
-            # Turning 32×32 pixels gives the same as turning the whole image, up to rounding, at almost no cost.
+            # Rotating 32×32 pixels equals rotating the whole image, up to rounding, and costs almost nothing.
             upright = _upright(_padded(small), orientation(self.exif or self.image.info.get("exif", b"")))
             return np.frombuffer(upright.tobytes(), np.uint8).reshape(SIDE, SIDE, 3)
 
@@ -125,17 +125,16 @@ def _refusing(name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large("image is too large") from None
     except Exception:  # noqa: BLE001 - see above
-        message = f"the {name} file ends early or is damaged; send the original again, or save it anew as JPEG or PNG"
+        message = f"the {name} file ends early or is damaged; send the original again, or export it as JPEG or PNG"
         raise UnusableImage(message) from None
 
 
 def _recognise(data: bytes) -> str:
-    """Recognise the type, which must be in `ACCEPTED`."""
     start = data[:1024]
     name = next((name for name, image_type in _TYPES.items() if image_type.signature.match(start)), None)
     if name in ACCEPTED:
         return name
-    reason = "this server was built without it" if name else remedy(start)
+    reason = "this server's Pillow cannot decode it" if name else remedy(start)
     accepted = ", ".join(ACCEPTED)
     raise UnsupportedImage(f"{name or f'{len(data)} bytes'} cannot be read: {reason}; accepted types are {accepted}")
 
@@ -146,13 +145,13 @@ def _check_coding(image: ImageFile.ImageFile) -> None:
     if any(tile.codec_name == "bmp_rle" for tile in image.tile) and pixels > MAX_RUN_LENGTH_PIXELS:
         limit = f"the limit of a run-length BMP is {MAX_RUN_LENGTH_PIXELS} pixels"
         raise UnusableImage(f"image is {image.width}×{image.height} px, {limit}; save it as PNG")
-    # The others are rare, and libtiff writes a line to stderr for every damaged row of a fax.
+    # Other compressions are rare, and libtiff writes a line to stderr for every damaged row of a fax.
     if image.format == "TIFF" and compression not in TIFF_COMPRESSIONS:
         raise UnusableImage(f"TIFF is compressed as {compression}, accepted are {TIFF_COMPRESSIONS}; save it as PNG")
 
 
 def _averageable(image: Image.Image) -> Image.Image:
-    """Decode the pixels, in a mode whose values can be averaged: no palette indices, bits or inks."""
+    """Decode the pixels into a mode that can be averaged: no palette indices, bits or inks."""
     if image.mode in ("LA", "RGBA", "F") or image.mode.startswith("I"):
         return image
     if image.has_transparency_data:
@@ -161,7 +160,7 @@ def _averageable(image: Image.Image) -> Image.Image:
 
 
 def _resized(image: Image.Image, resize: Resize) -> Image.Image:
-    """Resize to 32×32, or to at most that before padding."""
+    """Resize to 32×32, or to fit inside it before padding."""
     (width, height), size, box = image.size, (SIDE, SIDE), (0, 0, *image.size)
     if resize.fit == "pad":
         longest = max(width, height)
@@ -222,7 +221,7 @@ _TURNS = {
 
 
 class _Type(NamedTuple):
-    """An image type: its first bytes, the functions that open and walk it, the optional feature of Pillow it needs."""
+    """An image type: its first bytes, functions to open and walk it, and the optional Pillow feature it needs."""
 
     signature: re.Pattern[bytes]
     open: Callable[[io.BytesIO], ImageFile.ImageFile]
@@ -230,7 +229,7 @@ class _Type(NamedTuple):
     walk: Callable[[bytes], Structure] = Structure
 
 
-# Pillow's classes rather than `Image.open`, whose own size check comes first, warns, and cannot be set per image.
+# Pillow's classes, not `Image.open`: its size check runs first, warns, and cannot be set per image.
 _TYPES = {
     "JPEG": _Type(re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, "jpg", walk_jpeg),
     "PNG": _Type(re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, "zlib", walk_png),

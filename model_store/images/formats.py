@@ -1,4 +1,4 @@
-"""Structure of image files, read without decoding a pixel: segments, frames, EXIF, and the limits on each.
+"""Structure of image files, read without decoding pixels: segments, frames, EXIF, and limits on each.
 
 Each walk drops the parts that pixels do not depend on and rejects files that would take excessive time to decode. Pure
 Python on bytes, without Pillow.
@@ -16,7 +16,7 @@ from model_store.errors import UnusableImage
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 65_535  # no photo has a longer side, and the resampling table grows with it
 MAX_FRAMES = 1_000
-MAX_PIECES = 100_000  # segments, chunks, blocks, tiles: microseconds of Python each; encoders write a few hundred
+MAX_PIECES = 100_000  # segments, chunks, blocks, tiles: each takes microseconds of Python; encoders write a few hundred
 MAX_SCANS = 50  # passes of a progressive JPEG: encoders write about ten, and each visits every pixel for a few bytes
 MAX_TAGS = 500  # of a TIFF: libtiff may write a line to stderr about each, past any logger
 MAX_TILE_SIDE = 4_096  # of a TIFF: a tile is decoded whole, however small the image it belongs to
@@ -41,20 +41,20 @@ def too_large(subject: str) -> UnusableImage:
 
 
 class Structure(NamedTuple):
-    """Result of a walk: the bytes to decode, the frames (None if Pillow counts them on opening), the EXIF block."""
+    """Result of a walk: bytes to decode, number of frames (None if Pillow counts them on opening), EXIF block."""
 
     data: bytes
     frames: int | None = None
     exif: bytes = b""
 
 
-_Piece = tuple[int, int, int]  # its marker, or its name as a number; its start; its end
+_Piece = tuple[int, int, int]  # marker or name as a number, start, end
 
 
 def _bounded(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
     for number, piece in enumerate(pieces):
         if number == MAX_PIECES:
-            raise UnusableImage(f"image file is cut into more than {MAX_PIECES} pieces; save it anew as JPEG or PNG")
+            raise UnusableImage(f"image file is cut into more than {MAX_PIECES} pieces; export it as JPEG or PNG")
         yield piece
 
 
@@ -72,12 +72,12 @@ def walk_jpeg(data: bytes) -> Structure:
         elif marker in _JPEG_PIXELS or marker == 0xDA:
             segments.append(data[start:end])
     if any(islice(_JPEG_SCAN.finditer(segments[-1]), MAX_SCANS, None)):
-        raise UnusableImage(f"JPEG has more than {MAX_SCANS} scans; save it anew as a baseline JPEG")
+        raise UnusableImage(f"JPEG has more than {MAX_SCANS} scans; export it as a baseline JPEG")
     return Structure(b"".join(segments), 1, exif)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Piece]:
-    """Yield the segments up to the first scan, which is one piece with everything after it."""
+    """Yield the segments; the first scan and everything after it are one piece."""
     at = 2
     while match := _JPEG_MARKER.search(data, at):
         marker, start = match[1][0], match.start()
@@ -97,8 +97,8 @@ _PNG_EXIF, _PNG_ANIMATION = int.from_bytes(b"eXIf", "big"), int.from_bytes(b"acT
 
 
 def walk_png(data: bytes) -> Structure:
-    """Keep only the chunks that pixels depend on: text and profiles inflate a thousandfold or make Pillow refuse."""
-    if data.startswith(b"IHDR", 12) and len(data) >= 24:  # Pillow does not report the size of a file cut short here
+    """Keep only chunks that pixels depend on: text and profiles can inflate a thousandfold or make Pillow fail."""
+    if data.startswith(b"IHDR", 12) and len(data) >= 24:  # Pillow does not report the size of a file truncated here
         check_size(*struct.unpack_from(">II", data, 16))
     chunks, frames, exif = [data[:8]], 1, b""
     for name, start, end in _bounded(_png_chunks(data)):
@@ -126,7 +126,7 @@ def walk_gif(data: bytes) -> Structure:
 
 def _gif_blocks(data: bytes) -> Iterator[_Piece]:
     """Yield images (0x2C), extensions (0x21) and, as 0, the data blocks of both."""
-    with suppress(IndexError):  # the file ends; Pillow decides if that is an error
+    with suppress(IndexError):  # end of the file; Pillow decides whether that is an error
         at = 13 + _gif_palette(data[10])
         while (introducer := data[at]) in (0x2C, 0x21):
             start, at = at, at + (11 + _gif_palette(data[at + 9]) if introducer == 0x2C else 2)
@@ -156,7 +156,7 @@ def walk_tiff(data: bytes) -> Structure:
 
 def _check_tiff(tags: list[_Tag]) -> None:
     if len(tags) > MAX_TAGS:
-        raise UnusableImage(f"TIFF has more than {MAX_TAGS} tags; save it anew as PNG")
+        raise UnusableImage(f"TIFF has more than {MAX_TAGS} tags; export it as PNG")
     for tag, kind, count, value in tags:
         if tag in (273, 324) and count > MAX_PIECES:
             raise UnusableImage(f"TIFF is cut into {count} strips or tiles, the limit is {MAX_PIECES}; save it as PNG")
@@ -165,7 +165,7 @@ def _check_tiff(tags: list[_Tag]) -> None:
 
 
 def _tiff_pages(tiff: bytes) -> Iterator[Iterator[_Tag]]:
-    """Yield the tags of each page. A chain that leaves the file ends; a cyclic one does not, so callers limit it."""
+    """Yield the tags of each page. A chain of pages ends where it leaves the file; callers must limit cyclic chains."""
     order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
     big = tiff[2:3] == b"+"
     codes = ("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")
@@ -184,7 +184,7 @@ def _tiff_pages(tiff: bytes) -> Iterator[Iterator[_Tag]]:
 
 
 def orientation(exif: bytes) -> int:
-    """EXIF orientation (tag 274), 1 (upright) if the block is absent or damaged."""
+    """Return the EXIF orientation (tag 274), or 1 (upright) if the block is absent or damaged."""
     if not exif:
         return 1
     tags = next(_tiff_pages(exif.removeprefix(b"Exif\0\0")), ())
@@ -192,17 +192,17 @@ def orientation(exif: bytes) -> int:
 
 
 def remedy(start: bytes) -> str:
-    """Advice on a file of no accepted type, by its first bytes."""
+    """Return advice on a file that is not of an accepted type, by its first bytes."""
     matches = (remedy for pattern, remedy in _REMEDIES if pattern.match(start))
-    return next(matches, "they begin like no image type known here; export the image as JPEG or PNG")
+    return next(matches, "their first bytes match no known image type; export the image as JPEG or PNG")
 
 
 _REMEDIES = tuple(
     (re.compile(pattern), remedy)
     for pattern, remedy in (
-        (rb"$", "there is nothing in it; choose a file"),
+        (rb"$", "the file is empty; choose another"),
         (rb"(?s).{4}ftyp(?:he[iv][cmsx]|m[is]f1)", "this is a HEIC photo, as iPhones make; export it as JPEG"),
-        (rb"(?s).{4}ftyp", "this is a film; send one frame of it as JPEG"),
+        (rb"(?s).{4}ftyp", "this is a video; send one frame of it as JPEG"),
         (rb"(?s)\0\0\0\x0cJXL |\xff\x0a", "this is a JPEG XL image; export it as JPEG"),
         (rb"(?s)\0\0\0\x0cjP  |\xff\x4f\xff\x51", "this is a JPEG 2000 image; export it as JPEG"),
         (rb"8BPS", "this is a Photoshop document; export it as JPEG or PNG"),
@@ -211,6 +211,6 @@ _REMEDIES = tuple(
         (rb"(?is)\s*<(?:!doctype html|html)", "this is a web page, not an image; download the image itself"),
         (rb"(?is)(?:\xef\xbb\xbf)?\s*<.*?svg", "this is an SVG drawing; export it as PNG"),
         (rb"(?s)\s*[\[{]\s*[\[{\"\d\]}]", "this is JSON; send the bytes of the image file themselves"),
-        (rb"data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR", "this is base64 text; send the bytes it encodes"),
+        (rb"data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR", "this is base64 text; send the decoded bytes"),
     )
 )

@@ -31,12 +31,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A validated network: nodes in topological order, the last of which is the output."""
+    """A validated network. Nodes are in topological order; the last one is the output."""
 
     nodes: tuple[Node, ...]
 
     def input_shape(self, node: Node) -> Shape:
-        """Shape of a node's first input."""
+        """Return the shape of a node's first input."""
         return next(source.shape for source in self.nodes if source.layer.name == node.inputs[0])
 
     @property
@@ -45,7 +45,7 @@ class Architecture:
         return self.nodes[-1].shape[0]
 
     def weight_shapes(self) -> dict[str, dict[str, Shape]]:
-        """{layer name: {weight name: shape}} of the layers that have weights, in the file's order."""
+        """Return {layer name: {weight name: shape}} of all layers with weights, in the weight file's order."""
         shapes = {
             node.layer.name: node.layer.weight_shapes(self.input_shape(node)) for node in self.nodes if node.inputs
         }
@@ -53,7 +53,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """The number of weights, batch-norm statistics included."""
+        """Number of weights, including batch-norm statistics."""
         return sum(math.prod(shape) for weights in self.weight_shapes().values() for shape in weights.values())
 
     @property
@@ -63,11 +63,11 @@ class Architecture:
 
 
 def parse_architecture(text: str | bytes) -> Architecture:
-    """Validate the JSON that `keras.Model.to_json()` gives for a Sequential or Functional model.
+    """Validate the JSON that `keras.Model.to_json()` returns for a Sequential or Functional model.
 
     Raises:
-        ModelError: it is not such JSON, or has a layer, attribute, wiring, shape or size that is not served; the text
-            names the layer and the value received.
+        ModelError: it is not such JSON, or a layer, attribute, connection, shape or size is not served; the text names
+            the layer and the value received.
     """
     if len(text) > MAX_JSON_BYTES:
         raise ModelError(f"the architecture has {len(text):,} bytes, the limit is {MAX_JSON_BYTES:,}")
@@ -86,7 +86,6 @@ def parse_architecture(text: str | bytes) -> Architecture:
 
 
 def _layer(entry: Any) -> Layer:
-    """Validate one layer's JSON entry."""
     if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
         raise ModelError(f"a layer of the architecture is not an object with a config: {str(entry)[:80]}")
     kind, config = str(entry.get("class_name")), entry["config"]
@@ -106,7 +105,7 @@ def _layer(entry: Any) -> Layer:
         ) from None
 
 
-Connections: TypeAlias = list[tuple[Layer, tuple[str, ...]]]  # each layer with the names of its input layers
+Connections: TypeAlias = list[tuple[Layer, tuple[str, ...]]]  # layers with the names of their input layers
 
 
 def _sequential(entries: list[Any]) -> Connections:
@@ -127,7 +126,7 @@ def _functional(entries: list[Any], config: dict[str, Any]) -> Connections:
 
 
 def _end(value: Any, key: str) -> str:
-    """The one layer in `input_layers` or `output_layers`, which Keras writes as [name, 0, 0] or [[name, 0, 0]]."""
+    """Return the one layer in `input_layers` or `output_layers`; Keras writes [name, 0, 0] or [[name, 0, 0]]."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     match value:
@@ -137,7 +136,6 @@ def _end(value: Any, key: str) -> str:
 
 
 def _inbound(layer: Layer, entry: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the layers that this one is called on."""
     calls = entry.get("inbound_nodes")
     match calls:
         case [] if isinstance(layer, InputLayer):
@@ -175,7 +173,9 @@ def _checked(connections: Connections) -> Architecture:
             raise ModelError(f"the model must have exactly one InputLayer, as its first layer; found {layer.name!r}")
         shape = layer.output_shape(*(nodes[name].shape for name in inputs)) if inputs else INPUT_SHAPE
         if math.prod(shape) > MAX_ELEMENTS:
-            raise ModelError(f"layer {layer.name!r} gives {shape}, over the limit of {MAX_ELEMENTS:,} values an image")
+            raise ModelError(
+                f"layer {layer.name!r} has an output of {shape}, over the limit of {MAX_ELEMENTS:,} values"
+            )
         nodes[layer.name] = Node(layer, inputs, shape)
     return _within_limits(Architecture(tuple(nodes.values())))
 
@@ -185,7 +185,7 @@ def _within_limits(architecture: Architecture) -> Architecture:
     if unread := [node.layer.name for node in architecture.nodes[:-1] if node.layer.name not in inputs]:
         raise ModelError(f"nothing reads layer {unread[0]!r}; the model must have one output")
     if len(architecture.nodes[-1].shape) != 1:
-        raise ModelError(f"the model gives {architecture.nodes[-1].shape} an image; it must give one number a class")
+        raise ModelError(f"the model's output is {architecture.nodes[-1].shape}; it must be one number per class")
     if architecture.parameters > MAX_PARAMETERS:
         raise ModelError(f"the model has {architecture.parameters:,} weights, the limit is {MAX_PARAMETERS:,}")
     if architecture.multiply_adds > MAX_MULTIPLY_ADDS:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from model_store.errors import ModelError
 from model_store.files import NOVELTY
 from model_store.network.architecture import Architecture
-from model_store.network.layers import Dropout
 
 Floats = NDArray[np.float32]
 
@@ -26,26 +25,26 @@ ARRAYS = ("mean", "whitening", "centre", "spread")
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Distribution of training images' features in an early layer, and of val images' energies and distances."""
+    """Distribution of training images' features in an early layer, and of validation images' scores."""
 
     layer: str
-    mean: Floats  # (C,), of the features, its channel means
+    mean: Floats  # (C,): mean of the features, which are the layer's channel means
     whitening: Floats  # (C, C): (features - mean) @ whitening has unit covariance
-    centre: Floats  # (2,): mean of val images' energies, and of their distances
+    centre: Floats  # (2,): mean of validation images' energies, and of their distances
     spread: Floats  # (2,): standard deviations of both
 
     def distances(self, features: Floats) -> Floats:
-        """Logarithm of the squared Mahalanobis distance (N,) of features (N, C)."""
-        # einsum, since a matrix product may start BLAS's own threads; this one costs a hundredth of a convolution.
+        """Return the logarithm (N,) of the squared Mahalanobis distances of features (N, C)."""
+        # einsum, because a matrix product may start BLAS's own threads; it costs a hundredth of a convolution.
         white = np.einsum("nc,cd->nd", features - self.mean, self.whitening)
         squared: Floats = np.maximum(np.einsum("nd,nd->n", white, white), TINY)
         return np.log(squared)
 
     def scores(self, energy: Floats, features: Floats) -> Floats:
-        """Out-of-distribution scores (N,) of images with these energies (N,) and features (N, C).
+        """Return out-of-distribution scores (N,) for energies (N,) and features (N, C).
 
-        Both measures are in standard deviations above the mean of val images. The score is the Euclidean norm of the
-        two if both are above the mean, else the larger one.
+        Energy and distance are measured in standard deviations above the mean of validation images. The score is the
+        Euclidean norm of the two if both are above the mean, else the larger one.
         """
         measures = zip((energy, self.distances(features)), self.centre, self.spread, strict=True)
         last, early = ((values - centre) / spread for values, centre, spread in measures)
@@ -63,17 +62,17 @@ def read_gaussian(content: bytes, architecture: Architecture) -> Gaussian:
     """Read `novelty.npz`; pickled objects are refused.
 
     Raises:
-        ModelError: it cannot be read, or fits no layer of the network that gives images.
+        ModelError: it cannot be read, or does not fit a layer of the network whose output is images.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             layer, fields = str(arrays["layer"]), {name: np.asarray(arrays[name]) for name in ARRAYS}
-    except Exception as error:  # noqa: BLE001 there is no end to what NumPy and zipfile raise on damaged files
+    except Exception as error:  # noqa: BLE001 NumPy and zipfile raise errors of any type on damaged files
         raise ModelError(f"{NOVELTY} cannot be read: {error}") from None
-    images = (node for node in architecture.nodes[1:] if len(node.shape) == 3 and not isinstance(node.layer, Dropout))
+    images = (node for node in architecture.nodes[1:] if len(node.shape) == 3 and not node.layer.is_identity)
     shapes = {node.layer.name: node.shape for node in images}
     if layer not in shapes:
-        raise ModelError(f"{NOVELTY} is of the layer {layer[:80]!r}, which is none of the network's layers of images")
+        raise ModelError(f"{NOVELTY} names {layer[:80]!r}, which is not a layer of this network whose output is images")
     channels = shapes[layer][2]
     for name, shape in zip(ARRAYS, ((channels,), (channels, channels), (2,), (2,)), strict=True):
         array = fields[name]
@@ -83,5 +82,5 @@ def read_gaussian(content: bytes, architecture: Architecture) -> Gaussian:
                 f"as {layer!r} with {channels} channels needs"
             )
     if not (fields["spread"] > 0).all():
-        raise ModelError(f"{NOVELTY}: both of spread must be above 0, they are {fields['spread'].tolist()}")
+        raise ModelError(f"{NOVELTY}: both values of spread must be above 0, they are {fields['spread'].tolist()}")
     return Gaussian(layer, **fields)

@@ -1,12 +1,12 @@
-"""The layers that can be served: a closed list of stock Keras layers, each with its shapes, weights and cost.
+"""Layers that can be served: a closed list of stock Keras layers, each with its shapes, weights and cost.
 
-An attribute that is not declared here is refused, because it might change the mathematics; one declared `TrainingOnly`
+An attribute that is not declared here is refused, because it might change the mathematics. A `TrainingOnly` attribute
 has no effect at inference.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
@@ -18,7 +18,7 @@ INPUT_SHAPE: Shape = (32, 32, 3)
 
 
 def _policy_name(value: Any) -> Any:
-    """`"float32"` and Keras's `{"class_name": "DTypePolicy", "config": {"name": "float32"}}` are the same."""
+    """Unwrap Keras's `{"class_name": "DTypePolicy", "config": {"name": "float32"}}`."""
     return value["config"].get("name") if isinstance(value, dict) and isinstance(value.get("config"), dict) else value
 
 
@@ -33,7 +33,11 @@ ChannelsLast = Literal["channels_last"]
 
 
 class Layer(Frozen):
-    """One layer's configuration. A subclass has the name of its Keras layer."""
+    """A layer's configuration. Each subclass is named after its Keras layer."""
+
+    is_convolution: ClassVar[bool] = False
+    is_identity: ClassVar[bool] = False  # at inference: returns its input unchanged
+    takes_several_inputs: ClassVar[bool] = False
 
     name: str = Field(min_length=1, max_length=200)
     trainable: TrainingOnly = True
@@ -45,16 +49,20 @@ class Layer(Frozen):
             key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any
         }
 
+    def training_config(self) -> dict[str, Any]:
+        """Attributes that training needs in addition to `inference_config`, by Keras's names."""
+        return {}
+
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Infer the output's shape; raise ModelError if the layer does not accept these inputs."""
+        """Infer the shape of the output; raise ModelError if the layer does not accept these inputs."""
         return _only(self, inputs)
 
     def weight_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """Shapes of its weights for an input of this shape, in Keras's order."""
+        """Return the shapes of the weights for an input of this shape, in Keras's order."""
         return {}
 
     def multiply_adds(self, shape: Shape) -> int:
-        """Multiply-adds of one image, given the input's shape."""
+        """Count the multiply-adds for one image, given the shape of the input."""
         return 0
 
 
@@ -69,6 +77,8 @@ class InputLayer(Layer):
 
 class Conv2D(Layer):
     """Convolution with an optional bias and activation."""
+
+    is_convolution = True
 
     filters: Size
     kernel_size: Pair
@@ -103,7 +113,7 @@ class Conv2D(Layer):
 
 
 class Dense(Layer):
-    """Fully connected, on vectors only."""
+    """Fully connected layer on vectors."""
 
     units: Size
     activation: ActivationName = "linear"
@@ -135,7 +145,7 @@ class Dense(Layer):
 
 
 class BatchNormalization(Layer):
-    """At inference a scale and a shift per channel, from the moving statistics."""
+    """At inference, a scale and a shift per channel computed from the moving statistics."""
 
     axis: int = -1
     epsilon: float = Field(default=1e-3, gt=0, lt=1)
@@ -156,11 +166,11 @@ class BatchNormalization(Layer):
     renorm_momentum: TrainingOnly = 0.99
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """As the input."""
+        """Same as the input."""
         shape = _only(self, inputs)
         if self.axis not in (-1, len(shape)):
             raise ModelError(
-                f"layer {self.name!r} (BatchNormalization) has axis {self.axis}; only the last one, -1, is served"
+                f"layer {self.name!r} (BatchNormalization) has axis {self.axis}; only the last axis, -1, is served"
             )
         return shape
 
@@ -228,11 +238,17 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """Does nothing at inference."""
+    """Dropout, which does nothing at inference."""
+
+    is_identity = True
 
     rate: TrainingOnly = None
     seed: TrainingOnly = None
     noise_shape: TrainingOnly = None
+
+    def training_config(self) -> dict[str, Any]:
+        """The rate."""
+        return {"rate": self.rate}
 
 
 class Rescaling(Layer):
@@ -245,8 +261,10 @@ class Rescaling(Layer):
 class Add(Layer):
     """The sum of several inputs of one shape."""
 
+    takes_several_inputs = True
+
     def output_shape(self, *inputs: Shape) -> Shape:
-        """As each input."""
+        """Same as each input."""
         if len(inputs) < 2 or len(set(inputs)) != 1:
             raise ModelError(f"layer {self.name!r} (Add) takes two or more inputs of one shape, not {list(inputs)}")
         return inputs[0]

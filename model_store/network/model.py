@@ -1,4 +1,4 @@
-"""Everything that determines a version's numbers, as one value, independent of files and inference engines."""
+"""`Network`: everything that determines a version's predictions, independent of files and inference engines."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,7 @@ class Network:
     temperature: float = 1.0
     ranges: Ranges | None = None  # for int8
     verdicts: Verdicts | None = None
-    gaussian: Gaussian | None = None  # of an early layer; without it novelty is by the energy alone
+    gaussian: Gaussian | None = None  # of an early layer; without it novelty depends on the energy alone
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.architecture.classes:
@@ -31,4 +31,4 @@ class Network:
                 f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels"
             )
         if self.gaussian and self.output != "logits":
-            raise ModelError("novelty.npz is for a network that ends in logits; this one ends in softmax")
+            raise ModelError("novelty.npz needs a network that ends in logits; this one ends in softmax")

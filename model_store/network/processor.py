@@ -1,4 +1,4 @@
-"""Instructions of this machine's processor that decide how a network is computed fastest."""
+"""Processor instructions that decide the fastest way to compute a network."""
 
 import platform
 from pathlib import Path
@@ -7,7 +7,7 @@ import openvino as ov
 
 
 def is_x86() -> bool:
-    """Return True on x86 processors of 64 bits."""
+    """Return True on 64-bit x86 processors."""
     return platform.machine() in ("x86_64", "AMD64")
 
 
@@ -17,7 +17,7 @@ def has_bfloat16() -> bool:
 
 
 def has_amx() -> bool:
-    """Return True if the processor multiplies matrices of 8-bit integers; False where Linux does not report it."""
+    """Return True if Linux reports matrix instructions (AMX) for 8-bit integers."""
     try:
         return "amx_int8" in Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""`quantization.npz`: the ranges in which activations are rounded to 8 bits. Weights are stored in float32 only.
+"""`quantization.npz`: ranges in which activations are rounded to 8 bits. Weights are stored in float32 only.
 
-Only the inputs of convolutions are rounded, which hold nearly all multiply-adds. The network's own input is not: 8 bits
-of a normalised range would lose differences between pixels.
+Only the inputs of convolutions are rounded: these do nearly all multiply-adds. The network's own input is not rounded:
+8 bits of a normalised range would lose differences between pixels.
 
 Kernels use 7 of the 8 bits. A processor without instructions for sums of 8-bit products (VNNI) adds two products in 16
 bits and saturates; 7-bit kernels never reach that, so every processor computes the same sums.
@@ -15,21 +15,20 @@ import numpy as np
 from model_store.errors import ModelError
 from model_store.files import QUANTIZATION
 from model_store.network.architecture import Architecture
-from model_store.network.layers import Conv2D
 
-Ranges = dict[str, tuple[float, float]]  # layer name -> lowest and highest value that its output is rounded in
+Ranges = dict[str, tuple[float, float]]  # layer name -> lowest and highest value of its rounded output
 STEPS = 255
 KERNEL_STEPS = 63  # on either side of zero; twice 255 × 63 is less than 2 ** 15
 
 
 def quantizable(architecture: Architecture) -> tuple[str, ...]:
-    """Names of the layers whose outputs convolutions read, in the architecture's order."""
-    inputs = {node.inputs[0] for node in architecture.nodes if isinstance(node.layer, Conv2D)}
+    """Return the names of the layers that feed convolutions, in the architecture's order."""
+    inputs = {node.inputs[0] for node in architecture.nodes if node.layer.is_convolution}
     return tuple(node.layer.name for node in architecture.nodes[1:] if node.layer.name in inputs)
 
 
 def representable(low: float, high: float) -> tuple[float, float]:
-    """Fit a range of 256 equal steps around `low` <= 0 <= `high` in which zero, the value of padding, is exact.
+    """Return a range near `low` <= 0 <= `high` whose 256 levels include zero, the value of padding.
 
     Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
     Inference", 2018.
@@ -53,14 +52,14 @@ def read_ranges(content: bytes, architecture: Architecture) -> Ranges:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             names, values = arrays["layers"], arrays["ranges"]
-    except Exception as error:  # noqa: BLE001 there is no end to what NumPy and zipfile raise on damaged files
+    except Exception as error:  # noqa: BLE001 NumPy and zipfile raise errors of any type on damaged files
         raise ModelError(f"{QUANTIZATION} cannot be read: {error}") from None
     if values.dtype != np.float32 or values.shape != (names.size, 2) or not np.isfinite(values).all():
         raise ModelError(f"{QUANTIZATION} holds ranges {values.dtype} {values.shape}, not finite float32 (L, 2)")
     quantizable_names = quantizable(architecture)
     if sorted(map(str, names.ravel())) != sorted(quantizable_names):
         raise ModelError(
-            f"{QUANTIZATION} has ranges of {names.tolist()}, the network needs those of {list(quantizable_names)}"
+            f"{QUANTIZATION} has ranges for {names.tolist()}, the network needs ranges for {list(quantizable_names)}"
         )
     for name, (low, high) in zip(names, values, strict=True):
         if not low <= 0 <= high or low == high:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from model_store.network.layers import INPUT_SHAPE, Add, Dropout
+from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 
 
@@ -46,10 +46,10 @@ def build_keras(network: Network) -> keras.Model:
     values = {first.layer.name: inputs}
     for node in rest:
         node_inputs = [values[name] for name in node.inputs]
-        if isinstance(node.layer, Dropout):
+        if node.layer.is_identity:
             values[node.layer.name] = node_inputs[0]
             continue
         layer = getattr(keras.layers, type(node.layer).__name__)(**node.layer.inference_config())
-        values[node.layer.name] = layer(node_inputs if isinstance(node.layer, Add) else node_inputs[0])
+        values[node.layer.name] = layer(node_inputs if node.layer.takes_several_inputs else node_inputs[0])
         layer.set_weights(list(network.weights.get(node.layer.name, {}).values()))
     return keras.Model(inputs, values[rest[-1].layer.name])

@@ -1,4 +1,4 @@
-"""HDF5 → checked arrays: exactly the weights an architecture needs, nothing followed outside the file.
+"""HDF5 → checked arrays: exactly the weights an architecture needs; links out of the file are refused.
 
 Reads the layout of Keras 3's `save_weights`: `layers/{class}[_{n}]/vars/{index}`, n counting a class's layers.
 """
@@ -25,20 +25,20 @@ def read_weights(data: bytes, architecture: Architecture) -> Weights:
     """Read the weights of every layer, float32, each with the shape that the architecture needs.
 
     Args:
-        data: the file's content, as bytes rather than a path, so that the content parsed is the content hashed.
+        data: the file's content; bytes, not a path, so that the content parsed is the content hashed.
 
     Raises:
-        ModelError: it is not HDF5, a weight is missing, superfluous, of another shape or type or not finite, or
-            anything in the file is a soft or external link.
+        ModelError: it is not HDF5; a weight is missing, superfluous, not finite, or has another shape or type; or the
+            file contains a soft or external link.
     """
     return read_datasets(data, lambda datasets: _matched(datasets, architecture))
 
 
 def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], Weights]) -> Weights:
-    """Apply `take` to the file's datasets by path, for other layouts than `read_weights`'s.
+    """Apply `take` to the file's datasets by path, for layouts that `read_weights` does not read.
 
     Raises:
-        ModelError: it is not HDF5, or anything in the file is a soft or external link.
+        ModelError: it is not HDF5, or contains a soft or external link.
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -77,7 +77,7 @@ def _matched(datasets: dict[str, h5py.Dataset], architecture: Architecture) -> W
             array = checked_array(datasets.pop(f"{group}/vars/{index}", None), shape, f"{weight} of layer {name!r}")
             weights.setdefault(name, {})[weight] = array
     if extra := sorted(key for key in datasets if not RANDOM_STATE.match(key)):
-        raise ModelError(f"the weights hold {extra[0]!r}, which no layer of the architecture takes")
+        raise ModelError(f"the weights file has {extra[0]!r}, which no layer of the architecture uses")
     return weights
 
 
@@ -88,7 +88,7 @@ def checked_array(dataset: h5py.Dataset | None, shape: Shape, description: str) 
         ModelError: it is absent, of another shape or type, not finite, or stored outside the file.
     """
     if dataset is None:
-        raise ModelError(f"the weights hold no {description}; were the two files saved from the same model?")
+        raise ModelError(f"the weights file has no {description}; save both files from the same model")
     if dataset.is_virtual or dataset.external:
         raise ModelError(f"{description} is stored outside the file; only data in the file itself is read")
     if dataset.shape != shape or dataset.dtype != np.float32:
@@ -100,5 +100,5 @@ def checked_array(dataset: h5py.Dataset | None, shape: Shape, description: str) 
 
 
 def _group_name(class_name: str) -> str:
-    """Keras's snake case: BatchNormalization → batch_normalization, MaxPooling2D → max_pooling2d."""
+    """Convert to Keras's snake case: BatchNormalization → batch_normalization, MaxPooling2D → max_pooling2d."""
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", class_name)).lower()

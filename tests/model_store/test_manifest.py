@@ -141,7 +141,10 @@ REFUSED = {
     "bins of a reference": (changed("reference", "counts", "verdict", to=[40, 10]), "verdict has 3 bins, not 2"),
     "feature of a reference": (changed("reference", "counts", "hue", to=[50]), "reference.counts.hue"),
     "a feature missing": (changed("reference", "counts", to={"class": [30, 20]}), "counts lack brightness, confidence"),
-    "other images counted": (changed("reference", "counts", "verdict", to=[40, 5, 4]), "count the same images"),
+    "other images counted": (
+        changed("reference", "counts", "verdict", to=[40, 5, 4]),
+        "count the same number of images",
+    ),
     "fewer than none": (changed("reference", "counts", "class", to=[60, -10]), "reference.counts.class.1"),
     "not JSON": ("{", "the document"),
     "a list": ("[]", "the document"),

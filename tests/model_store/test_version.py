@@ -45,7 +45,7 @@ def test_the_precision_of_this_machine_is_within_its_tolerance(published):
 
 def test_temperature_is_part_of_the_version(store, write, tiny):
     folder = store.folder(NAME, store.publish(NAME, lambda *place: write(*place, temperature=5.0)))
-    with pytest.raises(ModelError, match="golden images give probabilities that differ"):
+    with pytest.raises(ModelError, match="probabilities of the golden images differ"):
         load(folder, precision="float32")
 
 

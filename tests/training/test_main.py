@@ -26,7 +26,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(tmp_path, monk
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.delitem(sys.modules, "training.data.fetch", raising=False)
     assert main(["fetch", "--to", str(tmp_path)]) == 1
-    assert "error: rich.console is not installed, and this job needs it; `make jobs`" in capsys.readouterr().err
+    assert "error: this job needs rich.console, which is not installed; run `make jobs`" in capsys.readouterr().err
 
 
 @pytest.mark.process
@@ -44,7 +44,7 @@ def test_a_stopped_container_leaves_a_run_to_resume(data_folder, tmp_path):
         job.terminate()
         _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
-    assert "interrupted; the same command with --resume goes on" in errors and "Traceback" not in errors
+    assert "interrupted; run the same command with --resume to continue" in errors and "Traceback" not in errors
     assert Run(tmp_path / "run").history
 
 

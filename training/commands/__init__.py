@@ -1,4 +1,4 @@
-"""The jobs of the command line: a module for each group, with the arguments beside the functions that run them.
+"""Command-line jobs, grouped by module: each job's arguments and the function that runs it.
 
-Packages that take long to import, or that only some jobs need, are imported inside those functions.
+Packages that are slow to import, or that only some jobs need, are imported inside these functions.
 """

@@ -1,4 +1,4 @@
-"""Options and types that several jobs share."""
+"""Options and argument types shared by several jobs."""
 
 import argparse
 import os
@@ -14,7 +14,9 @@ Jobs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_data(job: argparse.ArgumentParser, note: str = "") -> None:
     """Add --data, with a note at the end of its help."""
-    text = "folder that `fetch` made, or one folder of images for each class (default: $CIFAR10_DATA, else data)"
+    text = (
+        "folder written by `fetch`, or a folder with one folder of images per class (default: $CIFAR10_DATA, else data)"
+    )
     job.add_argument("--data", type=Path, default=default_data(), help=text + note)
 
 
@@ -25,20 +27,20 @@ def default_data() -> Path:
 
 def add_store(job: argparse.ArgumentParser) -> None:
     """Add --store and --name."""
-    job.add_argument("--store", type=Path, default=STORE, help=f"(default: {STORE})")
+    job.add_argument("--store", type=Path, default=STORE, help=f"folder of the model store (default: {STORE})")
     job.add_argument("--name", default="cifar10", help="model name (default: cifar10)")
 
 
 def open_store(options: argparse.Namespace) -> Store:
-    """Check --name before anything is measured, which takes minutes, and return the store to publish into."""
+    """Return the store to publish into. Checks --name now, because measuring takes minutes."""
     check_name(options.name)
     return Store(options.store)
 
 
 def positive(text: str) -> int:
-    """Parse a whole number from 1 up."""
+    """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""`evaluate`, `compare` and `foreign`: measure networks, and put runs side by side."""
+"""`evaluate`, `compare` and `foreign`: measure networks and compare runs."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.fit.sources import read_source
 if TYPE_CHECKING:
     from training.evaluate.speed import Speed
 
-VERSION_FILES = ARCHITECTURE, MANIFEST  # both, because other programs write a manifest.json, too
+VERSION_FILES = ARCHITECTURE, MANIFEST  # both, because other programs also write a manifest.json
 SPLITS = "test", "val"
 OLD_SPLITS = {"held-out": "val"}  # still accepted
 
@@ -26,13 +26,15 @@ def add_evaluate(jobs: Jobs) -> None:
     job = jobs.add_parser("evaluate", help="measure a version or a run as it is served")
     job.add_argument("folder", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
     add_data(job)
-    job.add_argument("--split", type=lambda text: OLD_SPLITS.get(text, text), choices=SPLITS, default="test")
-    job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto")
+    job.add_argument(
+        "--split", type=lambda text: OLD_SPLITS.get(text, text), choices=SPLITS, default="test", help="(default: test)"
+    )
+    job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto", help="(default: auto)")
     job.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="also measure corruptions and photo sizes, and write the report there",
+        help="also measure robustness to corruptions and photo sizes, and write a report to this folder",
     )
     job.set_defaults(job=run_evaluate)
 
@@ -51,10 +53,12 @@ def run_evaluate(options: argparse.Namespace) -> None:
     check_labels(options.folder, network.labels, dataset.labels)
     if options.split == "val" and read_source(options.folder).saw_val(dataset.sha256):
         raise TrainingError(
-            f"{options.folder} has learned from the validation images; evaluate its calibration run on them"
+            f"{options.folder} was trained on the validation images; evaluate its calibration run on them"
         )
     if options.out and (version := _version_around(options.out)):
-        raise TrainingError(f"{options.out} is in the version {version}, which must not change; choose another --out")
+        raise TrainingError(
+            f"{options.out} is inside the version {version}, which must not change; choose another --out"
+        )
     images = dataset.test if options.split == "test" else dataset.val
     classifier = Classifier(network, precision=options.precision)
     evaluation = evaluate(classifier, images)
@@ -65,11 +69,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
         with progress_line() as show:
             robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)
         write_report(options.out, evaluation, read_history(options.folder), robustness)
-        print(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and pictures")
+        print(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and plots")
 
 
 def _version_around(folder: Path) -> Path | None:
-    """Return the version directory that is `folder` or holds it."""
+    """Return the version directory that is or contains `folder`."""
     absolute = folder.resolve()
     candidates = (absolute, *absolute.parents)
     return next((path for path in candidates if all((path / name).exists() for name in VERSION_FILES)), None)
@@ -84,7 +88,7 @@ def _cost_line(architecture: Architecture, file_bytes: int, speed: "Speed") -> s
 
 def add_compare(jobs: Jobs) -> None:
     """Add the job `compare`."""
-    job = jobs.add_parser("compare", help="print runs side by side")
+    job = jobs.add_parser("compare", help="compare runs in a table")
     job.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     job.set_defaults(job=run_compare)
 
@@ -98,15 +102,17 @@ def run_compare(options: argparse.Namespace) -> None:
 
 def add_foreign(jobs: Jobs) -> None:
     """Add the job `foreign`."""
-    job = jobs.add_parser("foreign", help="measure how many out-of-distribution images a version recognises as such")
+    job = jobs.add_parser("foreign", help="measure how many out-of-distribution images a version detects")
     job.add_argument("folder", metavar="VERSION", type=Path)
-    job.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="image files of one kind, at any depth")
+    job.add_argument(
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="folder of image files of one kind, at any depth"
+    )
     add_data(job)
     job.set_defaults(job=run_foreign)
 
 
 def run_foreign(options: argparse.Namespace) -> None:
-    """Print a line for each kind of out-of-distribution images."""
+    """Print one line per kind of out-of-distribution image."""
     from training.data.dataset import check_labels
     from training.data.load import load_dataset
     from training.evaluate.out_of_distribution import HEADER, measure_out_of_distribution

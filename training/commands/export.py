@@ -9,7 +9,7 @@ from training.export.formats import CONTRACT, FORMATS
 
 def add_export(jobs: Jobs) -> None:
     """Add the job `export`."""
-    job = jobs.add_parser("export", help="write a version's network for another server", description=CONTRACT)
+    job = jobs.add_parser("export", help="write a network in a format for another server", description=CONTRACT)
     job.add_argument("folder", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
     titles = "; ".join(f"{name}: {format_.title}" for name, format_ in FORMATS.items())
     job.add_argument("--format", choices=FORMATS, required=True, help=titles)
@@ -19,7 +19,7 @@ def add_export(jobs: Jobs) -> None:
 
 
 def run_export(options: argparse.Namespace) -> None:
-    """Write the network and print how far it is from the served one."""
+    """Write the network and print the largest difference between its probabilities and the served ones."""
     from training.export.export import export
     from training.publish.network import network_from_folder
 

@@ -1,4 +1,4 @@
-"""`fetch`."""
+"""`fetch`: download and verify CIFAR-10."""
 
 import argparse
 from pathlib import Path
@@ -8,9 +8,11 @@ from training.commands.arguments import Jobs
 
 def add_fetch(jobs: Jobs) -> None:
     """Add the job `fetch`."""
-    job = jobs.add_parser("fetch", help="get CIFAR-10 and verify it")
-    job.add_argument("--to", type=Path, default=Path("data"), help="folder to put it in (default: data)")
-    job.add_argument("--from", dest="source", type=Path, help="a folder or .tar.gz you have already")
+    job = jobs.add_parser("fetch", help="download CIFAR-10, or copy it, and verify it")
+    job.add_argument("--to", type=Path, default=Path("data"), help="folder to write it to (default: data)")
+    job.add_argument(
+        "--from", dest="source", type=Path, help="folder or .tar.gz to copy it from instead of downloading"
+    )
     job.set_defaults(job=run_fetch)
 
 

@@ -1,4 +1,4 @@
-"""The progress line of long measurements."""
+"""Progress line of long measurements."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_line() -> Iterator[Callable[[str, float], None]]:
-    """Show what is being measured and the share that is done: live on a terminal, elsewhere a line for each step."""
+    """Show the current measurement and its progress: live on a terminal, else one line per step."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -19,19 +19,19 @@ def add_publish(jobs: Jobs) -> None:
     job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
     job.add_argument("folder", metavar="RUN|VERSION", type=Path)
     add_store(job)
-    add_data(job, "; for a version, which has no default: fit and measure anew on it")
+    add_data(job, "; for a version, no default: recalibrate and evaluate it on these images")
     job.add_argument(
         "--calibration-run",
-        "--twin",  # its older name, still accepted
+        "--twin",  # old name, still accepted
         type=Path,
         metavar="RUN",
-        help="run of the same recipe trained with --hold-out, on which temperature and thresholds are fitted",
+        help="run of the same recipe with --hold-out, used to fit temperature and thresholds",
     )
     job.set_defaults(job=run_publish, data=None)
 
 
 def run_publish(options: argparse.Namespace) -> None:
-    """Publish a run or a version, and say if it is not calibrated."""
+    """Publish a run or a version, and report if it is not calibrated."""
     from training.data.load import load_dataset
     from training.publish.publish import publish_run, publish_version
 
@@ -43,8 +43,10 @@ def run_publish(options: argparse.Namespace) -> None:
             version = publish_run(run, store, options.name, dataset, calibration_run, show)
     else:
         if options.calibration_run:
-            raise TrainingError(f"--calibration-run is for runs, and {options.folder} is not a run; leave it out")
-        # $CIFAR10_DATA does not count here: a version is fitted anew only if --data asks for it.
+            raise TrainingError(
+                f"--calibration-run applies only to runs, and {options.folder} is not a run; leave it out"
+            )
+        # Ignores $CIFAR10_DATA: a version is recalibrated only if --data is passed.
         new_data = load_dataset(options.data) if options.data else None
         with progress_line() as show:
             version = publish_version(options.folder, store, options.name, new_data, show)
@@ -52,7 +54,7 @@ def run_publish(options: argparse.Namespace) -> None:
     if manifest.temperature == 1 and manifest.output == "logits":
         remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"
         if manifest.reference:  # there were validation images
-            remedy = "the validation images do not bound the confidence, as where every one is right; more images may"
+            remedy = "the validation images do not limit the confidence, usually because all are right; add more images"
         print(f"not calibrated: {remedy}", file=sys.stderr)
 
 
@@ -61,23 +63,38 @@ def add_import(jobs: Jobs) -> None:
     job = jobs.add_parser(
         "import",
         help="put a network that Keras 2 or 3 saved into a store as its next version",
-        description="Converts, compares with Keras, evaluates where the labels are the data's, and publishes.",
+        description="Convert a network, compare it with Keras, evaluate it if the data has its labels, and publish it.",
     )
-    job.add_argument("--architecture", type=Path, required=True, metavar="FILE.json", help="what to_json() returned")
-    job.add_argument("--weights", type=Path, required=True, metavar="FILE.h5", help="by save_weights() or save()")
+    job.add_argument("--architecture", type=Path, required=True, metavar="FILE.json", help="written by to_json()")
     job.add_argument(
-        "--labels", required=True, nargs="+", metavar="LABEL", help="in the outputs' order, or a text file"
+        "--weights", type=Path, required=True, metavar="FILE.h5", help="written by save_weights() or save()"
     )
-    scale = "of pixel / 255 in red, green, blue, as the network was trained"
-    job.add_argument("--mean", type=float, nargs=3, default=(0, 0, 0), metavar="M", help=f"{scale} (default: 0 0 0)")
-    job.add_argument("--std", type=float, nargs=3, default=(1, 1, 1), metavar="S", help=f"{scale} (default: 1 1 1)")
+    job.add_argument(
+        "--labels",
+        required=True,
+        nargs="+",
+        metavar="LABEL",
+        help="labels in the order of the outputs, or a text file with one per line",
+    )
+    scale = "of pixel / 255 in red, green and blue, as in training"
+    job.add_argument(
+        "--mean", type=float, nargs=3, default=(0, 0, 0), metavar="M", help=f"mean {scale} (default: 0 0 0)"
+    )
+    job.add_argument(
+        "--std",
+        type=float,
+        nargs=3,
+        default=(1, 1, 1),
+        metavar="S",
+        help=f"standard deviation {scale} (default: 1 1 1)",
+    )
     add_store(job)
     add_data(job)
     job.set_defaults(job=run_import)
 
 
 def run_import(options: argparse.Namespace) -> None:
-    """Import two files of Keras, and say if the network could not be evaluated."""
+    """Import two Keras files, and report if the network was not evaluated."""
     from training.data.load import load_dataset
     from training.publish.import_keras import publish_import, read_labels, read_saved
 
@@ -89,7 +106,7 @@ def run_import(options: argparse.Namespace) -> None:
     if dataset is None:
         print(f"not evaluated: {options.data} does not exist", file=sys.stderr)
     elif dataset.labels != labels:
-        print(f"not evaluated: the labels are not those of {options.data}, in their order", file=sys.stderr)
+        print(f"not evaluated: the labels are not those of {options.data}, in the same order", file=sys.stderr)
     _check_published(store.folder(options.name, version))
 
 
@@ -98,12 +115,12 @@ def _preprocessing(options: argparse.Namespace) -> Preprocessing:
         return Preprocessing(mean=tuple(options.mean), std=tuple(options.std))
     except ValidationError:
         raise TrainingError(
-            f"--mean and --std take three finite numbers each, a std above 0; received {options.mean} and {options.std}"
+            f"--mean and --std take three finite numbers each, --std above 0; received {options.mean} and {options.std}"
         ) from None
 
 
 def _check_published(folder: Path) -> Manifest:
-    """Load a new version as the service does, and print how far its golden images are from the recorded answers."""
+    """Load a new version as the service does, and print the largest difference of its golden images."""
     loaded = load(folder)
     print(f"published {folder}; golden images within {loaded.golden_difference:.1e} in {loaded.classifier.precision}")
     return loaded.manifest

@@ -1,4 +1,4 @@
-"""`versions` and `prune`: look at a store and tidy it."""
+"""`versions` and `prune`: list a store's versions and remove old ones."""
 
 import argparse
 from pathlib import Path
@@ -12,8 +12,8 @@ from training.commands.arguments import STORE, Jobs, add_store, positive
 
 def add_versions(jobs: Jobs) -> None:
     """Add the job `versions`."""
-    job = jobs.add_parser("versions", help="list a store's versions with their figures")
-    job.add_argument("--store", type=Path, default=STORE)
+    job = jobs.add_parser("versions", help="list versions with accuracy, calibration error and size")
+    job.add_argument("--store", type=Path, default=STORE, help=f"folder of the model store (default: {STORE})")
     job.set_defaults(job=run_versions)
 
 
@@ -21,12 +21,12 @@ def add_prune(jobs: Jobs) -> None:
     """Add the job `prune`."""
     job = jobs.add_parser("prune", help="remove all but the newest versions and the active one")
     add_store(job)
-    job.add_argument("--keep", type=positive, required=True, metavar="N")
+    job.add_argument("--keep", type=positive, required=True, metavar="N", help="number of newest versions to keep")
     job.set_defaults(job=run_prune)
 
 
 def run_versions(options: argparse.Namespace) -> None:
-    """Print a line for each version of each model."""
+    """Print one line per version of each model."""
     store = Store(options.store)
     print(f"{'model':<20}{'version':>8}{'accuracy':>10}{'ECE':>8}{'weights':>12}  {'recipe':<20}created")
     for name in store.names():
@@ -38,11 +38,10 @@ def run_versions(options: argparse.Namespace) -> None:
         for version in store.versions(name):
             mark = "*" if version == active else " "
             print(f"{name:<20}{version:>7}{mark}{_version_line(store.folder(name, version))}")
-    print("* is what its model's name stands for")
+    print("* marks the active version of each model")
 
 
 def _version_line(folder: Path) -> str:
-    """Format a version's figures, or the reason it cannot be served."""
     try:
         manifest = read_manifest(folder / MANIFEST)
     except ModelError as error:
@@ -57,6 +56,6 @@ def _version_line(folder: Path) -> str:
 
 
 def run_prune(options: argparse.Namespace) -> None:
-    """Remove old versions of one model and name them."""
+    """Remove old versions of one model and print their names."""
     removed = Store(options.store).prune(options.name, options.keep)
     print(f"removed: {', '.join(f'{options.name}/{version}' for version in removed) or 'nothing'}")

@@ -24,7 +24,7 @@ def add_train(jobs: Jobs) -> None:
         dest="start",
         type=Path,
         metavar="RUN|VERSION",
-        help="a finished run or a published version to go on from",
+        help="finished run or published version to start from",
     )
     job.add_argument(
         "--teachers",
@@ -32,29 +32,30 @@ def add_train(jobs: Jobs) -> None:
         nargs="+",
         default=[],
         metavar="RUN|VERSION",
-        help="finished runs or published versions to learn from (best, small)",
+        help="finished runs or published versions to distil from (recipes best and small)",
     )
-    job.add_argument("--epochs", type=positive, help="instead of the recipe's")
-    job.add_argument("--batch-size", type=positive, help="instead of the recipe's")
+    job.add_argument("--epochs", type=positive, help="(default: the recipe's)")
+    job.add_argument("--batch-size", type=positive, help="(default: the recipe's)")
     job.add_argument("--seed", type=seed, help="(default: 0)")
     job.add_argument(
         "--hold-out",
         action="store_true",
-        help="leave out the validation images, on which choices are made: the last 5,000, of own data a tenth",
+        help="do not train on the validation images: the last 5,000 of CIFAR-10, a tenth of your own data",
     )
     job.add_argument(
-        "--tensorboard", type=Path, metavar="FOLDER", help="also write each epoch's figures for TensorBoard"
+        "--tensorboard",
+        type=Path,
+        metavar="FOLDER",
+        help="also write each epoch's figures to this folder for TensorBoard",
     )
-    job.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out, with the settings it began with"
-    )
+    job.add_argument("--resume", action="store_true", help="continue the run in --out with its original settings")
     job.set_defaults(job=run_train)
 
 
 def _recipe_name(text: str) -> str:
     try:
         get_recipe(text)
-    except TrainingError as error:  # says more than argparse's list of choices
+    except TrainingError as error:  # more helpful than argparse's list of choices
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
@@ -88,24 +89,22 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def _check_same_settings(run: Run, options: argparse.Namespace) -> None:
-    """Check that a run is resumed with the settings it began with.
-
-    Raises:
-        TrainingError: a setting on the command line differs.
-    """
+    """Raise TrainingError if a setting on the command line is not the run's."""
     info = run.info
     if info.recipe != options.recipe:
-        raise TrainingError(f"{run.folder} is a run of {info.recipe!r}, not of {options.recipe!r}")
+        raise TrainingError(
+            f"{run.folder} is a run of {info.recipe!r}, not of {options.recipe!r}; pass --recipe {info.recipe}"
+        )
     for name in ("epochs", "batch_size", "seed"):
         requested, recorded = getattr(options, name), getattr(info, name)
         if requested is not None and requested != recorded:
             option = f"--{name.replace('_', '-')}"
             raise TrainingError(
-                f"{run.folder} began with {option} {recorded}, received {requested}; a run is resumed as it began: "
-                f"leave out {option}, or start another one with another --out"
+                f"{run.folder} began with {option} {recorded}, received {requested}; a run resumes with its "
+                f"original settings: leave out {option}, or start a new run with another --out"
             )
     if options.hold_out and not info.hold_out:
         raise TrainingError(
-            f"{run.folder} began without --hold-out and has learned from the images that it leaves out; "
-            "leave it out, or start another run with another --out"
+            f"{run.folder} began without --hold-out and was trained on the validation images; "
+            "leave out --hold-out, or start a new run with another --out"
         )

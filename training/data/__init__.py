@@ -1,1 +1,1 @@
-"""Labelled images: CIFAR-10, and folders of users' own."""
+"""Labelled images: CIFAR-10 and users' own folders."""

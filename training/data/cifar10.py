@@ -3,7 +3,7 @@
 Sources: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Human accuracy: CIFAR-10H,
 Peterson, Battleday, Griffiths and Russakovsky, "Human uncertainty makes classification more robust", 2019: some fifty
 people labelled each of the 10,000 test images. A class's accuracy is the fraction of single answers that agree with
-CIFAR-10's label; that of a majority vote would be higher.
+CIFAR-10's label; a majority vote would score higher.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 MISSING = (
     "does not exist; run `python -m training fetch` and pass the folder it prints as --data, "
-    "or a folder with one folder of images for each class"
+    "or a folder with one folder of images per class"
 )
 HUMAN_SOURCE = "single annotators of CIFAR-10H, on the test images (Peterson et al. 2019)"
 _HUMAN_ACCURACY = (0.952, 0.972, 0.948, 0.915, 0.905, 0.949, 0.962, 0.979, 0.973, 0.968)
@@ -35,7 +35,7 @@ _HUMAN_ACCURACY = (0.952, 0.972, 0.948, 0.915, 0.905, 0.949, 0.962, 0.979, 0.973
 
 @dataclass(frozen=True)
 class Cifar10:
-    """The binary version, in the folder that `fetch` prints."""
+    """CIFAR-10's binary version, in the folder that `fetch` prints."""
 
     folder: Path
     labels: tuple[str, ...] = LABELS
@@ -70,7 +70,7 @@ class Cifar10:
 
 
 def human_accuracy(labels: tuple[str, ...]) -> tuple[float, ...] | None:
-    """Human accuracy for each label, or None if the labels are not CIFAR-10's in its order."""
+    """Return human accuracy for each label, or None unless the labels are CIFAR-10's, in its order."""
     return _HUMAN_ACCURACY if labels == LABELS else None
 
 
@@ -96,5 +96,7 @@ def _records(path: Path) -> NDArray[np.uint8]:
         )
     records = flat.reshape(-1, RECORD)
     if records[:, 0].max() >= len(LABELS):
-        raise TrainingError(f"{path} has a label {records[:, 0].max()}; CIFAR-10's binary version has 0 to 9")
+        raise TrainingError(
+            f"{path} has a label {records[:, 0].max()}; CIFAR-10's are 0 to 9; run `fetch` again to replace it"
+        )
     return records

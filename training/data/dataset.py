@@ -1,6 +1,6 @@
 """Labelled images, split into train, val and test.
 
-Choices are made on `val`, by a network trained on `train` alone; `test` is for published figures only.
+`val` is for choices, by a network trained on `train` alone; `test` is for published figures only.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Images:
 
 
 class Dataset(Protocol):
-    """Labelled images in three parts, each read when it is first used."""
+    """Labelled images in three parts, each read on first use."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -43,15 +43,15 @@ class Dataset(Protocol):
 
     @property
     def train(self) -> Images:
-        """The images to train on when choices are made on `val`."""
+        """Training images when choices are made on `val`."""
 
     @property
     def val(self) -> Images:
-        """The images on which recipes, temperatures and thresholds are chosen."""
+        """Validation images, for choosing recipes, temperatures and thresholds."""
 
     @property
     def test(self) -> Images:
-        """The images of published figures only."""
+        """Test images, for published figures only."""
 
     @property
     def sha256(self) -> str:
@@ -59,7 +59,7 @@ class Dataset(Protocol):
 
 
 def is_label(text: str) -> bool:
-    """Whether the text can name a class: 1 to 64 printable characters."""
+    """Return True if the text is a valid class name: 1 to 64 printable characters."""
     return 1 <= len(text) <= MAX_LABEL_LENGTH and text.isprintable()
 
 
@@ -67,17 +67,17 @@ def check_labels(
     network: Path,
     known: tuple[str, ...],
     labels: tuple[str, ...],
-    remedy: str = "pass its --data",
+    remedy: str = "pass the --data it was trained on",
     whose: str = "the data has",
 ) -> None:
-    """Refuse a network whose labels are not those of the data, in the same order.
+    """Check that a network has the data's labels, in the same order.
 
     Args:
         network: folder of the network, for the message.
         whose: the owner of `labels` and its verb, for the message.
 
     Raises:
-        TrainingError: the labels differ; the text has the first difference.
+        TrainingError: the labels differ; the text names the first difference.
     """
     for number, (theirs, ours) in enumerate(zip_longest(known, labels, fillvalue="no more"), start=1):
         if theirs != ours:
@@ -88,5 +88,5 @@ def check_labels(
 
 
 def sample_evenly(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """Up to `count` of the images (N, 32, 32, 3), evenly spaced, since data sets may be sorted by class."""
+    """Return up to `count` of the images (N, 32, 32, 3), evenly spaced, because data may be sorted by class."""
     return pixels[np.linspace(0, len(pixels) - 1, count).astype(np.intp)] if len(pixels) > count else pixels

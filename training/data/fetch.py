@@ -33,7 +33,7 @@ ELSEWHERE = "or get the archive elsewhere and pass it with --from"
 
 
 class Published(NamedTuple):
-    """An archive, and the SHA-256 of each batch in its folder `cifar-10-batches-bin`."""
+    """A published archive, and the SHA-256 of each batch in its folder `cifar-10-batches-bin`."""
 
     url: str
     sha256: str
@@ -41,7 +41,7 @@ class Published(NamedTuple):
     batches: Mapping[str, str]
 
 
-# The same hashes as in GoMLX (archive) and TorchVision for Ruby (archive and batches).
+# GoMLX (archive) and TorchVision for Ruby (archive and batches) have the same hashes.
 CIFAR10 = Published(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -60,40 +60,40 @@ Say = Callable[[str], None]
 
 
 class FetchError(TrainingError):
-    """The data is not available; the text says what was wrong, what was received and what to do."""
+    """CIFAR-10 could not be fetched. The text names the problem, the value received and the remedy."""
 
 
 def fetch(destination: Path, *, source: Path | None = None, published: Published = CIFAR10, say: Say = print) -> Path:
-    """Return `destination/cifar-10-batches-bin` with every batch in it and verified.
+    """Fetch CIFAR-10 into `destination/cifar-10-batches-bin`, verify every batch and return the folder.
 
     Args:
         source: a folder with the .bin files (directly or in `cifar-10-batches-bin`), or the published .tar.gz. Without
             it the archive is downloaded, continuing an interrupted download.
 
     Raises:
-        FetchError: the data cannot be had, or is not the published data.
+        FetchError: the data is unavailable, or is not the published data.
     """
     folder, part = destination / FOLDER, destination / PART
     try:
         if all(_sha256(folder / name) == expected for name, expected in published.batches.items()):
-            say(f"{folder}: all {len(published.batches)} batches are there and verified, nothing to do")
+            say(f"{folder}: all {len(published.batches)} batches are present and verified, nothing to do")
             return folder
         destination.mkdir(parents=True, exist_ok=True)
         if source:
-            remedy = "get that copy again, pass a folder with the .bin files, or leave out --from to download"
+            remedy = "replace that copy, pass a folder with the .bin files, or leave out --from to download"
             _install(source, folder, published, remedy)
         else:
             _download(published, part, say)
             try:
                 _install(part, folder, published, f"run the same command to download it again, {ELSEWHERE}")
             except FetchError:
-                part.unlink()  # complete and wrong, so no later run could continue it
+                part.unlink()  # complete but wrong, so resuming it is useless
                 raise
             part.unlink()
     except OSError as error:
         raise FetchError(
-            f"{error.filename or destination}: {error.strerror or error}; a fetch reads its source and needs a folder "
-            "it may write to with about 400 MB free: check permissions and space, or choose another folder"
+            f"{error.filename or destination}: {error.strerror or error}; fetch needs a readable source and a "
+            "writable folder with about 400 MB free: check permissions and space, or choose another folder"
         ) from error
     say(f"{folder}: {len(published.batches)} batches verified")
     return folder
@@ -125,7 +125,7 @@ def _install(source: Path, folder: Path, published: Published, remedy: str) -> N
 
 
 def _sha256(path: Path) -> str | None:
-    """The file's SHA-256 in hexadecimal, or None if there is no such file."""
+    """Return the file's SHA-256 in hexadecimal, or None if the file does not exist."""
     if not path.is_file():
         return None
     with path.open("rb") as stream:
@@ -152,7 +152,7 @@ def _download(published: Published, part: Path, say: Say) -> None:
 
 
 def _attempt(published: Published, part: Path, say: Say) -> str | None:
-    """Complete `part`. Returns an error that another attempt may not meet; raises FetchError for any other."""
+    """Try to complete `part`. Return the error if a retry may succeed; raise FetchError if not."""
     start = _size(part)
     request = urllib.request.Request(published.url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
@@ -199,9 +199,9 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int, total: 
 def _certificate_advice(host: str, error: ssl.SSLCertVerificationError) -> str:
     paths = ssl.get_default_verify_paths()
     return (
-        f"the certificate of {host} cannot be trusted: {error.verify_message}. Trusted roots were looked for in "
-        f"{paths.cafile or paths.capath or 'no place at all'}. Check that this machine's clock is right. Install the "
+        f"the certificate of {host} cannot be trusted: {error.verify_message}. Python looks for trusted roots in "
+        f"{paths.cafile or paths.capath or 'no file or folder'}. Check that this machine's clock is right. Install the "
         "CA bundle (Debian: `apt-get install ca-certificates`; Python from python.org on macOS: run `Install "
-        "Certificates.command`). Where a company's proxy re-signs HTTPS, put its root certificate into a PEM file and "
-        "point SSL_CERT_FILE at it. Switching certificate checks off is never the fix: anybody on the way could answer"
+        "Certificates.command`). If a company's proxy re-signs HTTPS, put its root certificate into a PEM file and "
+        "point SSL_CERT_FILE at it. Never switch off certificate checks: anyone on the network could then answer"
     )

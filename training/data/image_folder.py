@@ -1,7 +1,7 @@
-"""Users' own images: a folder with one folder of image files for each class, of any size and accepted type.
+"""Users' own images: one folder of image files per class, of any size and accepted type.
 
-Owns the requirements on a data set and its split. Images are decoded as the service decodes them. The split depends on
-the files' contents alone: the same files give the same split under any names.
+Defines the requirements on a data set and its split. Images are decoded as in the service. The split depends only on
+the files' contents: the same files give the same split under any names.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from training.errors import TrainingError
 MIN_CLASS_IMAGES, MIN_CLASSES, MAX_CLASSES = 10, 2, 1_000
 TEST_SHARE = VAL_SHARE = 10  # one in ten of each class, and at least one
 MAX_BYTES = 32_000_000
-MAX_NAMED = 20  # skipped files that are named
+MAX_NAMED = 20  # skipped files listed by name
 
 
 class _Example(NamedTuple):
@@ -51,7 +51,7 @@ class ClassFolders:
 
 
 def is_class_folder(folder: Path) -> bool:
-    """Whether a folder holds folders with files in them, and no batch of CIFAR-10."""
+    """Return True if a folder holds folders of files, and no batch of CIFAR-10."""
     return any(any(path.is_file() for path in _visible(child)) for child in _class_folders(folder)) and not any(
         folder.glob("**/data_batch_1.bin")
     )
@@ -60,22 +60,22 @@ def is_class_folder(folder: Path) -> bool:
 def load_classes(folder: Path) -> ClassFolders:
     """Read the images of every class and split them by content: a tenth for test, a tenth for val, the rest for train.
 
-    Files that cannot be decoded are named on stderr and skipped; files with the same contents count once.
+    Files that cannot be decoded are listed on stderr and skipped; files with the same contents count once.
 
     Raises:
-        TrainingError: there are too few or too many classes, a class has too few images or a name that is not a valid
-            label, or an image is in two classes.
+        TrainingError: there are too few or too many classes, a class has too few images or an invalid name, or an
+            image is in two classes.
     """
     classes = _class_folders(folder)
     labels = tuple(path.name for path in classes)
     if not MIN_CLASSES <= len(labels) <= MAX_CLASSES:
         raise TrainingError(
-            f"{folder} holds {len(labels)} folders; a class each, from {MIN_CLASSES} to {MAX_CLASSES} of them"
+            f"{folder} holds {len(labels)} folders; it needs one per class, {MIN_CLASSES} to {MAX_CLASSES:,} of them"
         )
     if invalid := [label for label in labels if not is_label(label)]:
         raise TrainingError(
-            f"the folder {invalid[0][:80]!r} in {folder} has no name for a class: up to {MAX_LABEL_LENGTH} printable "
-            "characters in UTF-8; rename it"
+            f"the folder {invalid[0][:80]!r} in {folder} is not named like a class; rename it to up to "
+            f"{MAX_LABEL_LENGTH} printable characters in UTF-8"
         )
     examples = [_read_class(path) for path in classes]
     _check_examples(folder, labels, examples)
@@ -93,7 +93,7 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _read_class(folder: Path) -> list[_Example]:
-    """Examples sorted by SHA-256, without duplicates."""
+    """Read a class: examples sorted by SHA-256, without duplicates."""
     files = [path for path in _visible(folder) if path.is_file()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(_with_progress(pool.map(_read, files), folder.name, len(files)))
@@ -120,7 +120,7 @@ def read_image_file(path: Path) -> bytes:
 
 
 def _read(path: Path) -> _Example | str:
-    """An example, or an error that names the file."""
+    """Return an example, or an error that names the file."""
     try:
         data = read_image_file(path)
         return _Example(hashlib.sha256(data).hexdigest(), decode(data, Resize()))
@@ -141,7 +141,7 @@ def _check_examples(folder: Path, labels: tuple[str, ...], examples: list[list[_
     counts = {label: len(class_examples) for label, class_examples in zip(labels, examples, strict=True)}
     if few := [f"{label} ({count})" for label, count in counts.items() if count < MIN_CLASS_IMAGES]:
         raise TrainingError(
-            f"a class needs {MIN_CLASS_IMAGES} different usable images; these of {folder} have fewer: {', '.join(few)}"
+            f"a class needs {MIN_CLASS_IMAGES} different usable images; these in {folder} have fewer: {', '.join(few)}"
         )
     label_of: dict[str, str] = {}
     for label, class_examples in zip(labels, examples, strict=True):
@@ -151,14 +151,14 @@ def _check_examples(folder: Path, labels: tuple[str, ...], examples: list[list[_
 
 
 def _split(examples: list[_Example]) -> tuple[list[_Example], list[_Example], list[_Example]]:
-    """Test, val and train examples of one class. Sorted by hash, they are in random order."""
+    """Split one class into test, val and train examples. Sorted by hash, they are in random order."""
     test = max(1, len(examples) // TEST_SHARE)
     val = test + max(1, len(examples) // VAL_SHARE)
     return examples[:test], examples[test:val], examples[val:]
 
 
 def _images(classes: Sequence[list[_Example]]) -> Images:
-    """The examples of all classes sorted by hash, which mixes the classes: any long slice holds each of them."""
+    """Sort the examples of all classes by hash. This mixes the classes, so any long slice contains all of them."""
     mixed = sorted(
         (example.sha256, label, example.pixels) for label, examples in enumerate(classes) for example in examples
     )

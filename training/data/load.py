@@ -9,11 +9,11 @@ from training.errors import TrainingError
 
 
 def load_dataset(folder: Path) -> Dataset:
-    """Load CIFAR-10 as `fetch` made it, or a folder with one folder of images for each class.
+    """Load CIFAR-10 as written by `fetch`, or a folder with one folder of images per class.
 
     Raises:
-        TrainingError: the folder does not exist, or a folder of classes is too small. Damage to CIFAR-10 is
-            noticed when a part is read.
+        TrainingError: the folder does not exist, or does not meet the requirements of `load_classes`. Damaged
+            batches of CIFAR-10 are detected when a part is first read.
     """
     if not folder.exists():
         raise TrainingError(f"{folder} {MISSING}")
@@ -21,6 +21,6 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def _resolve(folder: Path) -> Path:
-    """Accept the folder passed to `fetch --to` as well as the batches' own, which `fetch` prints."""
+    """Accept both the folder passed to `fetch --to` and the batches' folder in it, which `fetch` prints."""
     nested = folder / FOLDER
     return nested if nested.is_dir() else folder

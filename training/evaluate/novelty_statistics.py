@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import Architecture
 from model_store.network.gaussian import Gaussian
-from model_store.network.layers import INPUT_SHAPE, Conv2D, Dropout
+from model_store.network.layers import INPUT_SHAPE
 from training.data.dataset import sample_evenly
 
 GAUSSIAN_IMAGES = 10_000
@@ -28,12 +28,12 @@ def early_layer(architecture: Architecture) -> str | None:
     quarter = INPUT_SHAPE[0] // 4
     small = (node for node in architecture.nodes if len(node.shape) == 3 and max(node.shape[:2]) <= quarter)
     node = next(small, None)
-    while node and node.inputs and not isinstance(node.layer, Conv2D):
+    while node and node.inputs and not node.layer.is_convolution:
         node = nodes[node.inputs[0]]
     if node is None or not node.inputs:
         return None
     source = nodes[node.inputs[0]]
-    while isinstance(source.layer, Dropout):
+    while source.layer.is_identity:
         source = nodes[source.inputs[0]]
     return source.layer.name if source.inputs else None
 

@@ -1,1 +1,1 @@
-"""Training: the loop, what it shows the network, and the run directory it writes."""
+"""Training: the loop, its augmented views of the images, and the run directory it writes."""

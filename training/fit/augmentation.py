@@ -1,7 +1,7 @@
-"""Random changes of training images, on uint8 arrays and reproducible from (seed, epoch) alone.
+"""Augmentation of training images, reproducible from (seed, epoch) alone.
 
-Knows no network: functions take images (N, 32, 32, 3) uint8 and a NumPy generator and return new ones of the same
-shape and type. NumPy does the work, except in `translate_on_device`: an accelerator learns faster than that.
+Functions take images (N, 32, 32, 3) uint8 and a NumPy generator and return new images of the same shape and dtype.
+They compute with NumPy, except for `translate_on_device`: NumPy is too slow to keep an accelerator busy.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ GREY = 120
 
 
 def epoch_generator(seed: int, epoch: int) -> Generator:
-    """The generator of one epoch's order and augmentation. An interrupted run that resumes draws the same numbers."""
+    """Return the generator of an epoch's order and augmentation. A resumed run draws the same numbers."""
     return np.random.default_rng((seed, epoch))
 
 
 def augment(pixels: Pixels, augmentation: Translate | Affine | None, seed: int, epoch: int) -> Pixels:
-    """One epoch's view of all images, in their given order."""
+    """Return one epoch's view of all images, in the same order."""
     rng = epoch_generator(seed, epoch)
     match augmentation:
         case Translate():
@@ -37,10 +37,10 @@ def augment(pixels: Pixels, augmentation: Translate | Affine | None, seed: int, 
 
 
 def translate_on_device(pixels: Any, augmentation: Translate, seed: int, epoch: int) -> Pixels:
-    """The same as `augment`, computed by Keras's backend.
+    """Compute `augment` on Keras's backend.
 
     Args:
-        pixels: (N, 32, 32, 3) uint8, preferably a tensor that is already on the device.
+        pixels: (N, 32, 32, 3) uint8, preferably a tensor already on the device.
     """
     count, side = pixels.shape[:2]
     width, rng = side + 2 * augmentation.pixels, epoch_generator(seed, epoch)
@@ -61,7 +61,7 @@ def translate_on_device(pixels: Any, augmentation: Translate, seed: int, epoch: 
 
 
 def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
-    """Mirror half of the images, the other half in the next epoch, so that two epochs show each image both ways once.
+    """Mirror half of the images, and the other half in the next epoch, so that two epochs show each image both ways.
 
     Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024.
     """
@@ -72,13 +72,13 @@ def alternating_flip(pixels: Pixels, seed: int, epoch: int) -> Pixels:
 
 
 def _mirrored(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
-    # NumPy takes (seed, 0) for seed itself: without a third number this would be the first epoch's generator again.
+    # NumPy treats (seed, 0) like seed alone: without a third number this would repeat the first epoch's generator.
     first: NDArray[np.bool_] = np.random.default_rng((seed, 0, 1)).random(count) < 0.5
     return first ^ bool(epoch % 2)
 
 
 def translate(pixels: Pixels, rng: Generator, reach: int) -> Pixels:
-    """Shift each image by up to `reach` pixels a side, filling with its own reflection."""
+    """Shift each image by up to `reach` pixels per side, filling with its own reflection."""
     side = pixels.shape[1]
     padded = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     offsets = rng.integers(0, 2 * reach + 1, size=(len(pixels), 2))
@@ -99,14 +99,14 @@ def cutout(pixels: Pixels, rng: Generator, size: int) -> Pixels:
 
 
 def _cutout_squares(count: int, side: int, rng: Generator, size: int) -> NDArray[np.bool_]:
-    """Masks (N, 2, side) of the rows and the columns inside each square."""
+    """Return masks (N, 2, side) of the rows and the columns inside each square."""
     centres = rng.integers(0, side, size=(count, 2, 1))
     inside: NDArray[np.bool_] = np.abs(np.arange(side) - centres + 0.5) < size // 2
     return inside
 
 
 def affine(pixels: Pixels, rng: Generator, augmentation: Affine) -> Pixels:
-    """Rotate, shift, zoom and mirror at random; bilinear, nearest pixel outside the border."""
+    """Rotate, shift, zoom and mirror at random; bilinear, with the nearest pixel outside the border."""
     n = len(pixels)
     angle = np.deg2rad(rng.uniform(-augmentation.rotation, augmentation.rotation, n))
     shift = rng.uniform(-augmentation.shift, augmentation.shift, (n, 2)) * pixels.shape[1]
@@ -125,7 +125,7 @@ def affine(pixels: Pixels, rng: Generator, augmentation: Affine) -> Pixels:
 
 
 def _sample(pixels: Pixels, matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> Pixels:
-    """Output pixel p takes the bilinear value at `matrix @ (p - centre) + offset + centre` of its image."""
+    """Sample each output pixel p bilinearly at `matrix @ (p - centre) + offset + centre` of its image."""
     side = pixels.shape[1]
     centre = (side - 1) / 2
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(-1, 2) - centre

@@ -1,6 +1,6 @@
-"""Files that let an interrupted run resume: `state.npz`, `history.json` and the teachers' cached soft targets.
+"""Files for resuming an interrupted run: `state.npz`, `history.json` and the teachers' cached soft targets.
 
-Each is written to a partial file, flushed to disk and renamed. No backend is imported here.
+Each is written to a partial file, flushed to disk and renamed. This module imports no backend.
 """
 
 import json
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from training.errors import TrainingError
 
 STATE, HISTORY = "state.npz", "history.json"
-# Keys of history.json. Runs and published versions have these names, so they stay.
+# Keys of history.json. They cannot change, because existing runs and published versions use them.
 VAL_LOSS, VAL_ACCURACY = "watched_loss", "watched_accuracy"
-AGREEMENT = "agreement"  # replaces the accuracy of a distilled network: how often it predicts its teachers' class
+AGREEMENT = "agreement"  # instead of accuracy in distillation: how often the network predicts its teachers' class
 
 History = list[dict[str, float]]
 
 
 def save_checkpoint(folder: Path, variables: list[NDArray[Any]], history: History) -> None:
-    """Record the end of an epoch.
+    """Save the end of an epoch.
 
-    The state is written last and says how many of the records count, so a kill between the two files loses nothing.
+    The state is written last and has the number of valid records, so a kill between the two files loses nothing.
     """
     replace_file(folder / HISTORY, (json.dumps(history, indent=1) + "\n").encode())
     arrays: dict[str, Any] = {f"v{i:04}": value for i, value in enumerate(variables)}
@@ -36,7 +36,7 @@ def save_checkpoint(folder: Path, variables: list[NDArray[Any]], history: Histor
 
 
 def load_checkpoint(folder: Path) -> tuple[list[NDArray[Any]], int]:
-    """The variables after the last epoch saved, and the number of epochs; ([], 0) before the first.
+    """Return the variables after the last saved epoch, and the number of epochs; ([], 0) before the first.
 
     Raises:
         TrainingError: the file is damaged.
@@ -52,7 +52,7 @@ def load_checkpoint(folder: Path) -> tuple[list[NDArray[Any]], int]:
 
 
 def load_history(folder: Path) -> History:
-    """One record for each finished epoch.
+    """Return one record for each finished epoch.
 
     Raises:
         TrainingError: the file is damaged.
@@ -68,13 +68,13 @@ def load_history(folder: Path) -> History:
 
 
 def save_soft_targets(folder: Path, view: int, soft_targets: NDArray[np.float32]) -> None:
-    """Cache the teachers' probabilities (N, K) for an augmented view, also for when the run is resumed."""
+    """Cache the teachers' probabilities (N, K) for an augmented view. A resumed run reads the cache, too."""
     with _replacing(_soft_targets(folder, view)) as file:
         np.save(file, soft_targets)
 
 
 def load_soft_targets(folder: Path, view: int) -> NDArray[np.float32] | None:
-    """The cached probabilities (N, K), or None if the view has no readable cache."""
+    """Return the cached probabilities (N, K), or None if the view has no readable cache."""
     try:
         soft_targets: NDArray[np.float32] = np.load(_soft_targets(folder, view))
     except (FileNotFoundError, EOFError, ValueError):
@@ -83,13 +83,13 @@ def load_soft_targets(folder: Path, view: int) -> NDArray[np.float32] | None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove files of an earlier run whose `run.json` is gone."""
+    """Remove the files of an earlier run that has lost its `run.json`."""
     for path in (folder / STATE, folder / HISTORY, *folder.glob("answers-*.npy")):
         path.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that other processes see either as it was or complete."""
+    """Replace a file atomically: other processes see either the old content or the new."""
     with _replacing(path) as file:
         file.write(content)
 
@@ -104,5 +104,5 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     with partial.open("wb") as file:
         yield file
         file.flush()
-        os.fsync(file.fileno())  # otherwise a machine that crashes may leave the new name with an empty file
+        os.fsync(file.fileno())  # otherwise a crash of the machine may leave an empty file under the new name
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""Device and precision that a backend computes in here."""
+"""Device and precision of Keras's backend on this machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ import keras
 from model_store.network.processor import has_bfloat16
 from training.recipes import Recipe
 
-# Batches in one call of the compiled step: one starves an accelerator, more gain TensorFlow on a CPU nothing.
+# Batches per call of the compiled step: one leaves an accelerator idle, more do not speed up TensorFlow on a CPU.
 STEPS_PER_EXECUTION = {"tensorflow": 1, "jax": 16, "torch": 1}
 
 
 def device_name() -> str:
-    """The device's model where the backend knows it, otherwise Keras's names such as `cpu:0`."""
+    """Return the device's model if the backend knows it, otherwise Keras's names such as `cpu:0`."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -22,12 +22,12 @@ def device_name() -> str:
 
 
 def has_accelerator() -> bool:
-    """Whether the backend sees any device but CPUs."""
+    """Return True if the backend has any device other than CPUs."""
     return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
 def computed_precision(recipe: Recipe) -> str:
-    """The dtype policy to train in: the recipe's, but float32 on a CPU without bfloat16 instructions.
+    """Return the dtype policy to train in: the recipe's, or float32 on a CPU without bfloat16 instructions.
 
     TensorFlow emulates bfloat16 there, value by value: a step takes ten to a hundred times as long.
     """
@@ -46,7 +46,7 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 def use_fast_layers(network: keras.Model) -> keras.Model:
-    """Return the same network with faster layers of our own where TensorFlow computes on a CPU, else itself."""
+    """Replace layers by faster ones of our own if TensorFlow computes on a CPU; else return the network unchanged."""
     if keras.backend.backend() != "tensorflow" or has_accelerator():
         return network
     from training.fit import tensorflow_layers

@@ -1,4 +1,4 @@
-"""Record of the machine, the packages and the code that a run was trained with, for `run.json`."""
+"""Machine, packages and code that a run was trained with, for `run.json`."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe_environment(backend: str, device: str) -> dict[str, str]:
-    """Versions of the packages, the processor and the code's commit."""
+    """Return package versions, backend, device, processor and the code's commit."""
     packages = {name: version(name) for name in ("keras", "numpy", backend)}
     return packages | {
         "backend": backend,

@@ -13,9 +13,9 @@ from training.recipes import Recipe
 
 
 def compile_learner(network: keras.Model, recipe: Recipe, info: RunInfo, images: int) -> keras.Model:
-    """Compile the network for training on so many uint8 images, a quarter of the bytes of float32 to move per batch.
+    """Compile the network for training on `images` images, passed as uint8: a quarter of the bytes of float32.
 
-    Distillation divides the logits by its temperature here, and only here.
+    Only here are the student's logits divided by the distillation temperature; the network itself has none.
     """
     learner = keras.Sequential([keras.Input(SHAPE, dtype="uint8"), normalisation(info.preprocessing), network])
     if recipe.distillation:
@@ -28,14 +28,14 @@ def compile_learner(network: keras.Model, recipe: Recipe, info: RunInfo, images:
         ),
         metrics=[keras.metrics.CategoricalAccuracy(AGREEMENT if recipe.distillation else "accuracy")],
         steps_per_execution=STEPS_PER_EXECUTION[backend],
-        jit_compile=backend != "tensorflow",  # TensorFlow's XLA is slower than none on a CPU
+        jit_compile=backend != "tensorflow",  # on a CPU, TensorFlow is slower with XLA than without
     )
     learner.optimizer.build(learner.trainable_variables)
     return learner
 
 
 def steps_per_epoch(recipe: Recipe, images: int) -> int:
-    """Number of batches in an epoch over so many images.
+    """Return the number of batches in an epoch over `images` images.
 
     Raises:
         TrainingError: there are too few images for one batch.
@@ -49,5 +49,5 @@ def steps_per_epoch(recipe: Recipe, images: int) -> int:
 
 
 def state(learner: keras.Model) -> list[keras.Variable]:
-    """Everything an epoch changes: weights, batch-norm statistics, dropout's random state, the optimizer."""
+    """Return everything an epoch changes: weights, batch-norm statistics, dropout's random state, the optimizer."""
     return [*learner.variables, *learner.optimizer.variables]

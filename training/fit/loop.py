@@ -1,8 +1,7 @@
 """One training loop for every recipe and backend: `keras.Model.fit`, an epoch at a time.
 
-Owns the order of a run (build, restore, epochs, checkpoint, write) and nothing of the networks, the augmentation or
-the files' layout. An epoch depends on the state before it, the seed and its number alone, so a resumed run goes on
-exactly as if it had not stopped.
+Defines the order of a run: build, restore, epochs with checkpoints, write. An epoch depends only on the state before
+it, the seed and its number, so a resumed run continues exactly as if it had not stopped.
 """
 
 import time
@@ -30,8 +29,8 @@ from training.recipes import Pretrained, Recipe
 
 WHITENING_SAMPLE = 5_000
 EVALUATION_BATCH = 1_000
-CHECKPOINT_SECONDS = 10.0  # writing the state takes as long as half an epoch of an accelerator
-HDF5_OVERHEAD = 2**20  # bytes; the files here have 0.1 MB of it
+CHECKPOINT_SECONDS = 10.0  # writing the state takes as long as half an epoch on an accelerator
+HDF5_OVERHEAD = 2**20  # bytes; actual files need 0.1 MB
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -49,8 +48,8 @@ def train(
     Args:
         val: images to evaluate on after each epoch.
         source: the network whose weights the run starts from.
-        teachers: the networks whose soft targets it is trained on, when its recipe distils.
-        on_epoch: is called with the record of each epoch.
+        teachers: the networks to distil from, if the recipe distils.
+        on_epoch: called with the record of each epoch.
 
     Raises:
         TrainingError: the run does not fit the recipe or the images, or began with another `source` or `teachers`.
@@ -74,7 +73,7 @@ def train(
 
 
 def build_run_network(run: Run, recipe: Recipe, images: Images) -> keras.Model:
-    """The run's network before its first epoch, in the present dtype policy."""
+    """Build the run's network before its first epoch, in the current dtype policy."""
     info = run.info
     if isinstance(recipe.network, Pretrained):
         return networks.build_pretrained(run.start_folder, len(info.labels), info.seed)
@@ -90,7 +89,7 @@ def write_weights(network: keras.Model, path: Path) -> None:
     """
     size = sum(weights.nbytes for weights in network.get_weights()) + HDF5_OVERHEAD
     try:
-        path.write_bytes(bytes(size))  # since HDF5, on a full disk, takes the whole process down
+        path.write_bytes(bytes(size))  # reserves the space, because HDF5 kills the process if the disk is full
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -102,7 +101,7 @@ def _restore(run: Run, learner: keras.Model) -> History:
     variables = state(learner)
     if values and [v.shape for v in values] != [tuple(v.shape) for v in variables]:
         path = run.folder / checkpoints.STATE
-        raise TrainingError(f"{path} is not of this network; start a new run with another --out")
+        raise TrainingError(f"{path} does not fit this network; start a new run with another --out")
     for variable, value in zip(variables, values, strict=False):
         variable.assign(value)
     return run.history[:epochs]
@@ -130,7 +129,7 @@ def _fit(
         progress.start(epoch)
         view = next(views)
         if teachers:
-            progress.show_status("asking the teachers")
+            progress.show_status("computing soft targets")
             targets = _soft_targets(run, teachers, view, recipe.view(epoch))
         epoch_batches = batches(view.shuffled, targets[view.order], recipe.batch_size)
         logs = learner.fit(**epoch_batches, shuffle=False, verbose=0, callbacks=[callback]).history

@@ -14,7 +14,7 @@ LOOKAHEAD_STEPS = 5
 def optimizer_from_recipe(
     recipe: recipes.RMSprop | recipes.LookaheadSGD, total_steps: int
 ) -> keras.optimizers.Optimizer:
-    """Make the optimizer that a recipe describes, for a run of so many steps."""
+    """Build a recipe's optimizer for a run of `total_steps` steps."""
     if isinstance(recipe, recipes.RMSprop):
         return keras.optimizers.RMSprop(recipe.learning_rate)
     rate = Triangle(recipe.learning_rate, total_steps, recipe.start, recipe.warmup, recipe.end)
@@ -30,7 +30,7 @@ def optimizer_from_recipe(
 
 
 class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
-    """Nesterov SGD with coupled L2, a higher rate for biases, and a slow average the weights return to.
+    """Nesterov SGD with coupled L2, a higher rate for biases, and a slow average to which the weights return.
 
     Every fifth step the weights become `a * slow + (1 - a) * weights` and `slow` becomes the same, where
     `a = 0.95 ** 5 * (step / total_steps) ** 3`, so the average holds back more towards the end. One-dimensional
@@ -57,21 +57,23 @@ class LookaheadSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.bias_multiplier = bias_multiplier
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Make the momentum and the slow copy of each variable; the copy starts at the variable's present value."""
+        """Create the momentum and the slow copy of each variable; the copy starts at the variable's value."""
         if self.built:
             return
         super().build(variables)
         self.velocities = [self.add_variable_from_reference(v, "velocity") for v in variables]
         self.slow = [self.add_variable_from_reference(v, "slow") for v in variables]
         for slow, variable in zip(self.slow, variables, strict=True):
-            slow.assign(ops.copy(variable))  # a step gives JAX every buffer to reuse, so no two may share one
+            slow.assign(
+                ops.copy(variable)
+            )  # copied, because JAX reuses every buffer of a step, so no two variables may share one
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
-        """One step of one variable."""
+        """Update one variable."""
         index = self._get_variable_index(variable)
         fast = self._step(index, ops.cast(gradient, variable.dtype), variable, ops.cast(learning_rate, variable.dtype))
         slow = self.slow[index]
-        before = ops.convert_to_tensor(slow)  # JAX takes no Keras variable for an array
+        before = ops.convert_to_tensor(slow)  # JAX does not accept Keras variables as arrays
         step = ops.cast(self.iterations, "float32") + 1
         keep = 0.95**LOOKAHEAD_STEPS * (step / self.total_steps) ** 3
         averaged = keep * before + (1 - keep) * fast
@@ -117,10 +119,10 @@ class Muon(LookaheadSGD):
 
 
 def orthogonal(matrix: Any, iterations: int = 3) -> Any:
-    """Roughly the matrix (M, N) with all its singular values moved to about 1; M is best the smaller side.
+    """Move all singular values of a matrix (M, N) to about 1. Fastest if M is the smaller side.
 
-    Newton and Schulz's iteration with the quintic of the Muon optimizer, whose values end between 0.7 and 1.2 unless
-    they were tiny: the steps need no more.
+    Uses the Newton-Schulz iteration with the quintic of the Muon optimizer. Singular values end between 0.7 and 1.2
+    unless they were tiny, which is accurate enough for its steps.
     """
     x = matrix / (ops.norm(matrix) + 1e-7)
     for _ in range(iterations):
@@ -130,19 +132,19 @@ def orthogonal(matrix: Any, iterations: int = 3) -> Any:
 
 
 class Triangle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """From `start` × peak up to the peak over `warmup` of all steps, then down to `end` × peak, both linearly."""
+    """Linear rise from `start` × peak to the peak over `warmup` of all steps, then linear fall to `end` × peak."""
 
     def __init__(self, peak: float, total_steps: int, start: float, warmup: float, end: float) -> None:
         self.peak, self.total_steps = peak, total_steps
         self.start, self.warmup, self.end = start, warmup, end
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate of a step, counted from 0."""
-        done = ops.cast(step, "float32") / self.total_steps
-        rising = self.start + (1 - self.start) * done / self.warmup
-        falling = 1 - (1 - self.end) * (done - self.warmup) / (1 - self.warmup)
+        """Return the learning rate of a step, counted from 0."""
+        progress = ops.cast(step, "float32") / self.total_steps
+        rising = self.start + (1 - self.start) * progress / self.warmup
+        falling = 1 - (1 - self.end) * (progress - self.warmup) / (1 - self.warmup)
         return self.peak * ops.minimum(rising, falling)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as Keras asks of every schedule."""
+        """Return the constructor's arguments, as Keras requires of every schedule."""
         return dict(vars(self))

@@ -1,4 +1,4 @@
-"""Progress line of a training run: epoch, loss, accuracy, speed and the time left. No backend is imported here."""
+"""Progress line of a training run: epoch, loss, accuracy, speed and time left. Imports no backend."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from training.fit.checkpoints import AGREEMENT, VAL_ACCURACY
 
 
 class Progress:
-    """Prints a line for each epoch, and on a terminal updates it in between."""
+    """Prints one line per epoch, and updates it during the epoch on a terminal."""
 
     def __init__(self, epochs: int, images_per_epoch: int, steps_per_epoch: int) -> None:
         self.epochs, self.images, self.steps = epochs, images_per_epoch, steps_per_epoch
@@ -21,7 +21,7 @@ class Progress:
         self.epoch, self._began = epoch, time.monotonic()
 
     def show_status(self, status: str) -> None:
-        """Show on a terminal what the epoch is waiting for."""
+        """Show a status on a terminal while the epoch waits."""
         if self._live:
             print(f"\repoch {self.epoch + 1}/{self.epochs}  {status}", end="", flush=True)
 
@@ -31,16 +31,16 @@ class Progress:
         if not self._live or now - self._shown < 0.5:
             return
         self._shown = now
-        done = round((batch + 1) / self.steps * self.images)
-        rate = done / (now - self._began)
-        left = (self.images - done + (self.epochs - self.epoch - 1) * self.images) / rate
-        text = f"epoch {self.epoch + 1}/{self.epochs}  {done:,}/{self.images:,} images  {rate:,.0f} images/s"
+        images = round((batch + 1) / self.steps * self.images)
+        rate = images / (now - self._began)
+        left = (self.images - images + (self.epochs - self.epoch - 1) * self.images) / rate
+        text = f"epoch {self.epoch + 1}/{self.epochs}  {images:,}/{self.images:,} images  {rate:,.0f} images/s"
         if logs:
             text += _figures(logs)
         print(f"\r{text}  {format_duration(left)} left ", end="", flush=True)
 
     def stop_clock(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Take the epoch's time, before the evaluation that may follow."""
+        """Record the epoch's duration, before any evaluation."""
         self.seconds = time.monotonic() - self._began
 
     def finish(self, record: Mapping[str, float]) -> None:
@@ -54,7 +54,7 @@ class Progress:
 
 
 def format_duration(seconds: float) -> str:
-    """1:02:03 or 2:03."""
+    """Format seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,14 +1,14 @@
-"""A run directory: what `train` writes, `--resume` reads and `evaluate` and `publish` take.
+"""Run directory: written by `train`, continued by `--resume`, read by `evaluate` and `publish`.
 
     run.json             recipe, data, seed and environment            written first
     start/               the network that fine-tuning starts from      written first
-    state.npz            every variable after the last epoch saved     replaced every ten seconds at most
+    state.npz            every variable after the last epoch saved     replaced at most every ten seconds
     history.json         one record for each epoch                     replaced with state.npz
     answers-0.npy …      the teachers' soft targets for each view      when the view is first shown
     architecture.json    the float32 network                           written last
     model.weights.h5     its weights                                   written last
 
-Knows files, not training: no backend is imported here. The files in the middle are those of `checkpoints`.
+This module imports no backend. `checkpoints` writes the three files in the middle.
 """
 
 import shutil
@@ -29,8 +29,8 @@ INFO = "run.json"
 class RunInfo(Frozen):
     """The contents of `run.json`. `recipe_values` holds every hyper-parameter as it was used.
 
-    `teachers` are the SHA-256 of the teachers' weights, `start_sha256` that of the weights which `--from` must name
-    again when the run is resumed.
+    `teachers` are the SHA-256 of the teachers' weights. `start_sha256` is that of the weights in `--from`, which must
+    be the same when the run is resumed.
     """
 
     recipe: str
@@ -58,12 +58,12 @@ class Run:
 
     @property
     def start_folder(self) -> Path:
-        """Copy of the network that fine-tuning starts from, so that the run can be resumed without the original."""
+        """Copy of the network that fine-tuning starts from. With it the run can resume without the original."""
         return self.folder / "start"
 
     @property
     def begun(self) -> bool:
-        """Whether the folder holds a run, finished or not."""
+        """True if the folder holds a run, finished or not."""
         return (self.folder / INFO).exists()
 
     @property
@@ -81,7 +81,7 @@ class Run:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise TrainingError(f"{path} is not this version's run.json: {where}: {first['msg']}") from None
+            raise TrainingError(f"{path} does not fit this version of the code: {where}: {first['msg']}") from None
 
     @property
     def history(self) -> History:
@@ -94,11 +94,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the network and its weights have been written."""
+        """True if the network and its weights have been written."""
         return (self.folder / ARCHITECTURE).exists() and (self.folder / WEIGHTS).exists()
 
     def require_finished(self) -> "Run":
-        """Return the run itself.
+        """Return this run.
 
         Raises:
             TrainingError: training has not finished.
@@ -115,13 +115,13 @@ class Run:
         """Claim the folder for a new run, and copy the network in the folder `pretrained` into it.
 
         Raises:
-            TrainingError: the folder holds a run, or a version or network that would be lost.
+            TrainingError: the folder holds a run, or a version or network that would be overwritten.
         """
         if self.begun:
             raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
         for name in (MANIFEST, ARCHITECTURE, WEIGHTS):
             if (self.folder / name).exists():
-                raise TrainingError(f"{self.folder} holds {name}, which no run may overwrite; choose another --out")
+                raise TrainingError(f"{self.folder} holds {name}, which a run must not overwrite; choose another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_checkpoints(self.folder)
         if pretrained:
@@ -132,7 +132,7 @@ class Run:
 
     @property
     def partial_weights(self) -> Path:
-        """Path that the weights are written to before `finish`, so that a partial file never counts as finished."""
+        """Path of the weights before `finish`, so that a partial file never counts as finished."""
         return self.folder / f"partial.{WEIGHTS.split('.', 1)[1]}"
 
     def finish(self, architecture: str) -> None:

@@ -1,4 +1,4 @@
-"""Networks that `--from` and `--teachers` name: finished runs and published versions. No backend is imported here."""
+"""Networks named by `--from` and `--teachers`: finished runs and published versions. Imports no backend."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from training.fit.run_directory import Run
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run or a published version, and what is known of its network.
+    """A finished run or a published version, with the facts about its network.
 
-    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` describe the data it was trained on. An imported
-    network has none of the three.
+    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` describe the data it was trained on. Imported
+    networks lack all three.
     """
 
     folder: Path
@@ -30,14 +30,14 @@ class Source:
     hold_out: bool | None
 
     def saw_val(self, data_sha256: str) -> bool:
-        """Whether the network is known to be trained on the validation images of this data.
+        """Return True if the network was trained on the validation images of this data.
 
-        Only data that is the same to the last byte is recognised.
+        Recognises only data that is identical byte for byte.
         """
         return self.data_sha256 == data_sha256 and not self.hold_out
 
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights' file, in hexadecimal."""
+        """Return the SHA-256 of the weights' file, in hexadecimal."""
         return hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()
 
 
@@ -77,7 +77,7 @@ def read_source(folder: Path) -> Source:
 
 
 def check_version(folder: Path) -> None:
-    """Raises TrainingError if a folder that holds no run holds no version either."""
+    """Raise TrainingError if the folder does not hold a version; call it for folders without a run."""
     if not (folder / MANIFEST).exists():
         reason = "it has no run.json and no manifest.json" if folder.exists() else "it does not exist"
         raise TrainingError(f"{folder} is neither a run nor a version: {reason}")

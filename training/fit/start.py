@@ -1,6 +1,6 @@
-"""The start of a run: what a recipe, the data, `--from` and `--teachers` must agree on, recorded in `run.json`.
+"""Start of a run: check that recipe, data, `--from` and `--teachers` fit together, and record them in `run.json`.
 
-A resumed run is held to the same record.
+A resumed run must match this record.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import keras
 from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
-from model_store.network.layers import BatchNormalization, Conv2D, Dense
+from model_store.network.layers import Dense
 from training import recipes
 from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError
@@ -36,24 +36,26 @@ def new_info(
     source: Source | None,
     teachers: Sequence[Source] = (),
 ) -> RunInfo:
-    """Make the `run.json` of a new run.
+    """Check the inputs of a new run and return its `run.json`.
 
     Args:
-        source: the network that `--from` names.
+        source: the network named by `--from`.
 
     Raises:
-        TrainingError: `source` or `teachers` are missing, unexpected or do not fit; or there are too few images.
+        TrainingError: `source` or `teachers` are missing, unexpected or do not fit, or there are too few images.
     """
     if bool(teachers) != bool(recipe.distillation):
-        needs = "learns from others; pass finished runs or versions as --teachers"
-        raise TrainingError(f"recipe {name!r} {needs if recipe.distillation else 'has no teachers'}")
+        needs = "distils from teachers; pass finished runs or versions as --teachers"
+        raise TrainingError(
+            f"recipe {name!r} {needs if recipe.distillation else 'has no teachers; leave out --teachers'}"
+        )
     check_teachers(teachers, dataset.labels)
     _check_source(name, recipe, source, dataset)
     if hold_out:
         _check_unseen([*teachers, *([source] if source else [])], dataset)
     pretrained = source if isinstance(recipe.network, Pretrained) else None
     images = len(_split(hold_out, recipe, dataset)[0])
-    steps_per_epoch(recipe, images)  # raises if there are none
+    steps_per_epoch(recipe, images)  # raises if the images do not fill a batch
     return RunInfo(
         recipe=name,
         recipe_values=dataclasses.asdict(recipe),
@@ -81,7 +83,7 @@ def recipe_from_info(info: RunInfo) -> Recipe:
         TrainingError: the recipe has been changed or removed since.
     """
     recipe = dataclasses.replace(recipes.get_recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
-    # The description trains nothing: a run resumes after its recipe's has been reworded.
+    # The description does not affect training, so a run can resume after it has been reworded.
     if _recorded(recipe) | {"description": ""} != info.recipe_values | {"description": ""}:
         raise TrainingError(
             f"recipe {info.recipe!r} has changed since this run began; start a new run with another --out"
@@ -90,10 +92,10 @@ def recipe_from_info(info: RunInfo) -> Recipe:
 
 
 def split_images(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
-    """The images a run is trained on, and those it is validated on.
+    """Return a run's training and validation images.
 
     Raises:
-        TrainingError: the data is not what the run began with.
+        TrainingError: the data is not the data the run began with.
     """
     info = run.info
     if dataset.sha256 != info.data_sha256:
@@ -105,16 +107,16 @@ def split_images(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:
 
 
 def check_resumed(run: Run, source: Source | None, teachers: Sequence[Source]) -> None:
-    """Raises TrainingError unless `--from` and `--teachers` name the networks that the run began with."""
+    """Raise TrainingError unless `--from` and `--teachers` name the networks the run began with."""
     info = run.info
     if tuple(teacher.weights_sha256() for teacher in teachers) != info.teachers:
         raise TrainingError(f"{run.folder} began with other teachers; pass the same --teachers in the same order")
     if source and not info.started_from:
-        raise TrainingError(f"{run.folder} began from nothing; leave out --from")
+        raise TrainingError(f"{run.folder} began without --from; leave it out")
     weights = run.start_folder / WEIGHTS
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else info.start_sha256
     if (source and source.weights_sha256() != sha256) or (info.start_sha256 and not source):
-        raise TrainingError(f"{run.folder} began from a network of {info.started_from!r}; pass the same --from")
+        raise TrainingError(f"{run.folder} began from a run or version of {info.started_from!r}; pass the same --from")
 
 
 def _split(hold_out: bool, recipe: Recipe, dataset: Dataset) -> tuple[Images, Images | None]:
@@ -125,51 +127,55 @@ def _split(hold_out: bool, recipe: Recipe, dataset: Dataset) -> tuple[Images, Im
 
 
 def _check_source(name: str, recipe: Recipe, source: Source | None, dataset: Dataset) -> None:
-    """Raises TrainingError if the recipe needs a source, or the source has a network or labels that do not fit."""
+    """Raise TrainingError if a source is missing, or its network or labels do not fit."""
     pretrained = isinstance(recipe.network, Pretrained)
     if not source:
         if recipe.starts_from or pretrained:
             expected = (
                 f"a run of {recipe.starts_from!r}" if recipe.starts_from else "a published version or a finished run"
             )
-            raise TrainingError(f"recipe {name!r} goes on from {expected}; pass it as --from")
+            raise TrainingError(f"recipe {name!r} starts from {expected}; pass it as --from")
     elif pretrained:
         _check_head(source)
     else:
         if not _has_network(source, recipe):
-            raise TrainingError(f"{source.folder} was made by {source.recipe!r}, whose network is not that of {name!r}")
-        check_labels(source.folder, source.labels, dataset.labels, "pass one that knows the data's")
+            raise TrainingError(
+                f"{source.folder} was trained by {source.recipe!r}, whose network is not that of {name!r}; "
+                "pass a run or version with the same network"
+            )
+        check_labels(source.folder, source.labels, dataset.labels, "pass one with the labels of the data")
 
 
 def _check_head(source: Source) -> None:
-    """Raises TrainingError unless the last layer with weights is a Dense one, which fine-tuning replaces."""
+    """Raise TrainingError unless the last layer with weights is Dense; fine-tuning replaces it."""
     parsed = parse_architecture((source.folder / ARCHITECTURE).read_bytes())
-    layers = [node.layer for node in parsed.nodes if isinstance(node.layer, Conv2D | Dense | BatchNormalization)]
+    weights = parsed.weight_shapes()
+    layers = [node.layer for node in parsed.nodes if node.layer.name in weights]
     if not layers or not isinstance(layers[-1], Dense):
         last = f"{layers[-1].name!r} ({type(layers[-1]).__name__})" if layers else "none"
         raise TrainingError(
-            f"{source.folder} cannot be fine-tuned: its last layer with weights must be a Dense one, it is {last}"
+            f"{source.folder} cannot be fine-tuned: its last layer with weights must be Dense, it is {last}"
         )
 
 
 def _check_unseen(sources: Sequence[Source], dataset: Dataset) -> None:
-    """Raises TrainingError if a source was trained on the validation images: it would leak them into the run."""
+    """Raise TrainingError if a source was trained on the validation images: it would leak them into the run."""
     for source in sources:
         if source.saw_val(dataset.sha256):
             raise TrainingError(
-                f"{source.folder} was not trained with --hold-out and may have seen the images that this run "
-                "leaves out; pass one that was"
+                f"{source.folder} was not trained with --hold-out and may have seen the validation images of "
+                "this run; pass one that was"
             )
 
 
 def _has_network(source: Source, recipe: Recipe) -> bool:
-    """Whether the source has the recipe's network. That of a fine-tuned one is not in its recipe's values."""
+    """Return True if the source has the recipe's network. A fine-tuning recipe does not describe its network."""
     source_recipe = recipes.RECIPES.get(source.recipe)
     fine_tuned = source_recipe is not None and isinstance(source_recipe.network, Pretrained)
     return not fine_tuned and source.recipe_values.get("network") == _recorded(recipe)["network"]
 
 
 def _recorded(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's values as they are read back from `run.json`, tuples as lists."""
+    """Return the recipe's values as read back from `run.json`, with tuples as lists."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
     return values

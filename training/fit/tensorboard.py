@@ -17,9 +17,11 @@ class TensorBoard:
         try:
             import tensorflow as tf
         except ImportError:
-            raise TrainingError("--tensorboard writes with TensorFlow, which is not installed here") from None
+            raise TrainingError(
+                "--tensorboard needs TensorFlow, which is not installed; install it or leave out --tensorboard"
+            ) from None
         self._summary = tf.compat.v1.Summary
-        with tf.Graph().as_default():  # the only writer that works without TensorBoard refuses eager mode
+        with tf.Graph().as_default():  # the only writer that works without TensorBoard rejects eager mode
             self._writer = tf.compat.v1.summary.FileWriter(str(folder))
 
     def write(self, record: dict[str, float]) -> None:

@@ -1,7 +1,7 @@
-"""Keras's layers in fewer passes over memory, for training with TensorFlow on a CPU.
+"""Keras layers with fewer passes over memory, for training with TensorFlow on a CPU.
 
-Each computes the same as the stock layer, within rounding, and has the same weights and configuration. They are used
-in training only; networks are written and served with stock layers. docs/training.md has each one's speed-up.
+Each computes the same as the stock layer, within rounding, with the same weights and configuration. They are used only
+in training; networks are written and served with stock layers. docs/training.md has their speed-ups.
 """
 
 from typing import Any
@@ -10,12 +10,12 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-# Up to this side oneDNN's weight gradients in bfloat16 leave AMX mostly idle: they take a row of an image at a time.
+# Up to this side oneDNN's bfloat16 weight gradients leave AMX mostly idle: they process one image row at a time.
 NARROW_SIDE = 8
 
 
 def accelerate(model: keras.Model) -> keras.Model:
-    """Copy a network and its weights, replacing stock layers by those of this module."""
+    """Copy a network and its weights, with stock layers replaced by the layers of this module."""
 
     def copy(layer: layers.Layer) -> layers.Layer:
         config = layer.get_config()
@@ -36,7 +36,7 @@ def accelerate(model: keras.Model) -> keras.Model:
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
     """Batch normalisation of (N, H, W, C) by TensorFlow's fused kernel, which reads its input once.
 
-    Keras composes it, and its gradient, of float32 operations, each of which passes over memory once.
+    Keras builds it and its gradient from float32 operations that pass over memory once each.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -55,14 +55,14 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
             is_training=True,
         )
         count = tf.cast(tf.size(inputs) // channels, "float32")
-        biased = variance * (count - 1) / count  # the kernel divides by one less, Keras does not
+        biased = variance * (count - 1) / count  # the kernel divides by count - 1, Keras by count
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, biased)):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
         return outputs
 
 
 class NarrowConv2D(layers.Conv2D):  # type: ignore[misc]
-    """A convolution whose weight gradient is nine matrix products if it is 3×3 and its images are narrow."""
+    """Convolution that computes its weight gradient as nine matrix products if it is 3×3 and its images are narrow."""
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Keras's hook for the convolution itself."""
@@ -76,7 +76,7 @@ class NarrowConv2D(layers.Conv2D):  # type: ignore[misc]
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def convolve(images: Any, kernel: Any) -> Any:
-    """Images (N, H, W, I) convolved with a kernel (3, 3, I, O), stride 1, same padding: (N, H, W, O)."""
+    """Convolve images (N, H, W, I) with a kernel (3, 3, I, O), stride 1, same padding, to (N, H, W, O)."""
 
     def gradient(upstream: Any) -> tuple[Any, Any]:
         to_images = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(images), 1, "SAME")
@@ -86,7 +86,7 @@ def convolve(images: Any, kernel: Any) -> Any:
 
 
 def weight_gradient(images: Any, upstream: Any) -> Any:
-    """The gradient (3, 3, I, O) of `convolve` for its kernel, from images (N, H, W, I) and `upstream` (N, H, W, O).
+    """Return `convolve`'s kernel gradient (3, 3, I, O), from images (N, H, W, I) and `upstream` (N, H, W, O).
 
     Each row is padded with a zero pixel, each image with a row of zeros, and the batch with an image of zeros at both
     ends. In the flat list of all pixels, every pixel's neighbour in one direction then lies at a constant offset, so
@@ -105,7 +105,7 @@ def weight_gradient(images: Any, upstream: Any) -> Any:
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def silu(values: Any) -> Any:
-    """SiLU with a gradient of one pass: TensorFlow's sigmoid of bfloat16, which Keras's takes, goes value by value."""
+    """SiLU with a one-pass gradient. Keras's uses TensorFlow's bfloat16 sigmoid, which computes value by value."""
     return tf.nn.silu(values), lambda upstream: _silu_gradient(values, upstream)
 
 

@@ -1,4 +1,4 @@
-"""Augmented views of the training images, made ahead of the epochs that show them, and their batches."""
+"""Augmented views of the training images, computed ahead of their epochs, and their batches."""
 
 import os
 from collections import deque
@@ -18,17 +18,17 @@ MAX_AHEAD = 4  # views of 50,000 images, 300 MB each
 
 
 class View(NamedTuple):
-    """The images as one epoch shows them."""
+    """The training images as one epoch shows them."""
 
     pixels: NDArray[np.uint8]  # (N, 32, 32, 3), all images in the data's order
-    order: NDArray[np.intp]  # (M,), indices of the images that are trained on
+    order: NDArray[np.intp]  # (M,), indices of the images to train on
     shuffled: NDArray[np.uint8]  # (M, 32, 32, 3), pixels[order]
 
 
 def make_views(pixels: NDArray[np.uint8], recipe: Recipe, seed: int, first_epoch: int, count: int) -> Iterator[View]:
     """Yield the view of each epoch from `first_epoch` on, with `count` of the images in random order.
 
-    Later views are made while earlier ones are trained on: one ahead, or one for every four cores, up to four.
+    Views are computed ahead while earlier ones are trained on: one, or one for every four cores, up to four.
     """
     augmentation, accelerated = recipe.augmentation, has_accelerator()
     source = keras.ops.convert_to_tensor(pixels) if accelerated else pixels
@@ -54,10 +54,10 @@ def make_views(pixels: NDArray[np.uint8], recipe: Recipe, seed: int, first_epoch
 
 
 def batches(pixels: NDArray[np.uint8], targets: NDArray[np.float32], size: int) -> dict[str, Any]:
-    """Arguments by which Keras's `fit` and `evaluate` take the batches, in order, on the present backend.
+    """Return arguments for Keras's `fit` and `evaluate` that pass the batches, in order, on the current backend.
 
-    TensorFlow tunes a pipeline made from arrays in a thread that sleeps ever longer, and the end of `fit` waits until
-    it wakes: after 10, 20, 41 or 82 seconds, whichever comes next. There is nothing to tune, so autotuning is off.
+    Autotuning is off because there is nothing to tune: TensorFlow tunes a pipeline of arrays in a thread that sleeps
+    longer each time, and `fit` cannot return until it wakes, after 10, 20, 41 or 82 seconds, whichever comes next.
     """
     if keras.backend.backend() != "tensorflow":
         return {"x": pixels, "y": targets, "batch_size": size}

@@ -19,7 +19,7 @@ from model_store.errors import ModelError
 from model_store.files import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import MAX_JSON_BYTES, Architecture
-from model_store.network.layers import INPUT_SHAPE, Add, Dropout
+from model_store.network.layers import INPUT_SHAPE
 from model_store.network.weights import Weights
 from model_store.store import Store
 from training.data.dataset import MAX_LABEL_LENGTH, Dataset, is_label
@@ -132,9 +132,9 @@ def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Mo
     values = {first.layer.name: images}
     for node in rest:
         inputs = [values[name] for name in node.inputs]
-        rate = {"rate": node.layer.rate} if isinstance(node.layer, Dropout) else {}
-        layer = getattr(keras.layers, type(node.layer).__name__)(**node.layer.inference_config(), **rate)
-        values[node.layer.name] = layer(inputs if isinstance(node.layer, Add) else inputs[0])
+        config = node.layer.inference_config() | node.layer.training_config()
+        layer = getattr(keras.layers, type(node.layer).__name__)(**config)
+        values[node.layer.name] = layer(inputs if node.layer.takes_several_inputs else inputs[0])
         if arrays := weights.get(node.layer.name):
             layer.set_weights(list(arrays.values()))
     return keras.Model(images, values[rest[-1].layer.name])

@@ -1,4 +1,4 @@
-"""A bare ASGI application on uvicorn: read, decode, batch, infer, JSON, and nothing else. `bare.py PORT`."""
+"""A bare ASGI application on uvicorn that only reads, decodes, batches, infers and writes JSON. `bare.py PORT`."""
 
 import multiprocessing
 import socket
@@ -19,7 +19,7 @@ Receive, Send = Callable[[], Awaitable[dict[str, Any]]], Callable[[dict[str, Any
 
 
 class Application:
-    """One process with one network. A request's body is an encoded image, whatever its path."""
+    """One process with one network. Every request's body is an encoded image; its path is ignored."""
 
     def __init__(self) -> None:
         self.loaded = load()
@@ -54,7 +54,7 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def predict(self, data: bytes) -> bytes:
-        """The same answer as our service's, without the model's name."""
+        """Return our service's answer, without the model's name."""
         row, _, _ = await self.batcher.submit(decode(data, self.loaded))
         values, best = row.probabilities.tolist(), int(row.probabilities.argmax())
         answer = {"label": self.labels[best], "confidence": values[best], "verdict": row.verdict}

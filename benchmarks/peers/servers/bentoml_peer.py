@@ -19,5 +19,5 @@ class Cifar:
 
     @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
     def predict(self, images: list[Path]) -> list[dict[str, Any]]:
-        """Several images in the form field `images`."""
+        """Classify the images in the form field `images`."""
         return [answer(row) for row in self.run(np.stack([decode(Path(p).read_bytes()) for p in images]))]

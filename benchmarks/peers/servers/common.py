@@ -1,6 +1,6 @@
-"""The network, the decoding and the answer that peer servers share.
+"""Network, decoding and answer shared by peer servers.
 
-They run in environments of their own, with nothing of ours but this folder on their path; `ours.py` is for the others.
+These peers run in environments of their own and import only this folder of ours; the others use `ours.py`.
 """
 
 import io
@@ -32,11 +32,11 @@ def load() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """Plain Pillow decode, as a competent user of any of these servers would write it."""
+    """Decode with plain Pillow, as a competent user of any of these servers would."""
     image = Image.open(io.BytesIO(data)).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
 def answer(row: NDArray[np.float32]) -> dict[str, Any]:
-    """The label and all probabilities."""
+    """Return the label and all probabilities."""
     return {"label": LABELS[int(row.argmax())], "probabilities": dict(zip(LABELS, map(float, row), strict=True))}

@@ -1,4 +1,4 @@
-"""FastAPI and one inference per request, no batching: what most tutorials end with."""
+"""FastAPI with one inference per request and no batching, as in most tutorials."""
 
 from typing import Any
 
@@ -10,5 +10,5 @@ predict, app = load(), FastAPI()
 
 @app.post("/predict")
 async def route(file: UploadFile) -> dict[str, Any]:
-    """One image in the form field `file`."""
+    """Classify the image in the form field `file`."""
     return answer(predict(decode(await file.read())[None])[0])

@@ -14,27 +14,27 @@ class Api(ls.LitAPI):
     """Decoding, batches and answers as LitServe's hooks."""
 
     def setup(self, device: str) -> None:
-        """Once in each worker."""
+        """Load the network, once per worker."""
         self.run = load()
 
     def decode_request(self, request: Request) -> NDArray[np.uint8]:
-        """One image in the form field `file`. LitServe parses a body by what this is annotated with."""
+        """Decode the form field `file`. LitServe picks the body parser by this annotation."""
         return decode(request["file"].file.read())
 
     def batch(self, inputs: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Several images as one array."""
+        """Stack several images."""
         return np.stack(inputs)
 
     def predict(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One call of the network."""
+        """Call the network once."""
         return self.run(batch)
 
     def unbatch(self, output: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """A row for each image."""
+        """Split into one row per image."""
         return list(output)
 
     def encode_response(self, row: NDArray[np.float32]) -> dict[str, Any]:
-        """One answer."""
+        """Return one answer."""
         return answer(row)
 
 

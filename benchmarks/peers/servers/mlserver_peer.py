@@ -11,12 +11,12 @@ class Cifar(MLModel):
     """One network."""
 
     async def load(self) -> bool:
-        """Once at the start."""
+        """Load the network, once at the start."""
         self.run = load()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """One call of the network for a batch."""
+        """Call the network once for a batch."""
         images = np.stack([decode(item) for item in Base64Codec.decode_input(payload.inputs[0])])
         output = NumpyCodec.encode_output("probabilities", self.run(images))
         return InferenceResponse(model_name=self.name, outputs=[output])

@@ -16,15 +16,15 @@ class Classify(Worker):
         self.loaded = load()
 
     def deserialize(self, data: bytes) -> bytes:
-        """The body, undecoded: this runs before batches are formed."""
+        """Return the body undecoded: this runs before batches are formed."""
         return data
 
     def serialize(self, data: dict[str, Any]) -> bytes:
-        """One answer."""
+        """Encode one answer as JSON."""
         return orjson.dumps(data)
 
     def forward(self, data: list[bytes]) -> list[dict[str, Any]]:
-        """One call of the network for a batch."""
+        """Call the network once for a batch."""
         batch = np.stack([decode(body, self.loaded) for body in data])
         labels = self.loaded.manifest.labels
         return [

@@ -1,4 +1,4 @@
-"""Our decoder and classifier, for the peers that show what a server costs without them."""
+"""Our decoder and classifier, for peers that show the cost of the server alone."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ PROCESSES, THREADS = (int(os.environ.get(name, "1")) for name in ("PROCESSES", "
 
 
 def load() -> Loaded:
-    """The version at $MODEL_FOLDER, compiled for $THREADS threads."""
+    """Load the version at $MODEL_FOLDER, compiled for $THREADS threads."""
     return load_version(Path(os.environ["MODEL_FOLDER"]), "openvino", os.environ["PRECISION"], THREADS)
 
 
 def decode(data: bytes, loaded: Loaded) -> NDArray[np.uint8]:
-    """An encoded image as the network takes it, (32, 32, 3)."""
+    """Decode an image to the network's input (32, 32, 3)."""
     return decode_image(data, loaded.manifest.preprocessing.resize)

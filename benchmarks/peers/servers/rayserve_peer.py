@@ -24,12 +24,12 @@ class Cifar:
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.002)
     async def batched(self, images: list[NDArray[np.uint8]]) -> list[dict[str, Any]]:
-        """One call of the network for a batch."""
+        """Call the network once for a batch."""
         return [answer(row) for row in self.run(np.stack(images))]
 
     @app.post("/predict")
     async def route(self, file: UploadFile) -> Any:
-        """One image in the form field `file`."""
+        """Classify the image in the form field `file`."""
         return await self.batched(decode(await file.read()))
 
 

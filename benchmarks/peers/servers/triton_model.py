@@ -15,11 +15,11 @@ class TritonPythonModel:
     """One network."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Once at the start."""
+        """Load the network, once at the start."""
         self.run = load()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One call of the network for the requests that Triton has put together."""
+        """Call the network once for the requests that Triton has batched."""
         images, counts = [], []
         for request in requests:
             items = pb_utils.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1)

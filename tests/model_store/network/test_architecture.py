@@ -248,7 +248,7 @@ REFUSED = {
     "input channels": (lambda: with_config("images", batch_shape=[None, 32, 32, 1]), ["'images'", "batch_shape", "1"]),
     "input rank": (lambda: with_config("images", batch_shape=[None, 3072]), ["'images'", "batch_shape"]),
     "fixed batch": (lambda: with_config("images", batch_shape=[8, 32, 32, 3]), ["'images'", "batch_shape", "8"]),
-    "output is an image": (lambda: of(layers.Conv2D(10, 3)), ["(30, 30, 10)", "one number a class"]),
+    "output is an image": (lambda: of(layers.Conv2D(10, 3)), ["(30, 30, 10)", "one number per class"]),
     "no input layer": (lambda: changed(lambda d: d["config"]["layers"].pop(0), SEQUENTIAL), ["no InputLayer"]),
     "no layers": (lambda: changed(lambda d: d["config"].update(layers=[])), ["2 to 1,000"]),
     "layers is no list": (lambda: changed(lambda d: d["config"].update(layers="many")), ["2 to 1,000"]),

@@ -52,9 +52,9 @@ def test_what_is_written_is_read(architecture, tmp_path):
         (packed(layers=np.array(["lit"]), ranges=np.array([[-1, np.inf]], np.float32)), "not finite float32"),
         (packed(layers=np.array(["lit"]), ranges=np.array([[1, 2]], np.float32)), "must span zero"),
         (packed(layers=np.array(["lit"]), ranges=np.array([[0, 0]], np.float32)), "must span zero"),
-        (packed(layers=np.array(["first"]), ranges=np.array([[-1, 1]], np.float32)), "needs those of"),
-        (packed(layers=np.array([], str), ranges=np.zeros((0, 2), np.float32)), "needs those of"),
-        (packed(layers=np.array(["lit", "lit"]), ranges=np.array([[-1, 1]] * 2, np.float32)), "needs those of"),
+        (packed(layers=np.array(["first"]), ranges=np.array([[-1, 1]], np.float32)), "needs ranges for"),
+        (packed(layers=np.array([], str), ranges=np.zeros((0, 2), np.float32)), "needs ranges for"),
+        (packed(layers=np.array(["lit", "lit"]), ranges=np.array([[-1, 1]] * 2, np.float32)), "needs ranges for"),
     ],
 )
 def test_anything_else_is_refused(architecture, content, message):

@@ -42,7 +42,7 @@ def test_without_out_evaluate_measures_no_corruptions_and_ends_with_the_cost(dat
 @pytest.mark.parametrize("split", ["val", "held-out"])
 def test_a_network_that_saw_the_validation_images_is_not_evaluated_on_them(notebook_run, data_folder, capsys, split):
     assert main(["evaluate", str(notebook_run), "--data", str(data_folder), "--split", split]) == 1
-    assert f"{notebook_run} has learned from the validation images" in capsys.readouterr().err
+    assert f"{notebook_run} was trained on the validation images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["val", "held-out"])

@@ -32,7 +32,7 @@ def test_a_calibration_run_is_for_runs_and_must_be_trained_with_hold_out(
 ):
     store = ["--store", str(tmp_path), "--data", str(data_folder)]
     assert main(["publish", str(published / "cifar10" / "1"), option, str(notebook_run), *store]) == 1
-    assert "--calibration-run is for runs, and" in capsys.readouterr().err
+    assert "--calibration-run applies only to runs, and" in capsys.readouterr().err
     assert main(["publish", str(notebook_run), option, str(notebook_run), *store]) == 1
     assert "is a run of 'notebook' without --hold-out" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -65,4 +65,4 @@ def test_a_run_that_is_right_on_every_validation_image_is_published_uncalibrated
         info = run.info.model_copy(update={"data_sha256": load_dataset(data).sha256})
         (run.folder / "run.json").write_text(info.model_dump_json())
         assert main(["publish", str(run.folder), "--store", str(tmp_path / "store"), "--data", str(data)]) == 0
-    assert "not calibrated: the validation images do not bound the confidence" in capsys.readouterr().err
+    assert "not calibrated: the validation images do not limit the confidence" in capsys.readouterr().err

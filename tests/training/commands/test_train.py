@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow
         (["--out", "{new}", "--resume"], "is not a training run"),
         (["--out", "{new}", "--data", "{new}"], "does not exist; run `python -m training fetch`"),
         (["--out", "{new}", "--recipe", "fast", "--batch-size", "1000"], "less than one batch of 1000"),
-        (["--out", "{version}"], "holds manifest.json, which no run may overwrite"),
+        (["--out", "{version}"], "holds manifest.json, which a run must not overwrite"),
         (["--out", "/dev/null/run"], "/dev/null/run: Not a directory"),
     ],
     ids=["taken", "other recipe", "nothing to resume", "no data", "batch too large", "a version", "no folder"],
@@ -49,7 +49,7 @@ def test_a_seed_is_a_whole_number_of_32_bits(data_folder, tmp_path, capsys, seed
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "3"], "began with --epochs 2, received 3; a run is resumed as it began"),
+        (["--epochs", "3"], "began with --epochs 2, received 3; a run resumes with its original settings"),
         (["--batch-size", "32"], "began with --batch-size 64, received 32"),
         (["--seed", "1"], "began with --seed 0, received 1"),
         (["--hold-out"], "began without --hold-out"),
@@ -65,7 +65,7 @@ def test_a_run_that_began_from_nothing_is_resumed_without_from(data_folder, note
     run = shutil.copytree(notebook_run, tmp_path / "run")
     command = ["train", "--recipe", "notebook", "--data", str(data_folder), "--out", str(run), "--resume"]
     assert main([*command, "--from", str(run)]) == 1
-    assert "began from nothing; leave out --from" in capsys.readouterr().err
+    assert "began without --from; leave it out" in capsys.readouterr().err
     assert main([*command, "--epochs", "2", "--seed", "0"]) == 0
 
 
@@ -81,10 +81,10 @@ def test_a_run_of_a_removed_recipe_is_usable_but_not_resumed(data_folder, notebo
     run = shutil.copytree(notebook_run, tmp_path / "run")
     info = Run(notebook_run).info
     (run / "run.json").write_text(info.model_copy(update={"recipe": "patient"}).model_dump_json())
-    data, remedy = ["--data", str(data_folder)], "is resumed by the code that began it: the commit is in its run.json"
+    data, remedy = ["--data", str(data_folder)], "been removed, use the commit in its run.json, environment.code"
     assert main(["train", "--recipe", "notebook", "--out", str(run), "--resume", *data]) == 1
     errors = capsys.readouterr().err
-    assert "there is no recipe 'patient'; choose one of: notebook" in errors and remedy in errors
+    assert "unknown recipe 'patient'; choose one of: notebook" in errors and remedy in errors
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--recipe", "patient", "--out", str(run), "--resume", *data])
     assert stopped.value.code == 2 and remedy in capsys.readouterr().err
@@ -97,12 +97,12 @@ def test_a_run_of_a_removed_recipe_is_usable_but_not_resumed(data_folder, notebo
 
 def test_notebook_augmented_starts_from_a_notebook_run(data_folder, tmp_path, notebook_run, capsys):
     assert train(data_folder, tmp_path / "a", recipe="notebook-augmented") == 1
-    assert "goes on from a run of 'notebook'; pass it as --from" in capsys.readouterr().err
+    assert "starts from a run of 'notebook'; pass it as --from" in capsys.readouterr().err
     start = ["--from", str(notebook_run)]
     assert train(data_folder, tmp_path / "b", *start, recipe="notebook-augmented", epochs=1) == 0
     assert Run(tmp_path / "b").info.images == 200
     assert train(data_folder, tmp_path / "b", "--resume", recipe="notebook-augmented", epochs=1) == 1
-    assert "began from a network of 'notebook'; pass the same --from" in capsys.readouterr().err
+    assert "began from a run or version of 'notebook'; pass the same --from" in capsys.readouterr().err
     other = ["--resume", "--from", str(tmp_path / "b")]
     assert train(data_folder, tmp_path / "b", *other, recipe="notebook-augmented", epochs=1) == 1
     assert train(data_folder, tmp_path / "b", "--resume", *start, recipe="notebook-augmented", epochs=1) == 0
@@ -133,7 +133,10 @@ def test_a_run_without_validation_images_takes_nothing_from_a_network_that_saw_t
 ):
     with few_val_images():
         assert train(data_folder, tmp_path / "a", option, str(teacher), "--hold-out", recipe=recipe, epochs=1) == 1
-        assert f"{teacher} was not trained with --hold-out and may have seen the images" in capsys.readouterr().err
+        assert (
+            f"{teacher} was not trained with --hold-out and may have seen the validation images"
+            in capsys.readouterr().err
+        )
         source = tmp_path / "source"
         assert train(data_folder, source, "--hold-out", recipe="teacher", epochs=1) == 0
         assert train(data_folder, tmp_path / "b", option, str(source), "--hold-out", recipe=recipe, epochs=1) == 0

@@ -83,7 +83,7 @@ def test_too_few_images_or_classes_are_refused(photos, tmp_path):
     for path in (tmp_path / "few").iterdir():
         path.unlink()
     (tmp_path / "few").rmdir()
-    with pytest.raises(TrainingError, match="holds 1 folders; a class each, from 2 to 1000"):
+    with pytest.raises(TrainingError, match="holds 1 folders; it needs one per class, 2 to 1,000"):
         load_dataset(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_a_folder_whose_name_is_no_label_is_refused_before_images_are_read(photo
     (tmp_path / "photos" / "red" / "notes.txt").write_text("no image")
     assert main(["train", "--recipe", "fast", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]) == 1
     stderr = capsys.readouterr().err
-    assert "has no name for a class: up to 64 printable characters" in stderr and "skipped" not in stderr
+    assert "is not named like a class; rename it to up to 64 printable characters" in stderr and "skipped" not in stderr
 
 
 def test_one_image_in_two_classes_is_refused(photos, tmp_path):
@@ -112,7 +112,7 @@ def test_a_folder_of_photos_becomes_a_served_model(photos, tmp_path, capsys):
     run, store = tmp_path / "run", tmp_path / "store"
     train = ["train", "--recipe", "fine-tune", "--data", str(photos), "--out", str(run), "--hold-out", "--epochs", "6"]
     assert main(train) == 1
-    assert "goes on from a published version or a finished run; pass it as --from" in capsys.readouterr().err
+    assert "starts from a published version or a finished run; pass it as --from" in capsys.readouterr().err
     assert main([*train, "--batch-size", "16", "--from", str(SHIPPED)]) == 0
     assert json.loads((run / "run.json").read_text())["started_from"] == "cifar10-small/1"
     assert main(["evaluate", str(run), "--data", str(photos)]) == 0
@@ -131,7 +131,7 @@ def test_a_folder_of_photos_becomes_a_served_model(photos, tmp_path, capsys):
     [
         (
             [layers.Conv2D(3, 1, name="last"), layers.GlobalAveragePooling2D()],
-            "must be a Dense one, it is 'last' (Conv2D)",
+            "must be Dense, it is 'last' (Conv2D)",
         ),
         (
             [layers.Flatten(), layers.Dense(3), layers.BatchNormalization(name="last")],
@@ -154,4 +154,4 @@ def test_a_network_without_a_last_dense_layer_is_not_fine_tuned(photos, tmp_path
 
 def test_evaluate_refuses_data_with_other_labels(data_folder, photos, capsys):
     assert main(["evaluate", str(SHIPPED), "--data", str(photos)]) == 1
-    assert "pass its --data" in capsys.readouterr().err
+    assert "pass the --data it was trained on" in capsys.readouterr().err
