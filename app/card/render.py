@@ -96,7 +96,7 @@ def _day(created: str) -> str:
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # 150 ms with compiling
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # not at start: 150 ms with compiling
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -3,7 +3,7 @@
 Chooses and formats the figures; `card.html` has the texts around them. Pure, like the rest of the card.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import TypeAlias
@@ -36,7 +36,7 @@ class FigureTable:
 
     caption: str
     heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def class_results(report: Report) -> ClassResults:
     rows = [(label, percent(figures.recall, 1), percent(figures.precision, 1)) for label, figures in classes.items()]
     caption = "Recall: of a class's images, how many were called so. Precision: of those called so, how many were."
     if people is None:
-        return ClassResults(FigureTable(caption, ("class", "recall", "precision"), [*rows]), None)
+        return ClassResults(FigureTable(caption, ("class", "recall", "precision"), rows), None)
     accuracies = [_share(figures.human_accuracy) for figures in classes.values()]
     beside = [(*row, accuracy) for row, accuracy in zip(rows, accuracies, strict=True)]
-    return ClassResults(FigureTable(caption, ("class", "recall", "precision", "people"), [*beside]), people)
+    return ClassResults(FigureTable(caption, ("class", "recall", "precision", "people"), beside), people)
 
 
 def robustness_results(served: ServedVersion) -> RobustnessResults | None:
@@ -129,7 +129,7 @@ def robustness_results(served: ServedVersion) -> RobustnessResults | None:
         "under our own corruptions (not CIFAR-10-C)": served.metric("robustness", "corruption_accuracy"),
         "enlarged to photo sizes, decoded as here": served.metric("robustness", "photo_accuracy"),
     }
-    rows: list[tuple[str, ...]] = [(name, percent(mean)) for name, mean in means.items() if mean is not None]
+    rows = [(name, percent(mean)) for name, mean in means.items() if mean is not None]
     if not rows:
         return None
     images = served.metric("robustness", "images")
@@ -191,7 +191,7 @@ def _worst(served: ServedVersion) -> Fact | None:
 def _by_precision(served: ServedVersion) -> FigureTable | None:
     precisions = [name for name, _ in items(served.manifest.metrics, "accuracy_by_precision")]
     accuracies = [(name, served.metric("accuracy_by_precision", name)) for name in precisions]
-    rows: list[tuple[str, ...]] = [(name, percent(accuracy)) for name, accuracy in accuracies if accuracy is not None]
+    rows = [(name, percent(accuracy)) for name, accuracy in accuracies if accuracy is not None]
     return FigureTable("Accuracy by precision", ("precision", "accuracy"), rows) if rows else None
 
 
@@ -224,12 +224,12 @@ def _by_corruption(robustness: RobustnessReport) -> FigureTable:
         for name, figures in kinds
     ]
     heads = ("corruption", "mean", *(str(strength) for strength in range(1, strengths + 1)))
-    return FigureTable("Accuracy under each corruption, on average and by its strength", heads, [*rows])
+    return FigureTable("Accuracy under each corruption, on average and by its strength", heads, rows)
 
 
 def _by_photo(robustness: RobustnessReport) -> FigureTable:
     rows = [(f"{photo.width}×{photo.height}", photo.file, percent(photo.accuracy)) for photo in robustness.photos]
-    return FigureTable("Accuracy at photo sizes", ("pixels", "saved as", "accuracy"), [*rows])
+    return FigureTable("Accuracy at photo sizes", ("pixels", "saved as", "accuracy"), rows)
 
 
 def _share(value: float | None) -> str:

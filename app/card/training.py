@@ -10,12 +10,14 @@ from model_store.manifest import Manifest
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_SHA256 = "a0181da372c0d63a5920fdbea2ec3f83ecbc552d378218e1cb473cf634941a3b"  # of its training images
 
+DataSource = Literal["CIFAR-10", "own", "unknown"]
+
 
 @dataclass(frozen=True)
 class TrainingData:
     """The images that a version learned from, and the version that it started from."""
 
-    source: Literal["CIFAR-10", "own", "unknown"]
+    source: DataSource
     started_from: str | None
     facts: list[Fact]
 
@@ -23,10 +25,8 @@ class TrainingData:
 def training_data(manifest: Manifest) -> TrainingData:
     """Recognise CIFAR-10's training images by their SHA-256."""
     digest = text(manifest.training, "data_sha256")
-    source: Literal["CIFAR-10", "own", "unknown"] = "own" if digest else "unknown"
     facts = _present({"Training images": _images(manifest.training), "SHA-256 of the data": digest})
-    started_from = text(manifest.training, "started_from")
-    return TrainingData("CIFAR-10" if digest == CIFAR10_SHA256 else source, started_from, facts)
+    return TrainingData(_source(digest), text(manifest.training, "started_from"), facts)
 
 
 def training_facts(manifest: Manifest) -> list[Fact]:
@@ -49,6 +49,12 @@ def training_facts(manifest: Manifest) -> list[Fact]:
 def mentions_cifar10(manifest: Manifest) -> bool:
     """True if the version learned from CIFAR-10 or has its labels."""
     return text(manifest.training, "data_sha256") == CIFAR10_SHA256 or manifest.labels == CIFAR10_LABELS
+
+
+def _source(digest: str | None) -> DataSource:
+    if digest is None:
+        return "unknown"
+    return "CIFAR-10" if digest == CIFAR10_SHA256 else "own"
 
 
 def _epochs(training: dict[str, Any]) -> dict[str, str | None]:
