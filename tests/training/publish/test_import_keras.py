@@ -111,7 +111,7 @@ def ending_in(activation):
         ({"labels": ["nowhere.txt"]}, "nowhere.txt cannot be read: No such file"),
         ({"labels": ["one.txt"]}, "1 labels were given; a network has 2 to 1,000"),
         ({"labels": ["binary.txt"]}, "binary.txt is not text in UTF-8"),
-        ({"options": ["--std", "0", "1", "1"]}, "a std above 0; received"),
+        ({"options": ["--std", "0", "1", "1"]}, "--std above 0; received"),
         ({"options": ["--mean", "nan", "0", "0"]}, "take three finite numbers each"),
         ({"architecture": b"{"}, "net.json cannot be imported: it is not JSON"),
         ({"architecture": b" " * 4_000_001}, "net.json has more than 4,000,000 bytes"),
