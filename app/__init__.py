@@ -1,1 +1,3 @@
-"""The web service: uploads in, softmax probabilities out. Models come from `model_store` and nowhere else."""
+"""The web service: classifies uploaded images with a model from `model_store`, its only source of models."""
+
+__version__ = "0.1.0"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app import model_routes, routes
+from app import __version__, model_routes, routes
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
 from app.fast_path import FastPath
@@ -23,7 +24,8 @@ from app.settings import Settings
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
-HANDLED = (Problem, ImageError, QueueFullError, RequestValidationError, HTTPException, ClientDisconnect, Exception)
+ROUTERS = routes.router, model_routes.router
+HANDLED = Problem, ImageError, QueueFullError, RequestValidationError, HTTPException, ClientDisconnect, Exception
 
 
 def create_app(
@@ -33,53 +35,60 @@ def create_app(
     workers: Workers | None = None,
     is_worker: bool = False,
 ) -> FastAPI:
-    """The service.
+    """Create the application.
 
     Args:
-        processes: number of processes that serve, this one included; each keeps to its share of the limits.
-        threads: for the network in this process; None leaves the number to the engine.
-        workers: the further processes, which this one starts when it is ready.
-        is_worker: this process is one of those. The first process loads the model in the background, so that it can
-            say from the start why it is not ready; a worker accepts no connection until its model is ready.
+        processes: number of serving processes, this one included; the limits are divided among them.
+        threads: threads that run the network in this process; by default the engine chooses.
+        workers: the other processes, started once this one is ready.
+        is_worker: whether this is one of the other processes.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pipeline: Pipeline = app.state.pipeline
-        loading = asyncio.create_task(_load(pipeline, workers))
-        if is_worker:
-            await loading
-            pipeline.require_serving()
-        yield
-        await loading  # a thread cannot be cancelled; it takes a second
-        if workers:
-            await workers.wait()
-        await pipeline.stop()
-
-    routers, metrics = (routes.router, model_routes.router), Metrics(settings.metrics_directory)
     app = FastAPI(
         title="CIFAR-10 image classification",
-        version="0.1.0",
-        description="Photos in, softmax probabilities for ten kinds of things out. Nothing of an image is kept.",
-        lifespan=lifespan,
+        version=__version__,
+        description="Upload a photo and get a softmax probability for each class. No image is stored.",
+        lifespan=partial(_lifespan, workers=workers, is_worker=is_worker),
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
-    app.state.metrics = metrics
-    app.state.pipeline = Pipeline(settings, settings.limits(processes), metrics, threads)
     app.state.page = PAGE
-    for router in routers:
-        app.include_router(router)
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    # Outside FastAPI's own layers, which most requests do not need.
-    fast_path = FastPath(app.build_middleware_stack(), [route for router in routers for route in router.routes])
-    app.middleware_stack = RequestContext(fast_path, metrics)
+    app.state.metrics = Metrics(settings.metrics_directory)
+    app.state.pipeline = Pipeline(settings, settings.limits(processes), app.state.metrics, threads)
+    _add_routes(app)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, workers: Workers | None, is_worker: bool) -> AsyncIterator[None]:
+    """Load the model at start-up; release it and wait for the workers at shutdown.
+
+    The first process loads the model in the background, so that /health can say why the service is not ready yet. A
+    worker accepts no connections until its model is ready.
+    """
+    pipeline: Pipeline = app.state.pipeline
+    loading = asyncio.create_task(_load(pipeline, workers))
+    if is_worker:
+        await loading
+        pipeline.require_serving()
+    yield
+    await loading  # its thread cannot be cancelled, and finishes within a second
+    if workers:
+        await workers.wait()
+    await pipeline.stop()
 
 
 async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
     await pipeline.start()
     if workers and pipeline.serving:
         workers.start(pipeline.serving.loaded.manifest.version)
+
+
+def _add_routes(app: FastAPI) -> None:
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    # The fast path wraps FastAPI's own middleware, which most requests can skip.
+    fast_path = FastPath(app.build_middleware_stack(), [route for router in ROUTERS for route in router.routes])
+    app.middleware_stack = RequestContext(fast_path, app.state.metrics)

@@ -1,8 +1,17 @@
-"""The application put together: pages and their files."""
+"""The application put together: its version, its pages and their files."""
 
 import re
+import tomllib
 
 import pytest
+
+from app import __version__
+from tests.app.service import ROOT
+
+
+def test_the_version_is_the_projects(client):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert __version__ == project["version"] == client.get("/openapi.json").json()["info"]["version"]
 
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
