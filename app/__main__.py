@@ -16,7 +16,7 @@ INTERRUPTED = 130  # exit code, the shell's for SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 0, 1 for a failure, 2 for a wrong command line or setting."""
+    """Run a command and return its exit code: 0, 1 after a failure, 2 for an invalid command line or setting."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 open for as long as the process
@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the process directly: an exception during their import makes native packages panic."""
-    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # ignored in the background
+    """Let Ctrl-C kill the process during imports: native packages panic if KeyboardInterrupt is raised in them."""
+    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a background job ignores SIGINT
     if handled:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -59,9 +59,11 @@ def _interruptible() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Serve or use a published model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app", description="Serve a published model, or use it without a server."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="answer over HTTP until told to stop")
+    serve = commands.add_parser("serve", help="serve over HTTP until stopped by a signal")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=_port, default=8000)
     serve.set_defaults(command=_serve)
@@ -69,27 +71,31 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--host")
     worker.add_argument("--port", type=int)
     worker.set_defaults(command=_work)
-    classify = commands.add_parser("classify", help="classify image files and folders of them without a server")
+    classify = commands.add_parser("classify", help="classify image files and folders without a server")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
     classify.add_argument(
-        "--format", choices=("table", "jsonl", "csv"), help="default: table on a terminal, else a JSON object a line"
+        "--format", choices=("table", "jsonl", "csv"), help="output format; default: table on a terminal, else jsonl"
     )
-    classify.add_argument("--top-k", type=_positive, metavar="K", help="keep the K largest probabilities")
+    classify.add_argument("--top-k", type=_positive, metavar="K", help="show only the K largest probabilities")
     classify.set_defaults(command=_classify)
-    check = commands.add_parser("check", help="test settings, store and model; exit code 0 or 1")
+    check = commands.add_parser(
+        "check", help="print the settings and test the model; exit code 1 if it cannot be served"
+    )
     check.set_defaults(command=_check)
     return parser
 
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65_536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a whole number from 0, for any free one, to 65535")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a port; give a number from 1 to 65535, or 0 for any free port"
+        )
     return int(text)
 
 
@@ -128,7 +134,7 @@ def _check(options: argparse.Namespace, settings: "Settings") -> int:
     try:
         loaded = load_chosen(settings)
     except ModelError as error:
-        print(f"not servable: {error}", file=sys.stderr)
+        print(f"error: the model cannot be served: {error}", file=sys.stderr)
         return 1
     manifest, classifier = loaded.manifest, loaded.classifier
     print(

@@ -1,6 +1,6 @@
-"""Decides which predictions are let in: not too many at once, and none while they take too long.
+"""Load shedding: refuses predictions when too many are in flight or they take too long.
 
-Knows no settings and no network.
+Knows neither settings nor the network.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ from contextlib import contextmanager
 
 from app.errors import Problem
 
-# Predictions that fit into one or two calls of the network are no backlog, however long they take.
+# Up to this many predictions fit into one or two calls of the network and do not count as a backlog.
 NO_BACKLOG = 32
-# Predictions end a call of the network at a time, and the first calls are slow: fewer than four calls give no rate.
+# A call of the network completes many predictions at once, and the first calls are slow: measuring a rate takes four.
 MIN_COMPLETED, MAX_COMPLETED = 4 * NO_BACKLOG, 8 * NO_BACKLOG
 
 
 class Backlog:
-    """Counts predictions in progress, and remembers when the last ones were completed.
+    """Counts predictions in progress and records when recent ones completed.
 
-    By Little's law a prediction takes as many seconds as there are predictions in progress, divided by the number
-    completed in a second. A request is not in progress while its client still sends the body.
+    By Little's law, a prediction takes as long as the number in progress divided by the number completed per second.
+    A request is not in progress while its body is still being received.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -31,12 +31,12 @@ class Backlog:
 
     @contextmanager
     def track(self) -> Iterator[None]:
-        """Count one prediction, from the time its body has arrived until its answer is ready.
+        """Track one prediction, from the end of its request's body until its answer is ready.
 
-        A cancelled one (its client left, or its time was up) is not counted as completed.
+        A cancelled prediction (client disconnect or timeout) does not count as completed.
         """
         if not self._in_progress:
-            self._completed.clear()  # the time without any request says nothing about speed
+            self._completed.clear()  # idle time says nothing about speed
         self._in_progress += 1
         cancelled = False
         try:
@@ -51,14 +51,14 @@ class Backlog:
 
     @property
     def seconds(self) -> float:
-        """Expected duration of a prediction that arrives now; 0 without a backlog, or with too few to tell."""
+        """Expected duration of a prediction that arrives now; 0 without a backlog or with too few completions."""
         if self._in_progress <= NO_BACKLOG or len(self._completed) < MIN_COMPLETED:
             return 0.0
         return self._in_progress * (self._clock() - self._completed[0]) / len(self._completed)
 
 
 class Admission:
-    """Limits the requests in flight, each of which holds a body in memory, and the time that predictions take."""
+    """Limits how many requests are in flight, since each holds a body in memory, and how long predictions take."""
 
     def __init__(self, max_requests: int, max_wait_seconds: float) -> None:
         self._max_requests, self._max_wait_seconds = max_requests, max_wait_seconds
@@ -67,15 +67,15 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Let one request in.
+        """Admit one request.
 
         Raises:
             Problem: too many requests are in flight, or predictions take too long.
         """
         if self.requests >= self._max_requests:
-            raise Problem("overloaded", f"{self.requests} predictions are under way, the limit; try again")
+            raise Problem("overloaded", f"{self.requests} requests are in flight, which is the limit; try again")
         if (seconds := self.backlog.seconds) > self._max_wait_seconds:
-            raise Problem("overloaded", f"predictions take {seconds:.1f} s at present, which is too long; try again")
+            raise Problem("overloaded", f"predictions currently take {seconds:.1f} s, which is too long; try again")
         self.requests += 1
         try:
             yield

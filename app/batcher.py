@@ -1,8 +1,8 @@
-"""Many waiting callers → one call of the network at a time.
+"""Dynamic batching: combines the images of concurrent callers into one call of the network at a time.
 
-As soon as the network is free, it gets the largest power of two of the waiting images, up to a maximum. There is no
-timer: an idle service adds no delay, and a busy one forms batches by itself. Knows arrays, capacity and cancellation;
-nothing of HTTP, models, processes or where images come from.
+As soon as the network is free, it gets the largest power of two of the waiting images, up to a maximum. No timer is
+needed: an idle service adds no delay, and under load batches form while the network is busy. Knows arrays, capacity
+and cancellation, but nothing about HTTP, models or processes.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = TypeVar("Row")  # the network's output for one image
-# A lone image is computed in the event loop's own thread if the last batch took no longer than this for each image:
-# handing it to another thread and back costs a twentieth of a request's time, and more where cores are scarce.
+# A single image is computed in the event loop's thread if the last batch took at most this long per image: handing it
+# to another thread and back costs a twentieth of a request's time, and more where cores are scarce.
 IN_PLACE_SECONDS = 0.005
 
 
 class Output(NamedTuple, Generic[Row]):
-    """The network's row for one image, the seconds it waited, and the seconds its batch took."""
+    """The network's output for one image, and its timings."""
 
     row: Row
-    queued: float
-    inferred: float
+    queued: float  # seconds in the queue
+    inferred: float  # seconds that its batch took
 
 
 class QueuedImage(NamedTuple, Generic[Row]):
-    """An image, the future of its output, and the time it was queued."""
+    """An image that waits for the network."""
 
     image: Image
     future: "asyncio.Future[Output[Row]]"
@@ -40,13 +40,13 @@ class QueuedImage(NamedTuple, Generic[Row]):
 
 
 class QueueFullError(Exception):
-    """With more images in the queue, the wait would be too long."""
+    """The queue is full; with more images in it, the wait would be too long."""
 
 
 class Batcher(Generic[Row]):
-    """A bounded queue in front of the network, which computes one batch at a time in a thread of its own.
+    """A bounded queue in front of the network, which computes one batch at a time in its own thread.
 
-    A lone image is computed in the event loop's thread if that is quick.
+    A single image is computed in the event loop's thread if that is quick.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Batcher(Generic[Row]):
         clock: Callable[[], float] = time.perf_counter,
         initializer: Callable[[], None] | None = None,
     ) -> None:
-        """Start waiting for images; needs a running event loop.
+        """Start the queue; needs a running event loop.
 
         Args:
-            predict: uint8 (N, 32, 32, 3) → N rows; one call at a time.
-            max_batch: the largest N.
+            predict: maps uint8 (N, 32, 32, 3) to N rows; never called concurrently.
+            max_batch: largest N.
             capacity: maximum number of images in the queue.
             on_batch: called with the size of each batch and the number of images left in the queue.
-            clock: seconds, for the times in the outputs.
+            clock: clock in seconds, for the timings in the outputs.
             initializer: called in the network's thread when it starts.
         """
         self._predict, self._max_batch, self._capacity, self._on_batch = predict, max_batch, capacity, on_batch
@@ -86,23 +86,23 @@ class Batcher(Generic[Row]):
         return await future
 
     async def submit_all(self, images: Sequence[Image]) -> list[Output[Row]]:
-        """Compute several images; the outputs are in the images' order.
+        """Compute several images and return their outputs in the same order.
 
         Raises:
-            QueueFullError: the queue has too little room for all of them; none is queued.
+            QueueFullError: the queue has too little room for all of them, so none was queued.
         """
         futures = self.enqueue(images)
         try:
             return [await future for future in futures]
         finally:
             for future in futures:
-                future.cancel()  # without effect on those that are done; the caller has given up the others
+                future.cancel()  # after an error the caller wants none of them; no effect on finished ones
 
     def enqueue(self, images: Sequence[Image]) -> list[asyncio.Future[Output[Row]]]:
-        """Queue several images. Cancelling a future takes its image out of the queue.
+        """Queue several images. Cancelling a future removes its image from the queue.
 
         Raises:
-            QueueFullError: the queue has too little room for all of them; none is queued.
+            QueueFullError: the queue has too little room for all of them, so none was queued.
         """
         if len(self._queue) + len(images) > self._capacity:
             raise QueueFullError(f"{len(self._queue)} images are waiting, the limit is {self._capacity}")
@@ -113,7 +113,7 @@ class Batcher(Generic[Row]):
         return futures
 
     async def close(self) -> None:
-        """Stop, and cancel the futures of all images in the queue."""
+        """Stop the network's thread and cancel the futures of all queued images."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for queued in self._queue:
@@ -128,7 +128,10 @@ class Batcher(Generic[Row]):
                 self._arrived.clear()
 
     async def _compute_next(self, idle: bool) -> bool:
-        """Compute one batch; False if the queue is empty. `idle`: the network was idle when the first image came."""
+        """Compute one batch and return True, or return False if the queue is empty.
+
+        `idle` says that the network was idle when the first image arrived.
+        """
         batch = self._take()
         if not batch:
             return False
@@ -154,10 +157,10 @@ class Batcher(Generic[Row]):
         return True
 
     def _take(self) -> list[QueuedImage[Row]]:
-        """Take images whose callers are still there out of the queue, up to `max_batch`.
+        """Take up to `max_batch` images from the queue, skipping those whose callers are gone.
 
-        Their number is a power of two, and the rest wait for the next batch: OpenVINO compiles kernels for every batch
-        size, which takes 10 to 30 ms and keeps 2 MB.
+        The number is rounded down to a power of two, and the rest wait for the next batch: OpenVINO compiles kernels
+        for every batch size, which takes 10 to 30 ms and keeps 2 MB.
         """
         batch: list[QueuedImage[Row]] = []
         while self._queue and len(batch) < self._max_batch:

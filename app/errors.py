@@ -1,7 +1,7 @@
-"""The table of error codes, and the one place where an exception becomes a response.
+"""The table of error codes, and the one place that turns exceptions into responses.
 
-Answers are problem documents (RFC 9457) with a stable `code`. Errors are raised where they are detected, with a text
-for the person who sent the request.
+Responses are problem documents (RFC 9457) with a stable `code`. Errors are raised where they are detected, with a text
+for the client.
 """
 
 import json
@@ -23,19 +23,19 @@ RETRY_AFTER_SECONDS = 1
 PROBLEM = "application/problem+json"
 CLIENT_LEFT = 499  # nginx's status for a request whose client has closed the connection
 
-# code -> (status, meaning); docs/api.md lists them, too.
+# code -> (status, meaning); docs/api.md has the same table.
 CODES: dict[str, tuple[int, str]] = {
-    "malformed_request": (400, "The body is not the multipart form it says it is, or has no file where one is needed."),
-    "not_found": (404, "There is nothing at this address."),
-    "method_not_allowed": (405, "The address does not take this method."),
+    "malformed_request": (400, "The body is not a valid multipart form, or the form lacks the file."),
+    "not_found": (404, "The address does not exist."),
+    "method_not_allowed": (405, "The address does not support this method."),
     "slow_upload": (408, "The body did not arrive in time."),
-    "too_large": (413, "The body has more bytes, or the batch more files, than the service takes."),
-    "unsupported_image": (415, "The bytes are not an image of an accepted type."),
-    "unusable_image": (422, "The image is cut short, damaged, or has too many pixels or frames."),
-    "invalid_parameter": (422, "A query parameter has a value that is not allowed."),
-    "internal": (500, "The service failed; the request id finds the cause in its log."),
+    "too_large": (413, "The body has more bytes, or the batch more files, than the service accepts."),
+    "unsupported_image": (415, "The bytes are not an image in a supported format."),
+    "unusable_image": (422, "The image is truncated or damaged, or has too many pixels or frames."),
+    "invalid_parameter": (422, "A query parameter has an invalid value."),
+    "internal": (500, "The service failed; its log has the cause under the request id."),
     "overloaded": (503, "Too many requests or images are waiting; try again after Retry-After seconds."),
-    "not_ready": (503, "No model is being served (yet, or any more); try again after Retry-After seconds."),
+    "not_ready": (503, "No model is ready, or the service is shutting down; try again after Retry-After seconds."),
     "timeout": (504, "The answer was not ready in time."),
 }
 
@@ -53,7 +53,7 @@ class Problem(Exception):
         return CODES[self.code][0]
 
     def document(self) -> dict[str, object]:
-        """The RFC 9457 problem document."""
+        """Build the RFC 9457 problem document."""
         return {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -64,13 +64,13 @@ class Problem(Exception):
         }
 
     def response(self) -> Response:
-        """The document as an HTTP answer."""
+        """Build the HTTP response, with Retry-After for status 503."""
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.status == 503 else None
         return Response(json.dumps(self.document()), self.status, headers, PROBLEM)
 
 
 def problem_from_error(error: Exception) -> Problem:
-    """The problem that clients see for any exception."""
+    """Convert any exception to the problem that the client sees."""
     match error:
         case Problem():
             return error
@@ -87,18 +87,19 @@ def problem_from_error(error: Exception) -> Problem:
                 f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {str(first['input'])[:64]!r}",
             )
         case HTTPException(status_code=404):
-            return Problem("not_found", "there is nothing at this address; GET /docs lists what there is")
+            return Problem("not_found", "this address does not exist; GET /docs lists the endpoints")
         case HTTPException(status_code=405):
             return Problem(
-                "method_not_allowed", f"this address takes {(error.headers or {}).get('Allow', 'another method')}"
+                "method_not_allowed",
+                f"this address supports only {(error.headers or {}).get('Allow', 'other methods')}",
             )
         case HTTPException():
             return Problem("malformed_request", str(error.detail))
-    return Problem("internal", "the service failed to answer; tell its operator the request_id")
+    return Problem("internal", "the service failed; give its operator the request_id")
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """The one exception handler."""
+    """Handle every exception: count it, log it if unexpected, and respond with a problem document."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_LEFT)  # for the log and the metrics
     problem = problem_from_error(error)

@@ -1,4 +1,4 @@
-"""Fast path: calls the endpoint directly when a request has no query string.
+"""Fast path: calls the endpoint directly when the request has no query string.
 
 FastAPI's parameter parsing costs more than decoding a small image.
 """
@@ -15,14 +15,14 @@ from app.errors import answer_error
 
 
 class FastPath:
-    """Calls the endpoints of requests without parameters; all others go through FastAPI."""
+    """Calls endpoints directly for requests without parameters, and passes all others to FastAPI."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         """Collect the routes without path parameters.
 
         Raises:
-            TypeError: an endpoint takes more than the request and optional query parameters, so calling it directly
-                would fail or ignore what the client sent.
+            TypeError: an endpoint takes more than the request and optional query parameters, so a direct call would
+                fail or ignore part of the request.
         """
         self.app = app
         self._routes = {
@@ -35,7 +35,7 @@ class FastPath:
             _check_parameters(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or leave it to FastAPI."""
+        """Answer the request, or pass it to FastAPI."""
         route = None
         if scope["type"] == "http" and not scope["query_string"]:
             route = self._routes.get((scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))))
@@ -45,7 +45,7 @@ class FastPath:
         scope["route"], request = route, Request(scope, receive)
         try:
             response: Response = await route.endpoint(request)
-        except Exception as error:  # noqa: BLE001 as in FastAPI, the one error handler answers all of them
+        except Exception as error:  # noqa: BLE001 FastAPI's handlers are bypassed here
             response = await answer_error(request, error)
         await response(scope, receive, send)
 

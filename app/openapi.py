@@ -12,18 +12,18 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 BINARY = {"type": "string", "format": "binary"}
 CARD: dict[str, Any] = {
-    "description": "The card, made from the version's manifest and report.",
+    "description": "The model card, generated from the version's manifest and report.",
     "content": {"text/html": {"schema": {"type": "string"}}},
 }
 REPORT_FILE: dict[str, Any] = {
-    "description": "The file, as it was published.",
+    "description": "The file as published.",
     "content": {"image/png": {"schema": BINARY}, "application/json": {"schema": {"type": "object"}}},
 }
 REPORT_NAME: dict[str, Any] = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def responses(success: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:
-    """Describe a route's answers: `success` (a model or an OpenAPI response object) and errors with these codes."""
+    """Describe a route's responses: `success`, a model or an OpenAPI response object, and the errors `codes`."""
     by_status: Responses = {200: success if isinstance(success, dict) else {"model": success}}
     for code in codes:
         status, meaning = CODES[code]
@@ -40,13 +40,13 @@ def _problem_response() -> dict[str, Any]:
 
 
 def or_picture(by_status: Responses) -> Responses:
-    """Add a PNG to the content of the answer 200."""
+    """Add a PNG as an alternative content of response 200."""
     by_status[200]["content"] = {"image/png": {"schema": BINARY}}
     return by_status
 
 
 def image_body(field: str, many: bool) -> dict[str, Any]:
-    """Describe a request body: a form with one image or `many` in `field`, or the bytes of one image."""
+    """Describe a request body: a form with one image (or several) in `field`, or the bytes of one image."""
     form = {
         "type": "object",
         "required": [field],

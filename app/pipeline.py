@@ -1,6 +1,6 @@
-"""Encoded images → predictions: `Pipeline` admits requests once a version is loaded, `Serving` answers them.
+"""From encoded images to predictions: `Pipeline` loads a version and admits requests, `Serving` answers them.
 
-Knows settings and `model_store`; nothing of HTTP.
+Knows settings and `model_store`, but nothing about HTTP.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ from model_store.version import Loaded, load
 
 logger = logging.getLogger("app")
 Stages = dict[str, float]  # seconds by stage, for one request
-# An image up to these sizes is decoded in about a millisecond, less than it costs to hand it to another thread and
-# back. A JPEG is decoded at a reduced scale; but with many requests in flight even a millisecond each delays the
-# refusals of further ones.
+# Images up to these sizes decode in about a millisecond, which is less than it costs to hand them to another thread and
+# back. JPEGs may be larger, since they are decoded at a reduced scale; but with this many requests in flight, even a
+# millisecond for each delays the refusal of further requests.
 SMALL_BYTES = 65_536
 SMALL_PIXELS, SMALL_JPEG_PIXELS, BUSY_REQUESTS = 96 * 96, 640 * 480, 32
-# Images in one call of the network. Over HTTP larger calls gain nothing (docs/performance.md, "Images in one call"),
-# and delay the requests that arrive meanwhile. OpenVINO keeps 2 MB of kernels for each size.
+# Images in one call of the network. Over HTTP, larger calls gain nothing (docs/performance.md, "Images in one call"),
+# and they delay requests that arrive meanwhile. OpenVINO keeps 2 MB of kernels for each batch size.
 MAX_BATCH = 32
 
 
 class Serving:
-    """A loaded version that answers: its decoders, the queue of its network, its explainer and its drift."""
+    """A loaded version with its queue, explainer and drift; answers requests."""
 
     def __init__(
         self,
@@ -68,15 +68,15 @@ class Serving:
         self._explainer = Explainer(self._batcher, masks, min(CHUNK, max_waiting_images))
 
     async def close(self) -> None:
-        """Release the queue and the drift's counts."""
+        """Stop the queue and release the drift counts."""
         await self._batcher.close()
         self.drift.close()
 
     async def predict(self, data: bytes, stages: Stages) -> Prediction:
-        """Predict one encoded image; `stages` gets the seconds it took.
+        """Predict one encoded image, and store the seconds of each stage in `stages`.
 
         Raises:
-            ImageError: the bytes are no usable image.
+            ImageError: the bytes are not a usable image.
             QueueFullError: too many images are waiting.
         """
         began = time.perf_counter()
@@ -88,7 +88,7 @@ class Serving:
         return row
 
     async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Prediction | ImageError]:
-        """Predict each encoded image; one that cannot be used is an error in its place and spoils no other.
+        """Predict several encoded images; an unusable one gets an error in its place and does not affect the others.
 
         Raises:
             QueueFullError: too many images are waiting.
@@ -97,7 +97,7 @@ class Serving:
         futures: list[asyncio.Future[Output[Prediction]]] = []
         stages["decode"] = 0.0
         try:
-            for start in range(0, len(files), MAX_BATCH):  # the network computes one part while the next is decoded
+            for start in range(0, len(files), MAX_BATCH):  # decodes a part while the network computes the last
                 began = time.perf_counter()
                 part = await asyncio.gather(*(self._decode_or_error(data) for data in files[start : start + MAX_BATCH]))
                 stages["decode"] += time.perf_counter() - began
@@ -106,8 +106,8 @@ class Serving:
             outputs = [await future for future in futures]
         finally:
             for future in futures:
-                future.cancel()  # without effect on those that are done
-        if outputs:  # the last image's: it waited from the end of decoding
+                future.cancel()  # no effect on finished ones
+        if outputs:  # report the last image, which was queued when decoding ended
             _, stages["queue"], stages["infer"] = outputs[-1]
         rows = [output.row for output in outputs]
         self.drift.add(_images(decoded), rows)
@@ -115,10 +115,10 @@ class Serving:
         return [image if isinstance(image, ImageError) else next(remaining) for image in decoded]
 
     async def explain(self, data: bytes, index: int | None, stages: Stages) -> Explanation:
-        """Explain the class with that index, or the most probable one, for one encoded image.
+        """Explain the class `index`, by default the most probable one, for an encoded image.
 
         Raises:
-            ImageError: the bytes are no usable image.
+            ImageError: the bytes are not a usable image.
             QueueFullError: too many images are waiting.
         """
         began = time.perf_counter()
@@ -148,7 +148,7 @@ class Serving:
 
 
 class Pipeline:
-    """Admits requests once `start` has loaded a version; without one, `reason` says why."""
+    """Admits requests once `start` has loaded a version; until then, `reason` says why it is not ready."""
 
     def __init__(self, settings: Settings, limits: Limits, metrics: Metrics, threads: int | None = None) -> None:
         self.settings = settings
@@ -160,9 +160,9 @@ class Pipeline:
         self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
 
     async def start(self) -> None:
-        """Load and test the model. A failure leaves the service up and not ready, with a reason."""
+        """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
         loop = asyncio.get_running_loop()
-        try:  # in a thread that gives way, as then do those that the engine starts from there
+        try:  # in a low-priority thread: threads that the engine starts inherit its priority
             loaded = await loop.run_in_executor(self._decoders, load_chosen, self.settings, self._threads)
             masks = await asyncio.to_thread(sample_masks)
         except ModelError as error:
@@ -170,8 +170,8 @@ class Pipeline:
             logger.error("the model cannot be served: %s", error)
             return
         except Exception as error:
-            self.reason = "the model failed to load; the service's log has the cause"
-            logger.error("the model failed to load", exc_info=error)
+            self.reason = "the model could not be loaded; the service's log has the cause"
+            logger.error("the model could not be loaded", exc_info=error)
             return
         serving = Serving(
             loaded,
@@ -183,7 +183,7 @@ class Pipeline:
             self._decoders,
         )
         self._metrics.watch_model(loaded.manifest.name, loaded.manifest.version, serving.drift)
-        gc.freeze()  # the model stays: the garbage collector need not look at it again
+        gc.freeze()  # the model is never freed, so the garbage collector can skip it
         self.serving = serving
         logger.info(
             "ready",
@@ -198,14 +198,14 @@ class Pipeline:
         )
 
     async def stop(self) -> None:
-        """Release threads and the model."""
+        """Release the threads and the model."""
         serving, self.serving, self.reason = self.serving, None, "the service is shutting down"
         self._decoders.shutdown(wait=False, cancel_futures=True)
         if serving:
             await serving.close()
 
     def require_serving(self) -> Serving:
-        """The version that is being served.
+        """Return the served version.
 
         Raises:
             Problem: no version is loaded; the text says why.
@@ -216,7 +216,7 @@ class Pipeline:
 
     @contextmanager
     def admit(self) -> Iterator[Serving]:
-        """Let one request in.
+        """Admit one request.
 
         Raises:
             Problem: no version is loaded, too many requests are in flight, or predictions take too long.
@@ -227,10 +227,10 @@ class Pipeline:
 
 
 def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:
-    """Load and test the version that the settings choose, to compute on that many threads.
+    """Load and test the version that the settings select; by default the engine chooses the number of threads.
 
     Raises:
-        ModelError: it cannot be served; the text says why.
+        ModelError: the version cannot be served; the text says why.
     """
     store = Store(settings.store)
     version = store.choose_version(settings.model_name, settings.model_version)

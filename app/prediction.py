@@ -1,4 +1,4 @@
-"""The prediction for one image, and its JSON."""
+"""Predictions for single images, and their JSON."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from model_store.novelty import Verdict, verdict
 
 
 class Prediction(NamedTuple):
-    """Probabilities for one image; novelty and verdict only where the version has fitted verdicts."""
+    """Probabilities for one image; novelty and verdict are None if the version has no fitted thresholds."""
 
     probabilities: NDArray[np.float32]  # (K,)
     novelty: float | None = None
@@ -20,7 +20,7 @@ class Prediction(NamedTuple):
 
     @property
     def rounded_novelty(self) -> float | None:
-        """Novelty with the four digits that are shown."""
+        """Novelty rounded to four digits, as in every output."""
         return None if self.novelty is None else round(self.novelty, 4)
 
 
@@ -37,8 +37,8 @@ def predict_each(classifier: Classifier, images: NDArray[np.uint8]) -> list[Pred
 
 
 def prediction_json(manifest: Manifest, row: Prediction, top_k: int | None = None) -> dict[str, Any]:
-    """The JSON object for one image: probabilities in label order, or the `top_k` largest first."""
-    probabilities = list(row.probabilities)  # NumPy's floats: orjson writes them with no more digits than float32 has
+    """Build the JSON object for one image, with all probabilities in label order, or the `top_k` largest first."""
+    probabilities = list(row.probabilities)  # NumPy's float32: orjson writes its digits only, not a float64's
     best = int(row.probabilities.argmax())
     order = range(len(probabilities)) if top_k is None else largest(row.probabilities, top_k)
     return {
@@ -52,16 +52,16 @@ def prediction_json(manifest: Manifest, row: Prediction, top_k: int | None = Non
 
 
 def largest(probabilities: NDArray[np.float32], count: int) -> list[int]:
-    """Indices of the `count` largest probabilities, largest first; equal ones in label order."""
+    """Return the indices of the `count` largest probabilities, largest first, and ties in label order."""
     indices: list[int] = np.argsort(-probabilities, kind="stable")[:count].tolist()
     return indices
 
 
 def model_name(manifest: Manifest) -> dict[str, str]:
-    """Name and version, as every answer states them."""
+    """Build the `model` field of answers: name and version."""
     return {"name": manifest.name, "version": str(manifest.version)}
 
 
 def to_json(content: dict[str, Any]) -> bytes:
-    """UTF-8 on one line; `content` may hold NumPy's floats."""
+    """Encode as one line of UTF-8; `content` may contain NumPy floats."""
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

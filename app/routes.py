@@ -1,4 +1,4 @@
-"""The endpoints for images, health and pages: each one straight function from request to answer."""
+"""The endpoints for images, health and pages, each a straight function from request to response."""
 
 import asyncio
 import base64
@@ -23,10 +23,11 @@ from app.uploads import parse_images, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
-TopK = Annotated[int | None, Query(ge=1, le=1000, description="keep the k largest probabilities, largest first")]
-Label = Annotated[str | None, Query(alias="class", description="the label to explain; without it the predicted one")]
+TopK = Annotated[int | None, Query(ge=1, le=1000, description="return only the k largest probabilities, largest first")]
+Label = Annotated[str | None, Query(alias="class", description="label to explain; default: the predicted label")]
 ExplanationFormat = Annotated[
-    Literal["png", "json"], Query(alias="format", description="a picture to look at, or numbers too")
+    Literal["png", "json"],
+    Query(alias="format", description="`png` for a picture, `json` for the numbers and two pictures"),
 ]
 REFUSALS = ("malformed_request", "slow_upload", "too_large", "invalid_parameter", "overloaded", "not_ready", "timeout")
 
@@ -40,7 +41,7 @@ router = APIRouter()
     openapi_extra=image_body("file", many=False),
 )
 async def predict(request: Request, top_k: TopK = None) -> Response:
-    """Send the image as the form field `file`, or as the body itself with any other content type."""
+    """Send the image as form field `file`, or as the request body with any content type but `multipart/form-data`."""
     pipeline: Pipeline = request.app.state.pipeline
     with pipeline.admit() as serving:
         async with _deadline(request, pipeline.settings.timeout_seconds):
@@ -57,7 +58,7 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
     openapi_extra=image_body("files", many=True),
 )
 async def predict_batch(request: Request, top_k: TopK = None) -> Response:
-    """Send the images as form fields `files`. An image that cannot be used has a problem in its place."""
+    """Send the images as form fields named `files`. The result of an unusable image is a problem."""
     pipeline: Pipeline = request.app.state.pipeline
     with pipeline.admit() as serving:
         async with _deadline(request, pipeline.settings.timeout_seconds):
@@ -69,14 +70,14 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
 
 @router.post(
     "/explain",
-    summary="Show which pixels of one image speak for a class",
+    summary="Show which pixels of an image speak for a class",
     responses=or_picture(
         responses(schemas.ExplanationAnswer, "unsupported_image", "unusable_image", "internal", *REFUSALS)
     ),
     openapi_extra=image_body("file", many=False),
 )
 async def explain(request: Request, label: Label = None, kind: ExplanationFormat = "png") -> Response:
-    """Send the image as for /predict. The PNG is what the network saw, 256×256, with heat where it matters."""
+    """Send the image as for /predict. The PNG is a 256×256 heatmap over the pixels that the network saw."""
     pipeline: Pipeline = request.app.state.pipeline
     with pipeline.admit() as serving:
         index = None if label is None else _class_index(serving.loaded.manifest, label)
@@ -84,21 +85,21 @@ async def explain(request: Request, label: Label = None, kind: ExplanationFormat
             (data,) = await _receive(request, pipeline, "file", 1)
             explanation = await serving.explain(data, index, request.scope["stages"])
         render = _explanation_picture if kind == "png" else _explanation_json
-        with _timed(request, "serialize"):  # in a thread: drawing takes milliseconds, for which others would wait
+        with _timed(request, "serialize"):  # in a thread: drawing would block others for milliseconds
             return await asyncio.to_thread(render, serving.loaded.manifest, explanation)
 
 
 @router.get(
     "/health",
-    summary="Whether a model is being served, and which",
+    summary="Readiness, and the served model",
     responses=responses(schemas.HealthAnswer, "not_ready"),
 )
 async def health(request: Request) -> Response:
-    """200 once the version's hashes, golden images and warm-up have passed; 503 with the reason otherwise."""
+    """200 once the model's hashes and golden images are verified and it is warmed up; else 503 with the reason."""
     pipeline: Pipeline = request.app.state.pipeline
     loaded = pipeline.require_serving().loaded
     if pipeline.draining:
-        raise Problem("not_ready", "the service is shutting down; requests under way are being finished")
+        raise Problem("not_ready", "the service is shutting down and only finishes requests in flight")
     return _json_response(
         {
             "status": "ready",
@@ -111,41 +112,41 @@ async def health(request: Request) -> Response:
 
 @router.get(
     "/health/ready",
-    summary="Readiness: as /health",
+    summary="Readiness, same as /health",
     responses=responses(schemas.HealthAnswer, "not_ready"),
 )
 async def ready(request: Request) -> Response:
-    """For orchestrators: send traffic only on 200."""
+    """For orchestrators: send requests only while this returns 200."""
     return await health(request)
 
 
 @router.get("/health/live", summary="Liveness")
 async def live(request: Request) -> Response:
-    """200 as long as the process answers at all, whatever the model does."""
+    """200 as long as the process responds, whether or not a model is loaded."""
     return _json_response({"status": "alive"})
 
 
 @router.get("/", include_in_schema=False)
 async def index(request: Request) -> FileResponse:
-    """The page on which to try an image."""
+    """Serve the page for trying the service in a browser."""
     return FileResponse(request.app.state.page / "index.html")
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> FileResponse:
-    """The API's documentation, drawn from /openapi.json."""
+    """Serve the API documentation, which renders /openapi.json."""
     return FileResponse(request.app.state.page / "docs.html")
 
 
 @asynccontextmanager
 async def _deadline(request: Request, seconds: float) -> AsyncIterator[None]:
-    """Give receiving and answering a request `seconds` together, and stop both when the client leaves.
+    """Limit receiving and answering a request to `seconds` in total, and cancel both when the client disconnects.
 
-    There is one deadline for both: a timer costs as much as parsing the request.
+    One deadline covers both, because a timer costs as much as parsing the request.
 
     Raises:
-        ClientDisconnect: the client left.
-        Problem: the time is over.
+        ClientDisconnect: the client disconnected.
+        Problem: the deadline passed.
     """
     try:
         with while_connected(request.scope):
@@ -159,7 +160,7 @@ async def _deadline(request: Request, seconds: float) -> AsyncIterator[None]:
 
 
 async def _receive(request: Request, pipeline: Pipeline, field: str, limit: int) -> list[bytes]:
-    """Receive up to `limit` encoded images: the form's files named `field`, or the body itself."""
+    """Receive up to `limit` encoded images: the form's files named `field`, or the body as one image."""
     with _timed(request, "receive"):
         body = await read_body(request, pipeline.settings.max_body_bytes)
         return parse_images(request.headers.get("content-type", ""), body, field, limit)
@@ -167,7 +168,7 @@ async def _receive(request: Request, pipeline: Pipeline, field: str, limit: int)
 
 @contextmanager
 def _timed(request: Request, stage: str) -> Iterator[None]:
-    """Record the seconds of a stage, unless it fails."""
+    """Record the seconds of a stage, unless it raises."""
     began = time.perf_counter()
     yield
     request.scope["stages"][stage] = time.perf_counter() - began
@@ -182,7 +183,7 @@ def _result(manifest: Manifest, row: Prediction | ImageError, top_k: int | None)
 def _class_index(manifest: Manifest, label: str) -> int:
     if label not in manifest.labels:
         known = ", ".join(manifest.labels)
-        raise Problem("invalid_parameter", f"query.class: {label[:64]!r} is none of the labels, which are {known}")
+        raise Problem("invalid_parameter", f"query.class: {label[:64]!r} is not a label; the labels are {known}")
     return manifest.labels.index(label)
 
 

@@ -1,4 +1,4 @@
-"""What goes over the wire, as documented at /docs and in docs/api.md."""
+"""Response schemas for the OpenAPI document, which /docs shows. docs/api.md describes them too."""
 
 from typing import Annotated, Any
 
@@ -65,18 +65,18 @@ PROBLEM_EXAMPLE: dict[str, Any] = {
 
 
 class ModelName(BaseModel):
-    """Which model and version answered."""
+    """The model and version that answered."""
 
     name: str
     version: str
 
 
 class PredictionAnswer(BaseModel):
-    """The most probable label, its probability, what to make of them, and all probabilities or the `top_k` largest.
+    """The most probable label with its probability (`confidence`), a verdict, and the probabilities.
 
-    `verdict` says whether to rely on the label: `none_of_these` when the image is stranger than nearly all that the
-    network was tested on, `unsure` when it is not but the confidence is low. `novelty` is the share of those images
-    that are less strange. Both are null where the version has no fitted thresholds.
+    `novelty` is the share of the test images that are less unusual than this image. `verdict` is `none_of_these` if the
+    image is more unusual than nearly all of them, otherwise `unsure` if the confidence is low, otherwise `confident`.
+    Both are null if the version has no fitted thresholds. `probabilities` has all labels, or the `top_k` most probable.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": PREDICTION_EXAMPLE})
@@ -90,7 +90,7 @@ class PredictionAnswer(BaseModel):
 
 
 class ProblemAnswer(BaseModel):
-    """An error, as RFC 9457 has it, with a stable `code`."""
+    """An error as a problem document (RFC 9457) with a stable `code`."""
 
     model_config = ConfigDict(json_schema_extra={"example": PROBLEM_EXAMPLE})
 
@@ -103,14 +103,14 @@ class ProblemAnswer(BaseModel):
 
 
 class BatchResult(BaseModel):
-    """One image's prediction, or what is wrong with it."""
+    """The prediction for one image, or the problem with it."""
 
     prediction: PredictionAnswer | None = None
     problem: ProblemAnswer | None = None
 
 
 class BatchAnswer(BaseModel):
-    """One result for each file, in the order they were sent."""
+    """One result per file, in the order they were sent."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"results": [{"prediction": PREDICTION_EXAMPLE}, {"problem": PROBLEM_EXAMPLE}]}}
@@ -120,14 +120,17 @@ class BatchAnswer(BaseModel):
 
 
 class Method(BaseModel):
-    """How an explanation was found, and where that is described."""
+    """The method that computed an explanation, and its source."""
 
     name: str
     source: str
 
 
 class ExplanationAnswer(BaseModel):
-    """Which pixels speak for a class: a map of 32 rows from 0 to 1, and pictures of it as `data:` addresses."""
+    """The pixels that speak for a class: `saliency` is a map of 32 rows of 32 values from 0 to 1.
+
+    `seen` is the image as the network saw it, and `overlay` the heatmap to lay over it, both PNGs as `data:` URLs.
+    """
 
     model_config = ConfigDict(json_schema_extra={"example": EXPLANATION_EXAMPLE})
 
@@ -141,7 +144,7 @@ class ExplanationAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """The model that is ready to answer, and on what."""
+    """The model that is ready, and the engine and precision that run it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -161,10 +164,10 @@ class HealthAnswer(BaseModel):
 
 
 class FeatureDrift(BaseModel):
-    """One watched feature: the shares of recent images in its bins beside those of the images it was tested on.
+    """One monitored feature: the share of recent images in each bin, and the share of test images (`reference`).
 
-    `bins` are names, or edges, one more than there are shares; the first and last bin of `sharpness` are open outwards.
-    `psi` is the population stability index, null like `recent` before there are 500 images.
+    `bins` are the bins' names, or their edges, one more than the shares; the first and last bin of `sharpness` are
+    unbounded. `psi` is the population stability index. It and `recent` are null until 500 images are counted.
     """
 
     psi: float | None = Field(ge=0)
@@ -175,10 +178,10 @@ class FeatureDrift(BaseModel):
 
 
 class DriftAnswer(BaseModel):
-    """How far the last hour's images are from those that the version was tested on. `status` is the worst feature's.
+    """The difference between the last hour's images and the test images. `status` is that of the worst feature.
 
-    `ok` up to an index of 0.1 or what chance explains, `watch` above, `drifted` above 0.25. `no_reference`: the version
-    does not say what it was tested on, and has no features.
+    A feature is `ok` up to an index of 0.1, or more if chance explains it; `watch` above; `drifted` above 0.25. A
+    version without statistics of its test images has the status `no_reference` and no features.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": DRIFT_EXAMPLE})
@@ -191,7 +194,10 @@ class DriftAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """The served version's manifest, whole, and what computes it here."""
+    """The served version's complete manifest, and the engine and precision that run it.
+
+    `golden_difference` is the largest difference between probabilities computed at start-up and the published ones.
+    """
 
     manifest: dict[str, Any]
     engine: str

@@ -1,4 +1,4 @@
-"""Bind the address, configure uvicorn and run it."""
+"""Binds the address, configures uvicorn and runs it."""
 
 import ctypes
 import logging
@@ -21,21 +21,21 @@ from app.settings import Settings
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); glibc's initial threshold
-MIN_THREADS = 2  # a lone request is faster on two cores; two processes that each use both lose at most 2 %
+MIN_THREADS = 2  # a single request is faster on two cores; two processes that share them lose at most 2 %
 
 
 def serve(settings: Settings, host: str, port: int) -> int:
-    """Serve until a signal, in the number of processes that the settings choose. Returns the exit code."""
+    """Serve until a signal, in as many processes as the settings say. Returns the exit code."""
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
     try:
         listener = _bind(host, port, shared=False)
         port = listener.getsockname()[1]
-        if count > 1:  # the first bind fails if another service uses the port, a shared one would not
+        if count > 1:  # the first bind fails if another service uses the port; a shared bind would not
             listener.close()
             listener = _bind(host, port, shared=True)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "that is no name of a host"
+        reason = getattr(error, "strerror", None) or "this is not a valid host name"
         logger.error("cannot listen on %s port %s: %s; choose others with --host and --port", host, port, reason)
         return 1
     logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
@@ -45,7 +45,7 @@ def serve(settings: Settings, host: str, port: int) -> int:
 
 
 def work(settings: Settings, host: str, port: int) -> int:
-    """Serve as one of the further processes of `serve`. Returns the exit code."""
+    """Serve as a worker process of `serve`. Returns the exit code."""
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
     app = create_app(settings, count, _network_threads(count), is_worker=True)
@@ -60,9 +60,9 @@ def _run(server: uvicorn.Server, listener: socket.socket) -> int:
 
 
 def return_large_blocks() -> None:
-    """Make free() return large blocks, such as bodies and pixels, to the system at once.
+    """Make free() return large blocks, such as bodies and pixels, to the operating system at once.
 
-    By default glibc raises its threshold to the largest block ever freed, and keeps smaller ones for itself.
+    By default glibc raises the threshold to the largest block ever freed, and keeps all smaller blocks.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
@@ -74,7 +74,7 @@ def _network_threads(processes: int) -> int:
 
 
 def _bind(host: str, port: int, shared: bool) -> socket.socket:
-    """Bind a socket to the address, without listening yet."""
+    """Bind a socket to the address without listening on it."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:

@@ -1,7 +1,7 @@
-"""A request's body → the encoded images in it, in memory only and never more bytes than allowed.
+"""Reads a request's body, up to a maximum size and in memory only, and extracts the encoded images.
 
-Starlette's form parser limits neither body nor file and spools files to disk, where no user's image may ever be. So the
-body is read here, counted as it arrives, and split by python-multipart.
+Starlette's form parser limits neither the body nor its files, and spools files to disk, where a user's image must never
+be. So this module reads and counts the body as it arrives, and parses forms with python-multipart.
 """
 
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read the whole body.
 
     Raises:
-        Problem: it has more than `limit` bytes, announced or received.
-        ClientDisconnect: the client left before it was complete.
+        Problem: the body has more than `limit` bytes, by its Content-Length or as received.
+        ClientDisconnect: the client disconnected before the body was complete.
     """
     announced = request.headers.get("content-length", "0")
     if announced.isascii() and announced.isdigit() and int(announced) > limit:
@@ -41,12 +41,13 @@ def _too_large(received: str, limit: int) -> Problem:
 
 
 def parse_images(content_type: str, body: bytes, name: str, limit: int) -> list[bytes]:
-    """The encoded images of a body: the form's files named `name`, or the body itself if it is not a form.
+    """Extract the encoded images: the form's files named `name`, or the body itself if it is not a form.
 
-    With any content type but `multipart/form-data` the body is the image: clients label raw bytes with anything.
+    The body is an image whatever its content type, unless that is `multipart/form-data`: clients label raw bytes with
+    anything.
 
     Raises:
-        Problem: the form is malformed, has no such file, or has more than `limit` of them.
+        Problem: the form is malformed, has no such file, or has more than `limit` such files.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
@@ -59,7 +60,7 @@ def parse_images(content_type: str, body: bytes, name: str, limit: int) -> list[
 
 @dataclass
 class _Form:
-    """Callbacks for python-multipart that collect the parts of one name and skip the others."""
+    """Callbacks for python-multipart that collect the parts with one name and skip the others."""
 
     name: bytes
     limit: int

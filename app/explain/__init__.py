@@ -1,1 +1,1 @@
-"""What the network looked at: an image, its map of influence, and pictures of it."""
+"""Explanations: which pixels of an image speak for a class, and pictures that show them."""

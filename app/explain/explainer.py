@@ -1,6 +1,6 @@
-"""An image and a class → the pixels that speak for it, from predictions for masked copies, a few at a time.
+"""Explains a prediction: finds the pixels that speak for a class from predictions on masked copies of the image.
 
-Knows the queue and the masks; nothing of encoded images, models or HTTP.
+Knows the queue and the masks, but nothing about encoded images, models or HTTP.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from app.batcher import Batcher
 from app.explain.saliency import Floats, Masks, fit_saliency, hide
 from app.prediction import Prediction
 
-CHUNK = 8  # masked copies in the queue at a time; a prediction waits for at most so many
+CHUNK = 8  # maximum number of masked copies in the queue, and so ahead of any prediction
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The image the network saw, one class with its confidence, and the map of the pixels that speak for it."""
+    """The image as the network saw it, a class with its confidence, and the saliency map for it."""
 
     seen: NDArray[np.uint8]  # (32, 32, 3)
     index: int  # of the class
@@ -27,9 +27,9 @@ class Explanation:
 
 
 class Explainer:
-    """Explains one image at a time, with one chunk of masked copies in the queue.
+    """Explains one image at a time, queueing one chunk of masked copies after another.
 
-    So a prediction waits for one chunk at most, and never for a whole explanation.
+    A prediction therefore waits for at most one chunk, never for a whole explanation.
     """
 
     def __init__(self, batcher: Batcher[Prediction], masks: Masks, chunk: int = CHUNK) -> None:
@@ -37,7 +37,7 @@ class Explainer:
         self._turn = asyncio.Lock()
 
     async def explain(self, image: NDArray[np.uint8], index: int | None = None) -> Explanation:
-        """Explain the class with that index, or the most probable one, for an image (32, 32, 3).
+        """Explain the class `index`, by default the most probable one, for an image (32, 32, 3).
 
         Raises:
             QueueFullError: too many images are waiting.
@@ -53,7 +53,7 @@ class Explainer:
         return Explanation(image, index, probabilities[index], saliency)
 
     async def _masked_probabilities(self, image: NDArray[np.uint8], start: int, index: int) -> Floats:
-        """The class's probabilities (n,) under the chunk of masks that begins at `start`."""
+        """Predict the class's probabilities (n,) under the chunk of masks that begins at `start`."""
         copies = hide(image, self._masks.visible[start : start + self._chunk])
         outputs = await self._batcher.submit_all(list(copies))
         return np.array([output.row.probabilities[index] for output in outputs], np.float32)

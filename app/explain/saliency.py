@@ -1,13 +1,13 @@
-"""Random masks of an image, and the map of the pixels that a prediction rests on, fitted to predictions under masks.
+"""Saliency maps: random masks of an image, and a map of influential pixels fitted to the predictions under them.
 
-Arrays only: knows neither the network, its queue, nor HTTP. The masks are drawn once, from a fixed seed, so that the
-same image always gets the same map.
+Works on arrays only, and knows nothing about the network, its queue or HTTP. The masks are drawn once from a fixed
+seed, so the same image always gets the same map.
 
 The idea is RISE's (Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
-2018, arXiv:1806.07421): hide random parts of the image and see how that changes the prediction. RISE averages
-thousands of masks; there is time for 80 here, so two things differ. Masks come in complementary pairs, and the map is
-not an average but the smooth one that explains the changes best, by ridge regression.
-`docs/experiments/explanations.md` compares it with RISE's average and other maps.
+2018, arXiv:1806.07421): hide random parts of the image and see how the prediction changes. RISE averages thousands of
+masks. A request has time for 80, so two things differ: masks come in complementary pairs, and ridge regression finds
+the smooth map that best explains the changes. `docs/experiments/explanations.md` compares it with RISE's average and
+other maps.
 """
 
 from dataclasses import dataclass
@@ -27,29 +27,29 @@ METHOD = {
 MASK_COUNT = 80
 SEED = 0
 # Standard deviations of Gaussians, in pixels.
-MASK_SIGMA = 3.0  # smooths a mask's noise
-BLUR_SIGMA = 4.0  # blurs what a mask hides
-MAP_SIGMA = 4.0  # covariance of neighbours in a map
+MASK_SIGMA = 3.0  # smoothing of a mask's noise
+BLUR_SIGMA = 4.0  # blur of hidden pixels
+MAP_SIGMA = 4.0  # covariance of pixels in a map
 STEEPNESS = 4.0  # of the step from hidden to visible
 NOISE = 0.1  # noise variance, as a fraction of the scores' variance
-MIN_PROBABILITY = 1e-4  # smaller ones are not told apart: they depend on the network's last bits
+MIN_PROBABILITY = 1e-4  # smaller ones count as this: they depend on rounding in the network
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Masks, and the matrix that turns the predictions under them into a map."""
+    """Masks, and the matrix that converts the predictions under them to a map."""
 
     visible: Floats  # (N, 32, 32), visibility of each pixel, from 0 to 1
-    solution: Floats  # (1024, N), turns changes of score into a map
+    solution: Floats  # (1024, N), maps changes in score to pixels
 
 
 def sample_masks(count: int = MASK_COUNT, seed: int = SEED) -> Masks:
-    """Draw an even number of masks in complementary pairs, the same ones for the same seed."""
-    wide = 2 * SIDE  # cropped below, so that the borders are like the middle
+    """Draw `count` masks, an even number, in complementary pairs."""
+    wide = 2 * SIDE  # cropped below, so that smoothing treats borders like the middle
     noise = np.random.default_rng(seed).standard_normal((count // 2, wide, wide))
     edge = SIDE // 2
     field = (_smoothing(wide, MASK_SIGMA) @ noise @ _smoothing(wide, MASK_SIGMA).T)[:, edge:-edge, edge:-edge]
-    field -= np.median(field, (1, 2), keepdims=True)  # half of the pixels are hidden
+    field -= np.median(field, (1, 2), keepdims=True)  # each mask hides half of the pixels
     field /= field.std((1, 2), keepdims=True)
     half = 1 / (1 + np.exp(-STEEPNESS * field))
     visible = np.stack([half, 1 - half], 1).reshape(-1, SIDE, SIDE)
@@ -57,9 +57,9 @@ def sample_masks(count: int = MASK_COUNT, seed: int = SEED) -> Masks:
 
 
 def hide(image: NDArray[np.uint8], visible: Floats) -> NDArray[np.uint8]:
-    """Copy an image (32, 32, 3) once for each mask (n, 32, 32), blurred where the mask hides it: (n, 32, 32, 3).
+    """Copy an image (32, 32, 3) once per mask (n, 32, 32), blurring its hidden pixels: (n, 32, 32, 3).
 
-    It is blurred rather than painted grey, because the network reacts to the edges of a grey hole.
+    Painting them grey would not hide them: the network reacts to the edges of a grey hole.
     """
     smoothing = _smoothing(SIDE, BLUR_SIGMA).astype(np.float32)
     sharp = image.astype(np.float32)
@@ -68,13 +68,13 @@ def hide(image: NDArray[np.uint8], visible: Floats) -> NDArray[np.uint8]:
 
 
 def fit_saliency(masks: Masks, unmasked: float, masked: Floats) -> Floats:
-    """Fit the map (32, 32) of what speaks for a class, from 0 to 1.
+    """Fit the map (32, 32) of how much each pixel speaks for a class, from 0 to 1.
 
-    1 is the pixel that the prediction rests on most; pixels that change nothing or speak against the class are 0.
+    The most influential pixel is 1; pixels without influence, or that speak against the class, are 0.
 
     Args:
-        unmasked: the class's probability for the image itself.
-        masked: its probabilities (N,) under each of the masks.
+        unmasked: probability of the class for the unmasked image.
+        masked: probabilities (N,) of the class under each mask.
     """
     change = _log_odds(masked) - _log_odds(np.float32(unmasked))
     saliency: Floats = (masks.solution @ change).reshape(SIDE, SIDE).clip(0)
@@ -83,13 +83,14 @@ def fit_saliency(masks: Masks, unmasked: float, masked: Floats) -> Floats:
 
 
 def _solve(visible: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix (1024, N) of the map's posterior mean under a Gaussian process, which is kernel ridge regression.
+    """Compute the matrix (1024, N) for a map's posterior mean under a Gaussian process: kernel ridge regression.
 
-    A change of score is minus the sum of the map over the hidden pixels, plus noise. Pixels of a map covary as a
-    Gaussian of their distance (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, equation 2.25).
+    A change in score is modelled as minus the sum of the map over the hidden pixels, plus noise. The covariance of two
+    pixels is a Gaussian of their distance (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
+    equation 2.25).
     """
     hidden, count = 1 - visible, len(visible)
-    kernel = _kernel(SIDE, MAP_SIGMA)  # of two pixels in a row or a column; the product of both is that of any two
+    kernel = _kernel(SIDE, MAP_SIGMA)  # covariance along one axis; for two axes they multiply
     map_score = (kernel @ hidden @ kernel).reshape(count, -1)  # covariances (N, 1024)
     score_score = map_score @ hidden.reshape(count, -1).T  # (N, N)
     noise = NOISE * np.trace(score_score) / count * np.eye(count)
@@ -98,20 +99,20 @@ def _solve(visible: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _smoothing(side: int, sigma: float) -> NDArray[np.float64]:
-    """The matrix (side, side) that smooths a column; each row sums to one, so that borders do not darken."""
+    """Compute the matrix (side, side) that smooths a column; its rows sum to 1, so borders do not darken."""
     weights = _kernel(side, sigma)
     matrix: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
     return matrix
 
 
 def _kernel(side: int, sigma: float) -> NDArray[np.float64]:
-    """The Gaussian of the distance between every two of `side` points in a line: (side, side)."""
+    """Compute the Gaussian (side, side) of the distance between every two of `side` points on a line."""
     kernel: NDArray[np.float64] = np.exp(-0.5 * (np.subtract.outer(np.arange(side), np.arange(side)) / sigma) ** 2)
     return kernel
 
 
 def _log_odds(probability: Floats | np.float32) -> Floats:
-    """Log-odds tell confident predictions apart as well as unsure ones; their probabilities hardly differ."""
+    """Compute log-odds, which still distinguish confident predictions whose probabilities hardly differ."""
     bounded = np.clip(probability, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     odds: Floats = np.log(bounded / (1 - bounded))
     return odds

@@ -1,1 +1,1 @@
-"""What is counted, timed, logged and compared while the service runs."""
+"""Metrics, logs and drift of the running service."""

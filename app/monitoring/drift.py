@@ -1,7 +1,6 @@
 """Drift of the last hour's images from those the served version was tested on, for /model/drift and /metrics.
 
-Decides which answered images are counted and when; `model_store.drift` compares the counts. Nothing else of an image
-is kept.
+Counts answered images; `model_store.drift` compares the counts. Nothing else about an image is kept.
 """
 
 import asyncio
@@ -29,10 +28,10 @@ from model_store.manifest import Feature, Manifest
 
 
 class Drift:
-    """Drift of one version. Without a reference nothing is counted."""
+    """Drift of one version. A version without a reference counts nothing."""
 
     def __init__(self, manifest: Manifest, directory: Path | None = None) -> None:
-        """`directory` is the one in which the processes share their counts; None for this process alone."""
+        """`directory` holds the counts of all processes; None for this process alone."""
         self._manifest, self._recent = manifest, None
         self._uncounted: list[tuple[NDArray[np.uint8], Prediction]] = []
         if manifest.reference:
@@ -45,8 +44,8 @@ class Drift:
     def add(self, images: Sequence[NDArray[np.uint8]], predictions: Sequence[Prediction]) -> None:
         """Count answered images (32, 32, 3); needs a running event loop.
 
-        They are counted two turns of the loop later, all images of this turn at once, so that no answer waits: finding
-        the bins of one image takes a twentieth of a lone request's time, and a tenth of that in a large group.
+        All images of this turn of the loop are counted together two turns later, so no answer waits: binning one image
+        takes a twentieth of a single request's time, and in a large group a tenth of that per image.
         """
         if self._recent is None or not predictions:
             return
@@ -71,7 +70,7 @@ class Drift:
             self._recent.close()
 
     def compare_recent(self) -> tuple[int, dict[Feature, Comparison]]:
-        """The number of recent images, and each feature compared with the reference; empty without a reference."""
+        """Count the recent images and compare each feature with the reference; (0, {}) without a reference."""
         if self._recent is None or self._manifest.reference is None:
             return 0, {}
         self._count()
@@ -80,7 +79,7 @@ class Drift:
         return images, compare_with_reference(self._manifest.reference, counts, labels)
 
     def document(self) -> dict[str, Any]:
-        """The JSON of `GET /model/drift`. Shares are left out for few images: they would describe single ones."""
+        """Build the JSON of `GET /model/drift`, without shares for few images: they would describe single images."""
         images, comparisons = self.compare_recent()
         statuses = [comparison.status for comparison in comparisons.values()]
         status: Status = worst_status(statuses) if statuses else "no_reference"

@@ -1,13 +1,13 @@
-"""Counts of the last hour, of all processes of the service together, in bounded memory. Knows numbers and files only.
+"""Counts over the last hour, from all processes of the service, in bounded memory. Knows only numbers and files.
 
-The hour is a ring of five-minute slices. A slice holds the number of its five minutes since the machine started, then
-its counts, and is emptied when the ring comes round to it again. Each process maps a file of its own in the shared
-directory into memory; a reader adds up all files, without the slices that are too old.
+The hour is a ring of five-minute slices. A slice holds its number, counted in five-minute steps since the machine
+started, followed by its counts, and is cleared when the ring returns to it. Each process maps its own file in the
+shared directory into memory. A reader sums all files and skips slices that are too old.
 
-A process locks its file for as long as it lives. A new process takes over the first unlocked file, with the counts of
-the dead process that had it, so there are never more files than processes at one time. Nothing else is locked: a count
-is an aligned eight bytes, so none is read half written. A reader may see some of an image's counts before the others.
-A slice is emptied before it gets its new number, and until then it is too old to be added.
+A process locks its file as long as it lives. A new process takes over the first unlocked file together with the dead
+process's counts, so there are never more files than processes at one time. Nothing else needs a lock: a count is
+eight aligned bytes and cannot be read half written. A reader may see some of an image's counts before the others.
+Slices are cleared before they are renumbered, and readers skip them until then.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ Integers = NDArray[np.int64]
 
 
 class RecentCounts:
-    """Counts in a fixed number of bins. One thread adds; any may read."""
+    """Counts in a fixed number of bins. Only one thread may add; any thread may read."""
 
     def __init__(
         self, bins: int, directory: Path | None = None, name: str = "", clock: Callable[[], float] = time.monotonic
@@ -35,16 +35,16 @@ class RecentCounts:
         """Start at zero, or with the counts of a dead process.
 
         Args:
-            directory: shared by the processes; None for this process alone.
-            name: counts of the same name are added up.
-            clock: seconds since a time common to all processes, as the monotonic clock's are.
+            directory: directory shared by the processes; None for this process alone.
+            name: counts with the same name are summed.
+            clock: clock in seconds with the same origin in all processes, like the monotonic clock.
         """
         self._shape, self._directory, self._name, self._clock = (SLICES, 1 + bins), directory, name, clock
         self._file = _claim_file(directory, name) if directory else None
         self._slices = self._map(self._file, "r+") if self._file else np.zeros(self._shape, np.int64)
 
     def add(self, bins: Integers) -> None:
-        """Add one to each of these bins (N,), which may repeat."""
+        """Add one to each of the bins (N,); a bin may occur more than once."""
         number = self._number()
         current = self._slices[number % SLICES]
         if current[0] != number:
@@ -53,20 +53,20 @@ class RecentCounts:
         np.add.at(current[1:], bins, 1)
 
     def total(self) -> Integers:
-        """The counts (bins,) of the last 55 to 60 minutes, of all processes."""
+        """Sum the counts (bins,) of all processes over the last 55 to 60 minutes."""
         counts, oldest = np.zeros(self._shape[1] - 1, np.int64), self._number() - SLICES + 1
         for slices in self._slices_of_all_processes():
             counts += slices[:, 1:].sum(0, where=slices[:, :1] >= oldest)
         return counts
 
     def close(self) -> None:
-        """Leave the file to the next process."""
+        """Release the file for the next process."""
         if self._file:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough: the memory map holds the file, too
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing does not unlock: the memory map keeps the file open
             self._file.close()
 
     def _number(self) -> int:
-        return int(self._clock() // SLICE_SECONDS) + 1  # 0 marks a slice that was never used
+        return int(self._clock() // SLICE_SECONDS) + 1  # 0 marks an unused slice
 
     def _slices_of_all_processes(self) -> Iterator[Integers]:
         if self._directory is None:
@@ -74,7 +74,7 @@ class RecentCounts:
             return
         for path in self._directory.glob(f"{self._name}@*{SUFFIX}"):
             with path.open("rb") as file:
-                if path.stat().st_size:  # empty while its process creates it
+                if path.stat().st_size:  # still empty if its process is creating it
                     yield self._map(file, "r")
 
     def _map(self, file: BinaryIO, mode: str) -> Integers:
@@ -82,7 +82,7 @@ class RecentCounts:
 
 
 def _claim_file(directory: Path, name: str) -> BinaryIO:
-    """Lock the first file that no process holds, a new one if necessary."""
+    """Lock the first unlocked file, creating a new one if necessary."""
     for number in itertools.count():
         path = directory / f"{name}@{number}{SUFFIX}"
         path.touch(0o600)

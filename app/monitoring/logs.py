@@ -1,4 +1,4 @@
-"""Logs on stderr: one JSON object a line, with the id of the request it belongs to."""
+"""Logging to stderr: one JSON object per line, with the id of the request it belongs to."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ class RequestRecord(NamedTuple):
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, process, logger, message, request_id, then what the caller passed as `extra={"fields": …}`."""
+    """Formats time, level, process, logger, message and request_id, then the fields in `extra={"fields": …}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line of JSON."""
@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_requests(records: Sequence[RequestRecord]) -> None:
-    """Write the access lines of requests that finished just now; `JsonFormatter` would take five times as long."""
+    """Write the access lines of requests that just finished. `JsonFormatter` would take five times as long."""
     if not access.isEnabledFor(logging.INFO):
         return
     now = time.time()
@@ -71,7 +71,7 @@ def _second(since_epoch: int) -> str:
 
 
 def configure_logging(level: str) -> None:
-    """Send every logger's lines, uvicorn's included, through the one formatter."""
+    """Format the records of every logger, uvicorn's included, with `JsonFormatter`."""
     logging.config.dictConfig(
         {
             "version": 1,

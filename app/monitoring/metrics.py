@@ -1,6 +1,6 @@
-"""Counts and timings for Prometheus at /metrics: numbers and fixed names, none of a request's data.
+"""Prometheus metrics for /metrics: numbers under fixed names, without any data from requests.
 
-All processes write into one directory of memory-mapped files, so that any of them can answer for all.
+All processes write to memory-mapped files in one directory, so any of them can report for all.
 """
 
 import os
@@ -20,28 +20,28 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """One process's share of the metrics, and the rendering of all processes' shares."""
+    """Records the metrics of this process and renders those of all processes."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """`directory` is the one that the processes share; None for this process alone.
+        """`directory` is shared by the processes; None for this process alone.
 
-        prometheus_client must find it in the environment when it is imported: see process/shared_directory.py.
+        prometheus_client reads it from the environment when it is imported: see process/shared_directory.py.
         """
         self._directory = directory
         if directory:
-            # By default every increment asks the kernel for the process id, in case of a fork. Nothing forks here.
+            # By default every increment calls getpid() to detect a fork. The service never forks.
             values.ValueClass = values.MultiProcessValue(partial(int, os.getpid()))  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "cifar10_request_seconds",
-            "Requests, from first byte to answer",
+            "Duration of requests, from first byte to answer",
             ["route", "status"],
             buckets=SECONDS,
             registry=self._registry,
         )
         self._stages = Histogram(
             "cifar10_stage_seconds",
-            "Stages of predictions; queue and infer are those of the request's last image",
+            "Duration of the stages of a prediction; for a batch, queue and infer are those of its last image",
             ["stage", "model", "version"],
             buckets=SECONDS,
             registry=self._registry,
@@ -55,30 +55,30 @@ class Metrics:
         )
         self._waiting = Gauge(
             "cifar10_waiting_images",
-            "Images waiting when a batch was taken",
+            "Images left in the queue when the last batch was taken",
             multiprocess_mode="livesum",
             registry=self._registry,
         )
         self._refusals = Counter(
-            "cifar10_refusals", "Requests answered with a problem, by its code", ["code"], registry=self._registry
+            "cifar10_refusals", "Requests answered with a problem, by error code", ["code"], registry=self._registry
         )
         self._model: tuple[str, str] = ("", "")
         self._drift: DriftGauges | None = None
         self._request_series, self._stage_series = cache(self._requests.labels), cache(self._stages.labels)
 
     def watch_model(self, name: str, version: int, drift: Drift) -> None:
-        """Label timings with this model from now on, and report its drift."""
+        """Label metrics with this model from now on, and report its drift."""
         self._model = (name, str(version))
         self._drift = DriftGauges(drift, self._model)
 
     def observe_request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
-        """Count one answered request and its stages, in seconds."""
+        """Record the duration of a finished request and of its stages, in seconds."""
         self._request_series(route, status).observe(seconds)
         for stage, stage_seconds in stages.items():
             self._stage_series(stage, *self._model).observe(stage_seconds)
 
     def observe_batch(self, images: int, waiting: int) -> None:
-        """Count one call of the network, with the number of images left in the queue."""
+        """Record one call of the network and the number of images left in the queue."""
         self._batches.labels(*self._model).observe(images)
         self._waiting.set(waiting)
 
@@ -99,15 +99,17 @@ class Metrics:
 
 
 class DriftGauges(Collector):
-    """The drift of the served version. Its counts are those of all processes already, so the gauges are not shared."""
+    """Gauges of the served version's drift. They already cover all processes, so they are not shared files."""
 
     def __init__(self, drift: Drift, model: tuple[str, str]) -> None:
         self._drift, self._model = drift, model
 
     def collect(self) -> Iterator[Metric]:
-        """Report the current drift; no index before there are enough images for one."""
+        """Report the current drift, without an index while there are too few images."""
         count, comparisons = self._drift.compare_recent()
-        images = GaugeMetricFamily("cifar10_drift_images", "Images of the last hour", labels=["model", "version"])
+        images = GaugeMetricFamily(
+            "cifar10_drift_images", "Images counted in the last hour", labels=["model", "version"]
+        )
         images.add_metric(self._model, count)
         index = GaugeMetricFamily(
             "cifar10_drift_psi",
@@ -121,6 +123,6 @@ class DriftGauges(Collector):
 
 
 def forget_process(directory: Path | None, pid: int) -> None:
-    """Remove the gauges of a process that has ended from the shared directory; its counts stay."""
+    """Remove a dead process's gauges from the shared directory; its counters stay."""
     if directory:
         mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]

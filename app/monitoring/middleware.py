@@ -1,6 +1,6 @@
-"""Middleware of every request: its id, the security headers, its times and one log line.
+"""Middleware around every request: request id, security headers, timings and an access log line.
 
-Pure ASGI; it never touches a body. A route puts the seconds of its stages into `scope["stages"]`.
+Pure ASGI, and never touches a body. Endpoints store the seconds of their stages in `scope["stages"]`.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ ENCODED_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SE
 
 
 class RequestContext:
-    """Accepts or creates `X-Request-ID`, adds the headers, and logs the outcome without any of the user's data."""
+    """Accepts or creates `X-Request-ID`, adds the headers, and logs the outcome without any user data."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self._metrics = app, metrics
         self._finished: list[RequestRecord] = []  # not yet counted and logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection; anything but HTTP passes through."""
+        """Handle an HTTP request; pass anything else through."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -58,12 +58,12 @@ class RequestContext:
         finally:
             if not self._finished:
                 loop = asyncio.get_running_loop()
-                loop.call_soon(loop.call_soon, self._record_finished)  # after all answers of this turn are sent
+                loop.call_soon(loop.call_soon, self._record_finished)  # after this turn's answers are sent
             seconds = time.perf_counter() - began
             self._finished.append(RequestRecord(identity, scope["method"], _route(scope), status, seconds, stages))
 
     def _record_finished(self) -> None:
-        """Count and log the finished requests, now that their answers are on their way."""
+        """Count and log the finished requests."""
         records, self._finished = self._finished, []
         for record in records:
             self._metrics.observe_request(record.route, record.status, record.seconds, record.stages)
@@ -71,11 +71,11 @@ class RequestContext:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, not the path: a path may hold a file's name."""
+    """Return the route's template rather than the path, which may contain a file name."""
     return getattr(scope.get("route"), "path", None) or "unknown"
 
 
 def _server_timing(stages: dict[str, float], began: float) -> bytes:
-    """W3C Server Timing: each stage and the whole, in milliseconds."""
+    """Format the stages and the total as W3C Server Timing, in milliseconds."""
     times = stages | {"total": time.perf_counter() - began}
     return ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in times.items()]).encode()

@@ -1,6 +1,7 @@
-"""`python -m app classify`: image files and folders of them → one prediction a file, without a server.
+"""`python -m app classify`: classifies image files and folders without a server.
 
-Finds the files and decodes them ahead of the network; an unusable file spoils no other. `output.py` prints.
+Finds the files and decodes them ahead of the network. An unusable file does not affect the others. `output.py` prints
+the predictions.
 """
 
 import os
@@ -27,43 +28,43 @@ from model_store.manifest import Resize
 from model_store.version import Loaded
 
 BATCH = 64
-START_BYTES = 1024  # enough to recognise an image
+START_BYTES = 1024  # enough to recognise an image format
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff", ".heic", ".heif")
 BROKEN_PIPE = 141  # exit code, the shell's for SIGPIPE
 
-# An image (32, 32, 3), an error's text, or None for a file in a folder that is not an image.
+# Pixels (32, 32, 3), an error message, or None for a file in a folder that is not an image.
 Decoded: TypeAlias = NDArray[np.uint8] | str | None
 Outcome: TypeAlias = Prediction | str | None
 
 
 class InputFile(NamedTuple):
-    """A file to classify, and the named folder that contains it; None for a file that was named itself."""
+    """A file to classify."""
 
     path: Path
-    folder: Path | None
+    folder: Path | None  # argument under which it was found; None if the file is itself an argument
 
 
 @dataclass
 class Inputs:
-    """The named files, and the contents of the named folders, in their order."""
+    """The files and folders given as arguments, in order, and the files found in the folders."""
 
     files: list[InputFile] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
-    unreadable: list[tuple[Path, str]] = field(default_factory=list)  # the named folder, and the error's text
-    hidden: int = 0
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)  # argument and error message
+    hidden: int = 0  # hidden files and folders skipped
 
 
 @dataclass
 class Tally:
-    """Counts of results that are not predictions."""
+    """Counts of files without a prediction, for the summary and the exit code."""
 
     errors: int = 0
     others: int = 0  # files in folders that are not images
-    used: set[Path] = field(default_factory=set)  # named folders with an image, or with an error
+    used: set[Path] = field(default_factory=set)  # folder arguments with an image or an error
 
 
 def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None, top_k: int | None) -> int:
-    """Classify files, and all files in folders. Returns the exit code: 1 if anything could not be read."""
+    """Classify files and all images in folders. Returns the exit code: 1 if anything could not be read."""
     format_name = kind or default_format()
     console, tally = Console(format_name), Tally()
     try:
@@ -78,7 +79,7 @@ def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None,
     except BrokenPipeError:
         _discard_output(sys.stdout, sys.stderr)
         return BROKEN_PIPE
-    except OSError as error:  # of the output; the files' own are among the results
+    except OSError as error:  # from writing: errors from reading a file are outcomes
         console.report(f"error: the answers cannot be written: {error.strerror}")
         _discard_output(sys.stdout)
         return 1
@@ -88,16 +89,16 @@ def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None,
 
 
 def _discard_output(*streams: TextIO) -> None:
-    """Redirect the streams to nowhere: Python flushes them when it ends, and would report an error."""
+    """Redirect the streams to /dev/null: Python flushes them at exit and would report another error."""
     for stream in streams:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def find_files(paths: Sequence[Path]) -> Inputs:
-    """Find the named files, and all files in the named folders: sorted by name, without hidden ones."""
+    """Collect the files among `paths`, and the files in the folders: sorted by name, without hidden ones."""
     inputs = Inputs()
     for path in paths:
-        if os.path.isdir(path):  # noqa: PTH112 unlike Path's, it never raises
+        if os.path.isdir(path):  # noqa: PTH112 unlike Path.is_dir, it never raises
             inputs.folders.append(path)
             _search(path, inputs)
         else:
@@ -149,13 +150,13 @@ def _report_folders(inputs: Inputs, console: Console, tally: Tally) -> None:
         console.report(f"error: {text}")
     for folder in [folder for folder in inputs.folders if folder not in tally.used]:
         tally.errors += 1
-        console.report(f"error: {file_name(folder)}: there is no image in this folder, nor in the folders in it")
+        console.report(f"error: {file_name(folder)}: no image in this folder or its subfolders")
     if inputs.hidden or tally.others:
-        console.report(f"skipped in folders: {inputs.hidden:,} hidden, {tally.others:,} other than images")
+        console.report(f"skipped in folders: {inputs.hidden:,} hidden, {tally.others:,} not an image")
 
 
 def _outcomes(files: Sequence[InputFile], loaded: Loaded, max_bytes: int) -> Generator[Outcome, None, None]:
-    """Yield each file's outcome. While one batch is computed, the next is decoded."""
+    """Yield the outcome of each file; the next batch is decoded while one is computed."""
     resize, pending = loaded.manifest.preprocessing.resize, deque[list[Future[Decoded]]]()
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
@@ -177,14 +178,14 @@ def _predict(decoded: Sequence[Decoded], loaded: Loaded) -> list[Outcome]:
 def _decode(file: InputFile, resize: Resize, max_bytes: int) -> Decoded:
     try:
         if file.folder and file.path.exists() and not file.path.is_file():
-            return None  # opening a pipe or a socket might block forever
+            return None  # opening a pipe or socket could block forever
         with file.path.open("rb") as stream:
             start = stream.read(START_BYTES)
             if file.folder and not file.path.name.lower().endswith(IMAGE_SUFFIXES) and not _starts_as_image(start):
                 return None
             data = start + stream.read(max_bytes)
             if len(data) > max_bytes:
-                return f"it has more than {max_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
+                return f"the file has more than {max_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
             return decode(data, resize)
     except OSError as error:
         return error.strerror or str(error)
@@ -197,6 +198,6 @@ def _starts_as_image(start: bytes) -> bool:
         read_header(start)
     except UnsupportedImage:
         return False
-    except ImageError:  # of the missing rest
+    except ImageError:  # an image that is truncated here
         return True
     return True

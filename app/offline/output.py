@@ -1,6 +1,6 @@
 """Output of `classify`: predictions as a table, JSON lines or CSV on stdout, errors and progress on stderr.
 
-Knows nothing of where images come from. Lines are written whole, so the output is valid even if the command is stopped.
+Lines are written whole, so the output is valid even if the command is interrupted.
 """
 
 import csv
@@ -20,7 +20,7 @@ from app.prediction import Prediction, largest, prediction_json, to_json
 from model_store.manifest import Manifest
 
 FormatName = Literal["table", "jsonl", "csv"]
-MAX_NAME_WIDTH = 60  # columns for names in a table; longer ones stick out
+MAX_NAME_WIDTH = 60  # terminal columns of the table's first column; longer names overflow
 TABLE_TOP_K = 3
 REFRESH_SECONDS = 0.2
 CLEAR = "\r\x1b[K"
@@ -28,22 +28,22 @@ CLEAR = "\r\x1b[K"
 
 @dataclass(frozen=True)
 class LineFormat:
-    """The first line, which may be empty, and the function that makes a line from a file's name and prediction."""
+    """An output format."""
 
-    header: str
-    line: Callable[[str, Prediction], str]
+    header: str  # first line; empty for none
+    line: Callable[[str, Prediction], str]  # formats a file's name and prediction
 
 
 class Console:
-    """Both streams. Progress is shown only on a terminal, and cleared before another line is written."""
+    """Writes to stdout and stderr. Shows progress only on a terminal, and clears it before each line."""
 
     def __init__(self, kind: FormatName) -> None:
         self._live, self._refreshed, self._visible, self._began = sys.stderr.isatty(), 0.0, False, time.monotonic()
-        if isinstance(sys.stdout, io.TextIOWrapper):  # UTF-8 for programs, and no error over an odd name for people
+        if isinstance(sys.stdout, io.TextIOWrapper):  # UTF-8 for programs; odd file names raise no error
             sys.stdout.reconfigure(encoding=None if kind == "table" else "utf-8", errors="backslashreplace")
 
     def write(self, line: str) -> None:
-        """Write a line to stdout at once: a pipe takes lines of up to 4 kB whole or not at all."""
+        """Write a line to stdout and flush it: a pipe accepts lines of up to 4 kB whole or not at all."""
         self.clear()
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -73,12 +73,12 @@ class Console:
 
 
 def default_format() -> FormatName:
-    """A table on a terminal, JSON lines elsewhere."""
+    """Return "table" on a terminal, "jsonl" elsewhere."""
     return "table" if sys.stdout.isatty() else "jsonl"
 
 
 def new_format(kind: FormatName, manifest: Manifest, top_k: int | None, names: Sequence[str]) -> LineFormat:
-    """Make the format of this name, for files with these names."""
+    """Create a format; a table needs the files' names to fit its first column."""
     if kind == "jsonl":
         return LineFormat(
             "", lambda name, row: to_json({"file": name} | prediction_json(manifest, row, top_k)).decode()
@@ -87,12 +87,12 @@ def new_format(kind: FormatName, manifest: Manifest, top_k: int | None, names: S
 
 
 def file_name(path: Path) -> str:
-    """A path as Unicode, with undecodable bytes in hexadecimal."""
+    """Decode a path to Unicode, with undecodable bytes in hexadecimal."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:
-    """Escape characters that move a cursor or cannot be encoded."""
+    """Escape characters that move the cursor or cannot be encoded."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -111,7 +111,7 @@ def _csv(labels: Sequence[str], top_k: int | None) -> LineFormat:
 
 def _record(*cells: object) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # csv quotes the characters of its line terminator
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # csv quotes cells that contain a character of it
     return buffer.getvalue().removesuffix("\r\n")
 
 
@@ -132,12 +132,12 @@ def _table(labels: Sequence[str], top_k: int, names: Sequence[str]) -> LineForma
 
 
 def _largest_labels(labels: Sequence[str], row: Prediction, count: int) -> list[tuple[str, np.float32]]:
-    """The most probable labels, largest first."""
+    """Return the most probable labels with their probabilities, largest first."""
     return [(labels[index], row.probabilities[index]) for index in largest(row.probabilities, count)]
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: two for each wide character, none for a combining one."""
+    """Count terminal columns: two for a wide character, zero for a combining one."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
 
 

@@ -1,1 +1,1 @@
-"""The processes of the service: connections, cores, shutdown and supervision."""
+"""The service's processes: connections, CPU cores, shutdown and supervision."""

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP/1.1 connection, which sends an answer's head and body together.
+"""uvicorn's HTTP/1.1 connection, changed to send the head and body of a response together.
 
-uvicorn writes them one after the other, and uvloop hands each to the kernel at once: two calls and two packets for
-every answer, a tenth of its cost without the network. The connection also stops an in-flight request when its client
-leaves, and refuses endless heads. Knows bytes, and nothing of endpoints.
+uvicorn writes them separately, and uvloop passes each to the kernel at once: two system calls and two packets per
+response, a tenth of a request's cost without the network. The connection also cancels an in-flight request when its
+client disconnects, and limits the size and duration of request heads. Knows bytes, but nothing about endpoints.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-STOP = "stop"  # key in a request's scope of the function that stops it
-# A head arrives in one or two reads of up to 262,144 bytes each; the first may start with another request's body.
+STOP = "stop"  # key in a request's scope, for the function that cancels it
+# A head arrives in one or two reads of up to 262,144 bytes each; the first may begin with the previous request's body.
 MAX_HEAD_BYTES, MAX_HEAD_SECONDS = 524_288, 30.0
 LAST_REQUESTS_SECONDS = 0.1
 UPGRADE_HEADERS = b"upgrade", b"http2-settings"
@@ -24,16 +24,16 @@ UPGRADE_HEADERS = b"upgrade", b"http2-settings"
 class Connection(HttpToolsProtocol):
     """A client's connection."""
 
-    _timer: asyncio.TimerHandle | None = None  # runs while a head is awaited or arrives
-    _head_bytes: int | None = 0  # received so far of an incomplete head; None between heads
+    _timer: asyncio.TimerHandle | None = None  # closes the connection unless a complete head arrives in time
+    _head_bytes: int | None = 0  # received of an incomplete head; None between heads
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Write through a `JoiningTransport`, and start the timer of the first head."""
+        """Write through a `JoiningTransport`, and start the timer for the first head."""
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
         self._timer = self.loop.call_later(MAX_HEAD_SECONDS, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a client's bytes. Offers to upgrade (RFC 9110, 7.8; Java's client offers HTTP/2) are ignored."""
+        """Parse received bytes. Ignore offers to upgrade (RFC 9110, 7.8), such as Java's client's to use HTTP/2."""
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -50,17 +50,17 @@ class Connection(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self.send_400_response(f"The request's head has more than {MAX_HEAD_BYTES} bytes.")
+            self.send_400_response(f"The request head has more than {MAX_HEAD_BYTES} bytes.")
         elif not self._timer:
             self._timer = self.loop.call_later(MAX_HEAD_SECONDS, self.transport.close)
 
     def on_message_begin(self) -> None:
-        """Start counting a head's bytes."""
+        """Start counting the bytes of a head."""
         super().on_message_begin()
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Stop the timer and pass the head on. One that offers an upgrade is parsed again without the offer."""
+        """Stop the timer and pass the head on. One that offers an upgrade is parsed again without the offer instead."""
         self._head_bytes = None
         if self._timer:
             self._timer.cancel()
@@ -86,30 +86,30 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def eof_received(self) -> None:
-        """Send a pending answer: uvloop closes the connection after the client has closed its side."""
+        """Send a pending response: uvloop closes the connection once the client has closed its side."""
         if isinstance(self.transport, JoiningTransport):
             self.transport.flush()
 
     def shutdown(self) -> None:
-        """Close when the service stops, after answering requests that are already on their way."""
+        """Close the connection when the service stops, after a delay for requests already on their way."""
         self.loop.call_later(LAST_REQUESTS_SECONDS, super().shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the request that runs inside `while_connected`."""
+        """Cancel the request that is inside `while_connected`."""
         super().connection_lost(exc)
         if self._timer:
             self._timer.cancel()
-        stop: Any = getattr(self.cycle, "scope", {}).get(STOP)  # uvicorn makes a cycle for the first request
+        stop: Any = getattr(self.cycle, "scope", {}).get(STOP)  # uvicorn creates the cycle with the first request
         if stop:
             stop()
 
 
 @contextmanager
 def while_connected(scope: MutableMapping[str, Any]) -> Iterator[None]:
-    """Cancel the work inside, for one request, when its client leaves.
+    """Cancel the block when the request's client disconnects.
 
     Raises:
-        ClientDisconnect: the client left.
+        ClientDisconnect: the client disconnected.
     """
     task, left = asyncio.current_task(), False
     assert task is not None
@@ -132,7 +132,7 @@ def while_connected(scope: MutableMapping[str, Any]) -> Iterator[None]:
 
 
 class JoiningTransport:
-    """A transport that sends all writes of one turn of the event loop together, and delegates everything else."""
+    """Sends all writes of one turn of the event loop together; delegates everything else to the transport."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
@@ -142,7 +142,7 @@ class JoiningTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send at the end of this turn, with its other writes."""
+        """Send the bytes at the end of this turn, together with its other writes."""
         if not self._parts:
             self._loop.call_soon(self.flush)
         self._parts.append(data)

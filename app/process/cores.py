@@ -1,4 +1,4 @@
-"""The number of cores this process may use, and the priority of its threads."""
+"""The number of CPU cores available to this process, and the priority of its threads."""
 
 import os
 import sys
@@ -10,14 +10,14 @@ NICENESS = 5  # steps; each divides a thread's share of a busy core by 1.25
 
 
 def available_cores() -> int:
-    """Count the cores this process may use, at least 1: the scheduler's affinity or the container's quota."""
+    """Count the cores this process may use, at least 1: the smaller of CPU affinity and the container's quota."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
     quota = _quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def _quota() -> float | None:
-    """The CPU quota of this control group in cores; None if it is unlimited or unreadable."""
+    """Read the control group's CPU quota in cores; None if it is unlimited or unreadable."""
     try:
         if CGROUP_V2.exists():
             quota, period = CGROUP_V2.read_text().split()
@@ -29,10 +29,10 @@ def _quota() -> float | None:
 
 
 def give_way() -> None:
-    """Give this thread, and those it will start, a third of the event loop's share of a busy core.
+    """Lower the priority of this thread, and of those it starts, to a third of the event loop's share of a busy core.
 
-    The event loop's thread has little to do, but it answers for the service: it refuses requests under overload and
-    answers liveness probes.
+    The event loop's thread has little to do but must respond at once: it refuses requests under overload and answers
+    liveness probes.
     """
-    if sys.platform == "linux":  # only there does a thread have a niceness of its own
+    if sys.platform == "linux":  # elsewhere niceness applies to the whole process
         os.nice(NICENESS)

@@ -1,4 +1,4 @@
-"""The directory in which the processes of the service share their metrics and recent counts."""
+"""The shared directory of the service's processes, for metrics and drift counts."""
 
 import os
 import tempfile
@@ -13,10 +13,10 @@ LEFT_BEHIND = "*.db", "*.counts"  # by prometheus_client and by monitoring/drift
 
 @contextmanager
 def shared_directory(directory: Path | None) -> Iterator[Path]:
-    """Empty `directory` of an earlier service's counts, or make a temporary one, in memory where possible.
+    """Delete an earlier run's files from `directory`; without one, create a temporary directory, in memory if possible.
 
     Raises:
-        SystemExit: the directory cannot be written.
+        SystemExit: the directory is not writable.
     """
     if directory:
         _empty(directory)
@@ -24,7 +24,7 @@ def shared_directory(directory: Path | None) -> Iterator[Path]:
         return
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="cifar10-metrics-", dir=memory) as temporary:
-        # prometheus_client, which is imported later, and the further processes read it from the environment.
+        # prometheus_client, imported later, and the worker processes read it from the environment.
         os.environ[METRICS_DIRECTORY] = temporary
         try:
             yield Path(temporary)
@@ -41,5 +41,5 @@ def _empty(directory: Path) -> None:
     except OSError as error:
         raise SystemExit(
             f"error: {METRICS_DIRECTORY} is {str(directory)!r}: {error.strerror}; "
-            "name a folder that can be written, or none"
+            "name a folder that is writable, or unset it"
         ) from None

@@ -1,4 +1,4 @@
-"""uvicorn with a shutdown that loses no request: readiness falls, in-flight requests finish, the exit code is 0."""
+"""uvicorn with a graceful shutdown: report not ready, finish in-flight requests, and exit with code 0."""
 
 import asyncio
 import signal
@@ -13,11 +13,10 @@ from app.process.supervisor import Workers
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM, reports not ready for `drain_seconds` while still accepting, then stops; on SIGINT, stops at once.
+    """On SIGTERM, accepts requests but reports not ready for `drain_seconds`, then stops; on SIGINT, stops at once.
 
+    A load balancer keeps sending until it sees the readiness probe fail: closing the port earlier would drop requests.
     SIGHUP (a closed terminal) stops it like SIGTERM. In-flight requests finish unless a second signal arrives.
-
-    A load balancer keeps sending until it has seen the readiness probe fail: closing the port earlier drops requests.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float, workers: Workers | None) -> None:
@@ -26,14 +25,14 @@ class DrainingServer(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Remember the event loop: signal handlers schedule their work on it."""
+        """Keep the event loop, on which the signal handlers schedule their work."""
         self._loop = asyncio.get_running_loop()
         if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
             self._loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGTERM, None)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the shutdown. uvicorn's own handler raises the signal again at the end, which changes the exit code."""
+        """Start the shutdown. uvicorn's own handler would raise the signal again at exit and change the exit code."""
         repeated, self._pipeline.draining = self._pipeline.draining, True
         if self._loop and self._workers:
             self._loop.call_soon_threadsafe(self._workers.stop, signal.SIGINT if repeated else sig)
@@ -48,23 +47,23 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
     def _hang_up(self) -> None:
-        for connection in list(self.server_state.connections):  # which cancels their requests: see while_connected
+        for connection in list(self.server_state.connections):  # cancels its request: see while_connected
             connection.transport.abort()
 
 
 class WorkerServer(DrainingServer):
-    """Server of a further process; it also stops when the first process has ended, which closes its standard input."""
+    """Server of a worker process; also stops when the first process ends, which closes the worker's stdin."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Watch standard input."""
+        """Watch stdin for its end."""
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._stop_orphan)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ignore a second SIGTERM: a supervisor sends one to every process, and the first process hands its own on."""
+        """Ignore a second SIGTERM: supervisors may send one to every process, and the first process forwards its."""
         if sig != signal.SIGTERM or not self._pipeline.draining:
             super().handle_exit(sig, frame)
 
     def _stop_orphan(self) -> None:
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())  # it stays readable
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())  # it stays readable at its end
         self.handle_exit(signal.SIGINT, None)

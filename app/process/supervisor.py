@@ -1,8 +1,9 @@
-"""Starts the further processes of the service and restarts those that end.
+"""Starts the worker processes of the service and restarts those that end.
 
-Python code runs on one core at a time, so one process cannot use two. The first process answers from the start and,
-once its model is ready, starts the others. Each listens on the address itself (SO_REUSEPORT) as soon as its own model
-is ready, and the kernel spreads the connections. They share nothing but the store and a directory for their metrics.
+A process runs Python code on one core at a time, so the service has one process per core. The first one answers
+requests from the start and, once its model is ready, starts the others. Each opens its own listening socket on the
+address (SO_REUSEPORT) as soon as its model is ready, and the kernel distributes the connections. They share only the
+store and a directory for metrics and drift counts.
 """
 
 import asyncio
@@ -12,14 +13,14 @@ import sys
 from collections.abc import Callable
 
 logger = logging.getLogger("app")
-RETRY_SECONDS = 1.0, 60.0  # before a process is started again: the first time, and at most
+RETRY_SECONDS = 1.0, 60.0  # delay before a restart: the first, doubled each time, and the maximum
 
 
 class Workers:
-    """Keeps `count` further processes serving the same address until it is stopped."""
+    """Keeps `count` worker processes running until it is stopped."""
 
     def __init__(self, count: int, host: str, port: int, on_end: Callable[[int], None]) -> None:
-        """`on_end` is called with the process id of each process that has ended."""
+        """`on_end` is called with the id of each process that ends."""
         self._command = [sys.executable, "-m", "app", "worker", "--host", host, "--port", str(port)]
         self._count, self._on_end = count, on_end
         self._processes: set[asyncio.subprocess.Process] = set()
@@ -28,12 +29,12 @@ class Workers:
         self._environment: dict[str, str] = {}
 
     def start(self, version: int) -> None:
-        """Start all processes with this version, even if another one is published later; needs a running event loop."""
+        """Start all processes with this version, even if another is published later; needs a running event loop."""
         self._environment = os.environ | {"CIFAR10_MODEL_VERSION": str(version)}
         self._tasks = [asyncio.create_task(self._keep_running()) for _ in range(self._count)]
 
     def stop(self, signal_: int) -> None:
-        """Send every process the signal, and start none again."""
+        """Send the signal to every process, and restart none."""
         self._stopping = True
         for process in self._processes:
             process.send_signal(signal_)
@@ -51,13 +52,13 @@ class Workers:
         delay = min_delay
         while True:
             began = loop.time()
-            # A session of its own, so that Ctrl-C reaches it through `stop` alone; and the read end of a pipe that
-            # closes when this process ends, however it ends.
+            # The new session makes `stop` the only way that Ctrl-C reaches the worker. The pipe on its stdin closes
+            # when this process ends, however it ends.
             process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True, env=self._environment
             )
             self._processes.add(process)
-            if self._stopping:  # `stop` was called while this one started
+            if self._stopping:  # `stop` was called while the process was being started
                 process.terminate()
             code = await process.wait()
             self._processes.discard(process)

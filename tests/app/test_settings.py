@@ -35,7 +35,7 @@ def test_a_misspelt_setting_is_warned_of(capsys, monkeypatch):
     for name in ("MODELNAME", "DATA", "PORT", "SERVICE_HOST", "PORT_8000_TCP_ADDR"):
         monkeypatch.setenv(f"CIFAR10_{name}", "mine")
     assert main(["check"]) == 0
-    assert capsys.readouterr().err == "warning: CIFAR10_MODELNAME is no setting; did you mean CIFAR10_MODEL_NAME?\n"
+    assert capsys.readouterr().err == "warning: CIFAR10_MODELNAME is not a setting; did you mean CIFAR10_MODEL_NAME?\n"
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_a_removed_setting_is_named_and_ignored(capsys, monkeypatch, command):
     assert main(command) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert warnings == [
-        "warning: CIFAR10_MAX_BATCH is set but no longer a setting: the service chooses the batch size itself; "
-        "remove it",
-        "warning: CIFAR10_MAX_WAITING_IMAGES is set but no longer a setting: the service limits its queue itself; "
-        "remove it",
+        "warning: CIFAR10_MAX_BATCH is no longer a setting, because the service chooses the batch size itself; "
+        "unset it",
+        "warning: CIFAR10_MAX_WAITING_IMAGES is no longer a setting, because the service limits its queue itself; "
+        "unset it",
     ]
 
 

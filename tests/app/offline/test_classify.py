@@ -49,7 +49,7 @@ def test_a_folder_is_searched_in_order_and_what_is_no_image_is_counted(run, tmp_
     folder = fill(tmp_path, b_png=png(1), a_png=png(2), notes_txt=b"?", sub__c=png(3), _hidden=png(), _git__d_png=png())
     code, lines, stderr = run(folder)
     assert (code, names(lines)) == (0, ["a.png", "b.png", "c"])
-    assert stderr == "skipped in folders: 2 hidden, 1 other than images\n"
+    assert stderr == "skipped in folders: 2 hidden, 1 not an image\n"
 
 
 def test_bad_files_are_named_and_spoil_no_other(run, tmp_path):
@@ -101,7 +101,7 @@ def test_links_in_circles_are_errors_and_pipes_are_not_waited_for(run, tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
     code, lines, stderr = run(tmp_path)
     assert (code, names(lines)) == (1, ["a.png"])
-    assert "loop.png: Too many levels of symbolic links" in stderr and "1 other than images" in stderr
+    assert "loop.png: Too many levels of symbolic links" in stderr and "1 not an image" in stderr
 
 
 def test_a_folder_without_an_image_is_an_error_that_says_so(run, tmp_path):
@@ -109,8 +109,11 @@ def test_a_folder_without_an_image_is_an_error_that_says_so(run, tmp_path):
     fill(tmp_path, texts__a_txt=b"?", images__a_png=png())
     code, lines, stderr = run(tmp_path / "empty", tmp_path / "texts", tmp_path / "images")
     assert (code, names(lines)) == (1, ["a.png"])
-    assert f"{tmp_path}/empty: there is no image" in stderr and f"{tmp_path}/texts: there is no image" in stderr
-    assert "images: there is no image" not in stderr
+    assert (
+        f"{tmp_path}/empty: no image in this folder" in stderr
+        and f"{tmp_path}/texts: no image in this folder" in stderr
+    )
+    assert "images: no image" not in stderr
 
 
 def test_csv_has_a_header_and_a_probability_for_each_label(run, tmp_path):
