@@ -157,8 +157,8 @@ def altered(page: Page, change: dict) -> None:
 VERDICTS = {
     "This is a cat.": {"verdict": "confident", "novelty": 0.12},
     "This is an airplane.": {"verdict": "confident", "novelty": 0.12, "label": "airplane"},
-    "Perhaps a cat, not sure.": {"verdict": "unsure", "novelty": 0.12},
-    "None of these ten, it seems.": {"verdict": "none_of_these", "novelty": 0.99},
+    "Possibly a cat, but not certain.": {"verdict": "unsure", "novelty": 0.12},
+    "Probably none of these ten.": {"verdict": "none_of_these", "novelty": 0.99},
     "cat": {"verdict": None, "novelty": None},
     "This is “oak leaf”.": {"verdict": "confident", "novelty": 0.5, "label": "oak leaf"},
 }
@@ -173,7 +173,9 @@ def test_the_verdict_is_said_in_words_and_the_probabilities_are_shown_with_every
         expect(page.locator("#verdict")).to_have_text(said)
         expect(page.locator("#bars tr")).to_have_count(10)
         expect(page.locator("#certainty")).to_contain_text("% probable")
-        stranger = f"stranger than {100 * (change['novelty'] or 0):.0f} %" in page.locator("#certainty").inner_text()
+        stranger = (
+            f"more unusual than {100 * (change['novelty'] or 0):.0f} %" in page.locator("#certainty").inner_text()
+        )
         assert stranger == (change["novelty"] is not None)
         page.unroute("**/predict")
 
@@ -334,7 +336,7 @@ def test_an_answer_that_is_not_the_services_is_said_to_be_so(watched):
     watched.expected.append(MADE_TO_FAIL)
     watched.page.route("**/predict", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
     give(watched.page, ("it.png", CAT))
-    expect(watched.page.get_by_role("alert")).to_contain_text("It answered 502 and did not say why")
+    expect(watched.page.get_by_role("alert")).to_contain_text("The response has status 502 and no explanation")
 
 
 def test_a_service_with_small_limits_and_then_stopped(open_page, tmp_path):
@@ -344,7 +346,7 @@ def test_a_service_with_small_limits_and_then_stopped(open_page, tmp_path):
         watched.expected.append(MADE_TO_FAIL)
         give_sample(page)
         give(page, ("large.png", png(side=400)))
-        expect(page.get_by_role("alert")).to_contain_text("That is more than the service takes.")
+        expect(page.get_by_role("alert")).to_contain_text("That is more than the service accepts.")
         expect(page.get_by_role("alert")).to_contain_text("the limit is 30,000")
         give(page, *MANY, ("large.png", png(side=400)))  # halved until each part fits
         expect(page.locator("#batch-title")).to_have_text("7 pictures, 1 without an answer")
@@ -535,7 +537,7 @@ def test_it_works_behind_a_prefix_that_a_proxy_strips(open_page, server):
 
 
 def test_the_page_promises_that_nothing_is_kept_and_keeps_nothing(page):
-    expect(page.get_by_text("Nothing of a picture is kept")).to_be_visible()
+    expect(page.get_by_text("Pictures are not stored")).to_be_visible()
     give_sample(page)
     databases = "(await indexedDB.databases()).length"
     kept = f"async () => [localStorage.length, sessionStorage.length, document.cookie, {databases}]"

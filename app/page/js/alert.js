@@ -1,4 +1,4 @@
-// What went wrong, shown beside what is already on the page, and what is read aloud. Nothing else changes.
+// Shows problems in an alert without changing the rest of the page, and announces texts to screen readers.
 import { byId, element } from "./element.js";
 import { whole } from "./format.js";
 
@@ -18,7 +18,7 @@ export function smallPrint({ status, code, requestId }) {
   return [status || "", code, requestId && `request ${requestId}`].filter(Boolean).join(" · ");
 }
 
-// `retry`, if given, is offered for problems that may pass.
+// Offers `retry`, if provided, for problems that may be temporary.
 export function complain(problem, retry) {
   const buttons = element("div", { className: "choices" });
   if (retry && problem.passes) {

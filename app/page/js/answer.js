@@ -1,4 +1,4 @@
-// One picture's answer on the page: the picture, the verdict in words, the bars, and where the time went.
+// Shows the answer for one picture: the picture, the verdict in words, the bars and the timing.
 import { showBars } from "./bars.js";
 import { byId, element } from "./element.js";
 import { awaitExplanation } from "./explanation.js";
@@ -7,11 +7,11 @@ import { showPrograms } from "./programs.js";
 import { bytes, certainty, milliseconds, sentence, whole } from "./format.js";
 
 const STAGES = {
-  receive: "receive", decode: "decode", queue: "queue", infer: "network", serialize: "write the answer", rest: "the rest",
+  receive: "receive", decode: "decode", queue: "queue", infer: "network", serialize: "write the answer", rest: "other",
 };
 const picture = byId("picture");
 
-// `choose` is called with a label whose explanation is asked for.
+// Calls `choose` with a label when its explanation is requested.
 export function showAnswer({ file, sample, prediction, stages, roundTrip }, choose) {
   URL.revokeObjectURL(picture.src);
   picture.parentElement.classList.remove("broken");
@@ -30,7 +30,7 @@ export function showAnswer({ file, sample, prediction, stages, roundTrip }, choo
   announce(`${whole(sentence(prediction))} ${certainty(prediction)}.`);
 }
 
-// Also a picture that this browser cannot show (HEIC, TIFF) has an answer.
+// The service also reads formats that the browser may not show, such as HEIC and TIFF.
 picture.addEventListener("error", () => picture.parentElement.classList.add("broken"));
 picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 200));
 
@@ -45,7 +45,7 @@ function showTimes(stages, roundTrip) {
     return part;
   }));
   const lines = parts.map(([name, time]) => line(name, STAGES[name] ?? name, time));
-  byId("times").replaceChildren(...lines, line("total", "in the service", total), line("trip", "with the way there and back", roundTrip));
+  byId("times").replaceChildren(...lines, line("total", "in the service", total), line("trip", "including the network", roundTrip));
 }
 
 const line = (kind, name, time) =>

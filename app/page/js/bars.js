@@ -1,4 +1,4 @@
-// The probabilities as bars. Knows the order that was chosen, and how many labels fit before "show all".
+// Shows the probabilities as bars, in the selected order; many labels are hidden behind "Show all".
 import { byId, element } from "./element.js";
 import { percent } from "./format.js";
 
@@ -7,12 +7,12 @@ const body = byId("bars");
 const more = byId("more");
 let shares = []; // [label, probability] in label order
 let all = false;
-let explained = null; // the label whose heat is shown
+let explained = null; // the label whose heatmap is shown
 let chosen = () => {};
 
 const order = () => document.querySelector("input[name=order]:checked").value;
 
-// `choose` is called with a label whose explanation is asked for.
+// Calls `choose` with a label when its explanation is requested.
 export function showBars(probabilities, choose) {
   shares = Object.entries(probabilities);
   all = false;
@@ -37,7 +37,7 @@ function draw() {
 }
 
 function row(label, share, isBest) {
-  const button = element("button", { type: "button", value: label, textContent: label, title: `What speaks for ${label}?` });
+  const button = element("button", { type: "button", value: label, textContent: label, title: `Show the evidence for ${label}` });
   button.setAttribute("aria-pressed", label === explained);
   const fill = element("span", { className: "fill" });
   fill.style.setProperty("--share", share);

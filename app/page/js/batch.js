@@ -1,4 +1,4 @@
-// Several pictures: sent chunk by chunk, shown as a table while the answers come in, downloadable as CSV.
+// Classifies several pictures: sends them in chunks, fills a table as answers arrive, and exports it as CSV.
 import { answers, chunks } from "./chunks.js";
 import { csv } from "./csv.js";
 import { byId, element } from "./element.js";
@@ -12,7 +12,7 @@ const again = byId("again");
 let entries = []; // {file, name, prediction or problem, row}
 let sending = new AbortController();
 
-// `open` is called with a file whose full answer is asked for.
+// Calls `open` with a file when its full answer is requested.
 export async function showBatch(files, open) {
   clearTable(entries);
   entries = files.map((file) => ({ file, name: file.webkitRelativePath || file.name }));

@@ -1,4 +1,4 @@
-// The dialog that takes a photo. Where a page may not use the camera itself (no HTTPS), the device's own app takes it.
+// The dialog that takes a photo. Without HTTPS the page may not use the camera, so the device's own app takes the photo.
 import { byId } from "./element.js";
 
 const dialog = byId("camera");
@@ -14,7 +14,7 @@ const REASONS = {
   NotReadableError: "Another program is using the camera. Close it, or choose a file.",
 };
 
-// `give` gets the photo as a File, if one is taken.
+// Calls `give` with the photo as a File, if one is taken.
 export async function photograph(give) {
   if (!navigator.mediaDevices?.getUserMedia) {
     byId("capture").click();

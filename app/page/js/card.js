@@ -1,9 +1,9 @@
-// The model card in the page: the service's own document, adopted without a frame.
+// Shows the model card: inserts the service's document into the page instead of using a frame.
 import { byId, element } from "./element.js";
 import { card } from "./service.js";
 import { whole } from "./format.js";
 
-const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view has a heading of its own
+const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view already has a heading
 let isShown = false;
 
 export async function showCard() {
@@ -19,7 +19,7 @@ export async function showCard() {
   }
 }
 
-// Its addresses are relative to where it came from, not to this page.
+// Resolves addresses against the card's own URL, since they are not relative to this page.
 function adopted(main) {
   const base = new URL("model/card", document.baseURI);
   for (const name of ["href", "src"]) {

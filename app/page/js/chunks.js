@@ -1,5 +1,5 @@
-// Many files → requests that fit. Knows neither the page nor what is asked.
-export const LARGEST = { files: 64, bytes: 24e6 }; // well within the service's default limits, and soon answered
+// Splits many files into requests of limited size. Knows neither the page nor the endpoint.
+export const LARGEST = { files: 64, bytes: 24e6 }; // well within the service's default limits, and answered soon
 const ATTEMPTS = 4;
 
 export function* chunks(files, { files: most, bytes } = LARGEST) {
@@ -10,13 +10,13 @@ export function* chunks(files, { files: most, bytes } = LARGEST) {
       chunk = [], size = 0;
     }
     chunk.push(file);
-    size += file.size + 500; // what a form adds to a file
+    size += file.size + 500; // overhead of a form for each file
   }
   if (chunk.length) yield chunk;
 }
 
-// One result a file. A request that is too large for this service is halved, one that found it busy waits its turn;
-// whatever else goes wrong is the problem of the files that were in it.
+// Returns one result per file. Halves a request that is too large for the service and retries one that finds it busy.
+// Any other problem becomes the result of every file in the request.
 export async function answers(files, ask, signal, attempt = 1) {
   try {
     return await ask(files, signal);

@@ -1,4 +1,4 @@
-// From pictures to answers: one picture at once and in full, several as a table. The newest request wins.
+// Classifies pictures: shows a full answer for one, a table for several. A new request cancels the previous one.
 import { showAnswer } from "./answer.js";
 import { showBatch } from "./batch.js";
 import { byId } from "./element.js";
@@ -7,7 +7,7 @@ import { announce, complain, withdraw } from "./alert.js";
 import { Problem, explain, predict } from "./service.js";
 
 let current = new AbortController();
-let asked = null; // the label whose explanation was asked for last
+let asked = null; // the label whose explanation was requested last
 
 function begin() {
   current.abort();
@@ -19,10 +19,10 @@ function begin() {
 
 function wait(isAsked) {
   for (const id of ["answer", "empty"]) byId(id).setAttribute("aria-busy", isAsked);
-  if (isAsked) announce("Looking at it…");
+  if (isAsked) announce("Classifying the picture…");
 }
 
-// `sample` is the address of the only file, if it is one of the page's own.
+// `sample` is the file's address if it is one of the page's samples.
 export function classify(files, sample) {
   if (files.length === 1) return classifyOne(files[0], sample);
   begin();
@@ -65,7 +65,7 @@ async function attempt(again, signal, work) {
   }
 }
 
-// On a phone the answer is below what was pressed.
+// On a phone the answer is below the button that was pressed.
 function bringIntoView(part) {
   const { top } = part.getBoundingClientRect();
   if (top < window.innerHeight * 0.6 && top >= 0) return;

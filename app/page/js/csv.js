@@ -1,4 +1,4 @@
-// Predictions as CSV (RFC 4180), with the columns of `python -m app classify --format csv` and one for problems.
+// Formats predictions as CSV (RFC 4180), with the columns of `python -m app classify --format csv` and one for problems.
 const COLUMNS = ["file", "label", "confidence", "verdict", "novelty"];
 
 const cell = (value) => {

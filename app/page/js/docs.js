@@ -1,2 +1,2 @@
-// Draws /openapi.json with Swagger UI. No validator: it would be another host.
+// Shows /openapi.json with Swagger UI, without its validator, which is on another host.
 SwaggerUIBundle({ url: "openapi.json", dom_id: "#docs", validatorUrl: null, deepLinking: true });

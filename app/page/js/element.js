@@ -1,4 +1,4 @@
-// One DOM element, in one expression. Knows nothing of what it is for.
+// Creates a DOM element in one expression.
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {

@@ -1,4 +1,4 @@
-// What the network saw, and over it the heat of what speaks for one label, which the slider fades.
+// Shows the image that the network saw under the heatmap for one label; a slider fades the heatmap.
 import { markExplained } from "./bars.js";
 import { byId } from "./element.js";
 
@@ -7,7 +7,7 @@ const frame = figure.querySelector(".frame");
 const heat = byId("heat");
 const strength = byId("strength");
 
-// Keeps its place free until the first explanation comes.
+// Reserves space until the first explanation arrives.
 export function awaitExplanation(label) {
   byId("explained").textContent = label;
   frame.classList.add("waiting");
@@ -15,7 +15,7 @@ export function awaitExplanation(label) {
   markExplained(null);
 }
 
-// There is no explanation, or not of this label; one that is shown stays.
+// Stops waiting for an explanation that failed; keeps showing an earlier one.
 export function giveUpExplanation() {
   if (frame.classList.contains("waiting")) figure.hidden = true;
 }

@@ -1,24 +1,24 @@
-// What the page says: answers, figures and errors in words. Knows neither the page nor the service.
+// Formats answers, numbers and errors for people. Knows neither the page nor the service.
 const CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 export const HEADLINES = {
   malformed_request: "The service could not read what this page sent.",
-  not_found: "The service has nothing at this address.",
-  method_not_allowed: "The service has nothing at this address.",
+  not_found: "The service does not have this address.",
+  method_not_allowed: "The service does not have this address.",
   slow_upload: "The picture took too long to arrive.",
-  too_large: "That is more than the service takes.",
+  too_large: "That is more than the service accepts.",
   unsupported_image: "That is not a picture the service can read.",
   unusable_image: "That picture cannot be used.",
   invalid_parameter: "The service could not read what this page sent.",
   internal: "The service failed.",
   overloaded: "The service is busy.",
-  not_ready: "No model is being served.",
+  not_ready: "The service is not ready.",
   timeout: "The answer took too long.",
 };
 
 export const VERDICTS = { confident: "confident", unsure: "unsure", none_of_these: "none of these" };
 
-// "a cat"; labels of a model of one's own may be anything, and are quoted.
+// CIFAR-10's labels get an article ("a cat"); labels of other models may be anything, and are quoted.
 function named(label) {
   if (!CIFAR10.includes(label)) return `“${label}”`;
   return /^[aeiou]/.test(label) ? `an ${label}` : `a ${label}`;
@@ -26,9 +26,9 @@ function named(label) {
 
 export function sentence({ verdict, label, probabilities }) {
   if (verdict === "confident") return `This is ${named(label)}.`;
-  if (verdict === "unsure") return `Perhaps ${named(label)}, not sure.`;
+  if (verdict === "unsure") return `Possibly ${named(label)}, but not certain.`;
   if (verdict !== "none_of_these") return label;
-  return Object.keys(probabilities).length === 10 ? "None of these ten, it seems." : "None of these, it seems.";
+  return Object.keys(probabilities).length === 10 ? "Probably none of these ten." : "Probably none of these.";
 }
 
 export function percent(share) {
@@ -38,10 +38,10 @@ export function percent(share) {
 }
 
 export function certainty({ label, confidence, novelty, verdict }) {
-  const most = verdict === "none_of_these" ? `Of the labels it knows, most like ${label}: ` : "";
+  const most = verdict === "none_of_these" ? `Closest label: ${label}, ` : "";
   const parts = [`${most}${percent(confidence)} probable`];
   if (novelty !== null && novelty !== undefined) {
-    parts.push(`stranger than ${Math.round(100 * novelty)} % of the pictures it was tested on`);
+    parts.push(`more unusual than ${Math.round(100 * novelty)} % of the test pictures`);
   }
   return parts.join(" · ");
 }
@@ -50,7 +50,7 @@ export function knowledge(labels) {
   const kinds = labels.length > 12
     ? `${labels.length.toLocaleString("en")} kinds of things`
     : `${labels.slice(0, -1).join(", ")} and ${labels.at(-1)}`;
-  return `A small neural network looks at 32×32 pixels of it and says what they most probably show. It knows ${kinds}.`;
+  return `The picture is scaled to 32×32 pixels and classified by a small neural network, which knows ${kinds}.`;
 }
 
 export function milliseconds(value) {

@@ -1,4 +1,4 @@
-// The service's health as it is now: asked every few seconds, and only while somebody looks.
+// Shows the service's current health, polled every few seconds while the view is visible.
 import { byId, element } from "./element.js";
 import { between, buckets, quantile } from "./scrape.js";
 import { drift, health, metrics } from "./service.js";

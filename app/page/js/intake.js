@@ -1,8 +1,8 @@
-// What people give: files that are chosen, dropped (also in folders), pasted, photographed, or samples. Hands on Files.
+// Collects pictures as Files: chosen, dropped (also in folders), pasted, photographed, or samples.
 import { photograph } from "./camera.js";
 import { byId } from "./element.js";
 
-// `give` takes File[] and, for a sample, its address.
+// Calls `give` with File[] and, for a sample, its address.
 export function watch(give) {
   for (const id of ["files", "capture"]) {
     const input = byId(id);
@@ -30,7 +30,7 @@ async function giveSample(address, name, give) {
 
 function watchDrops(give) {
   const drop = byId("drop");
-  let depth = 0; // of elements that were entered and not left
+  let depth = 0; // nested elements that the drag has entered and not left
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
   const mark = (change) => {
     depth = Math.max(0, change === 0 ? 0 : depth + change);
@@ -48,7 +48,7 @@ function watchDrops(give) {
   });
 }
 
-// Entries have to be taken before the first await: afterwards the browser has emptied the list.
+// Reads the entries before the first await, because the browser empties the list afterwards.
 async function dropped(transfer) {
   const items = [...transfer.items].filter((item) => item.kind === "file");
   const taken = items.map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));

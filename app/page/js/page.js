@@ -1,4 +1,4 @@
-// The page: which of its two views is shown, and what goes where. Starts everything.
+// Entry point of the page: switches between its two views and connects the modules.
 import { showCard } from "./card.js";
 import { classify } from "./classify.js";
 import { byId } from "./element.js";
@@ -22,7 +22,7 @@ function show(view) {
 
 function follow() {
   const view = location.hash.slice(1) || "classify";
-  if (view in TITLES) show(view); // the skip link's address is none of them
+  if (view in TITLES) show(view); // the skip link's hash is not a view
 }
 
 window.addEventListener("hashchange", () => {

@@ -1,14 +1,14 @@
-// The command line and the Python program that ask the same question; the tests run them as they stand here.
+// Shows a command line and a Python program that send the same request; the tests run both.
 import { byId } from "./element.js";
 
 const inShell = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
-// curl takes ; and , in a file's name for its own, unless the name is quoted once more
+// curl interprets ; and , in a file name unless it is quoted again.
 const inForm = (name) => (/[;,"\\]/.test(name) ? `"${name.replace(/["\\]/g, "\\$&")}"` : name);
-// JSON's escapes are Python's too; what nobody sees in a name is written out.
+// JSON's escapes are valid in Python too; invisible characters are escaped as well.
 const inPython = (text) => JSON.stringify(text).replace(/[\p{Cf}\p{Zl}\p{Zp}]/gu, (each) =>
   `\\U${each.codePointAt(0).toString(16).padStart(8, "0")}`);
 
-// `sample` is the address of a picture that whoever runs this does not have as a file.
+// `sample` is the address of a sample picture, which the programs download first.
 export function programs(name, sample, address = new URL("predict", document.baseURI).href) {
   if (sample) {
     return {
@@ -37,7 +37,7 @@ export function showPrograms(name, sample) {
 }
 
 for (const button of document.querySelectorAll("[data-copies]")) {
-  button.hidden = !navigator.clipboard; // browsers have it on HTTPS and localhost only
+  button.hidden = !navigator.clipboard; // available only on HTTPS and localhost
   button.addEventListener("click", async () => {
     const before = [...button.childNodes];
     await navigator.clipboard.writeText(byId(button.dataset.copies).textContent);

@@ -1,8 +1,8 @@
-// Prometheus's text → rates and quantiles of predictions between two scrapes. Pure.
+// Computes rates and quantiles of predictions from two scrapes of Prometheus's text format. Pure functions.
 const ROUTES = ["/predict", "/predict/batch", "/explain"];
 const BUCKET = /^cifar10_request_seconds_bucket\{(.*)\} (\S+)/;
 
-// Cumulative counts of the requests that ask the network, by the upper bound of their seconds.
+// Sums the cumulative counts of requests that use the network, by the bucket's upper bound in seconds.
 export function buckets(text) {
   const counts = new Map();
   for (const line of text.split("\n")) {
@@ -14,14 +14,15 @@ export function buckets(text) {
   return counts;
 }
 
-// What came between, as [upper bound, cumulative count] in order; empty after a restart of the service.
+// Subtracts two scrapes: [upper bound, cumulative count] in order, or empty after a restart of the service.
 export function between(before, after) {
   const bounds = [...after.keys()].sort((a, b) => a - b);
   const counted = bounds.map((bound) => [bound, after.get(bound) - (before.get(bound) ?? 0)]);
   return counted.some(([, count]) => count < 0) ? [] : counted;
 }
 
-// As Prometheus's histogram_quantile: requests are spread evenly within their bucket. Seconds, or null without any.
+// Estimates a quantile in seconds like Prometheus's histogram_quantile, which spreads requests evenly within a bucket.
+// Returns null without requests.
 export function quantile(share, counted) {
   const total = counted.at(-1)?.[1] ?? 0;
   if (total === 0) return null;

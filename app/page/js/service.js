@@ -1,15 +1,15 @@
-// The service's endpoints. Addresses are relative to the page, so that a proxy's prefix does not matter.
-// Knows no element of the page.
+// Calls the service's endpoints. Addresses are relative to the page, so they work behind a proxy's prefix.
+// Knows nothing about the page's elements.
 import { HEADLINES } from "./format.js";
 
-// Something that went wrong, in words for the person in front of the page.
+// An error described for the user of the page.
 export class Problem extends Error {
   constructor(headline, detail, { code = "", status = 0, requestId = "", wait = 1 } = {}) {
     super(`${headline} ${detail}`);
     Object.assign(this, { headline, detail, code, status, requestId, wait });
   }
 
-  // Whether the same request may well succeed later.
+  // True if the same request may succeed later.
   get passes() {
     return this.status === 0 || this.status === 408 || this.status >= 500;
   }
@@ -23,7 +23,7 @@ export const problemOf = (document) =>
 async function refusal(response) {
   const kind = response.headers.get("content-type") ?? "";
   if (!kind.startsWith("application/problem+json")) {
-    const detail = `It answered ${response.status} and did not say why; something between here and the service may have.`;
+    const detail = `The response has status ${response.status} and no explanation; it may come from a proxy.`;
     return new Problem("The service did not answer.", detail, { status: response.status });
   }
   const problem = problemOf(await response.json());
@@ -35,7 +35,7 @@ async function unreachable() {
   const alive = await fetch("health/live").then((response) => response.ok, () => false);
   return alive
     ? new Problem("The picture could not be sent.",
-      "The connection was closed while it was under way. It may be larger than the service takes, or have changed on disk.")
+      "The connection was closed during the upload. The picture may be too large for the service, or have changed on disk.")
     : new Problem("The service cannot be reached.", "It may have been stopped, or this device may be offline.");
 }
 
@@ -70,14 +70,14 @@ export async function predict(file, signal) {
   return { prediction, stages: timings(response.headers.get("server-timing")), roundTrip: performance.now() - began };
 }
 
-// One {prediction} or {problem} for each file, in their order.
+// Returns a {prediction} or {problem} for each file, in order.
 export async function predictAll(files, signal) {
   const response = await ask("predict/batch", { method: "POST", body: form("files", files), signal });
   const { results } = await response.json();
   return results.map(({ prediction, problem }) => (problem ? { problem: problemOf(problem) } : { prediction }));
 }
 
-// Which pixels speak for a label; null where the service does not explain.
+// Returns the explanation of a label; null if the service has no explanations.
 export async function explain(file, label, signal) {
   try {
     const query = `?format=json&class=${encodeURIComponent(label)}`;
@@ -94,7 +94,7 @@ export const health = async () => (await ask("health")).json();
 export const metrics = async () => (await ask("metrics")).text();
 export const card = async () => (await ask("model/card")).text();
 
-// null where the service does not watch for drift.
+// Returns null if the service does not report drift.
 export async function drift() {
   try {
     return await (await ask("model/drift")).json();

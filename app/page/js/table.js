@@ -1,4 +1,4 @@
-// The table of many answers: a row for each picture, in the order of any column.
+// Shows many answers as a table with a row per picture, sortable by column.
 import { byId, element } from "./element.js";
 import { smallPrint } from "./alert.js";
 import { VERDICTS, percent, whole } from "./format.js";
@@ -28,7 +28,7 @@ export function listRows(entries, open) {
     const thumbnail = element("img", { alt: "", width: 44, height: 44, loading: "lazy", decoding: "async", src: entry.address });
     thumbnail.addEventListener("error", () => thumbnail.classList.add("broken"));
     const name = element("button", { type: "button", className: "link", textContent: entry.name, onclick: () => open(entry.file) });
-    name.title = "Show the whole answer";
+    name.title = "Show the full answer";
     entry.row = element("tr", {}, element("td", { className: "thumbnail" }, thumbnail), element("th", { scope: "row" }, name));
     fillRow(entry);
   }
@@ -57,7 +57,7 @@ export function fillRow({ row, prediction, problem }) {
 
 const names = new Intl.Collator("en", { numeric: true });
 
-// Rows without a value come last, whichever way.
+// Rows without a value come last in either direction.
 function compare(a, b) {
   const [x, y] = [VALUES[sorted.column](a), VALUES[sorted.column](b)];
   if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
