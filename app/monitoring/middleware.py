@@ -63,7 +63,6 @@ class RequestContext:
             self._finished.append(RequestRecord(identity, scope["method"], _route(scope), status, seconds, stages))
 
     def _record_finished(self) -> None:
-        """Count and log the finished requests."""
         records, self._finished = self._finished, []
         for record in records:
             self._metrics.observe_request(record.route, record.status, record.seconds, record.stages)
