@@ -8,7 +8,7 @@ from model_store.classifier import Classifier, PrecisionChoice
 from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.network.architecture import Architecture
 from training.commands.arguments import Jobs, add_data
-from training.commands.progress import progress_line
+from training.commands.output import print_table, progress_line
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
@@ -95,9 +95,9 @@ def add_compare(jobs: Jobs) -> None:
 
 def run_compare(options: argparse.Namespace) -> None:
     """Print a table with a column for each run."""
-    from training.evaluate.compare import comparison_table
+    from training.evaluate.compare import compare_runs
 
-    print(comparison_table([Run(folder) for folder in options.runs]))
+    print_table(("", *(folder.name for folder in options.runs)), compare_runs([Run(folder) for folder in options.runs]))
 
 
 def add_foreign(jobs: Jobs) -> None:
@@ -115,12 +115,15 @@ def run_foreign(options: argparse.Namespace) -> None:
     """Print one line per kind of out-of-distribution image."""
     from training.data.dataset import check_labels
     from training.data.load import load_dataset
-    from training.evaluate.out_of_distribution import HEADER, measure_out_of_distribution
+    from training.evaluate.out_of_distribution import measure_out_of_distribution
     from training.publish.network import network_from_folder
 
     network, dataset = network_from_folder(options.folder), load_dataset(options.data)
     check_labels(options.folder, network.labels, dataset.labels)
-    print(HEADER)
     classifier, resize = Classifier(network), network.preprocessing.resize
-    for result in measure_out_of_distribution(classifier, dataset.test.pixels, resize, options.folders):
-        print(result, flush=True)
+    results = measure_out_of_distribution(classifier, dataset.test.pixels, resize, options.folders)
+    rows = [
+        (kind, f"{images:,}", f"{rejected:.1%}", f"{auroc:.3f}", f"{confident:.1%}")
+        for kind, images, rejected, auroc, confident in results
+    ]
+    print_table(("", "images>", "rejected>", "AUROC>", "confident>"), rows)

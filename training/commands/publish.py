@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from model_store.manifest import Manifest, Preprocessing
 from model_store.version import load
 from training.commands.arguments import Jobs, add_data, add_store, default_data, open_store
-from training.commands.progress import progress_line
+from training.commands.output import progress_line
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from model_store.errors import ModelError
 from model_store.files import MANIFEST, WEIGHTS
-from model_store.manifest import read_manifest
+from model_store.manifest import Manifest, read_manifest
 from model_store.store import Store
 from training.commands.arguments import STORE, Jobs, add_store, positive
+from training.commands.output import print_table
 
 
 def add_versions(jobs: Jobs) -> None:
@@ -26,33 +27,35 @@ def add_prune(jobs: Jobs) -> None:
 
 
 def run_versions(options: argparse.Namespace) -> None:
-    """Print one line per version of each model."""
-    store = Store(options.store)
-    print(f"{'model':<20}{'version':>8}{'accuracy':>10}{'ECE':>8}{'weights':>12}  {'recipe':<20}created")
+    """Print a row for each version that can be read, then what is wrong with the others."""
+    store, rows, problems = Store(options.store), list[tuple[str, ...]](), list[str]()
     for name in store.names():
         try:
             active = store.choose_version(name)
         except ModelError as error:  # no version of this model can be served; still list the others
             active = None
-            print(f"{name:<20}  {error}")
+            problems.append(f"{name}: {error}")
         for version in store.versions(name):
             mark = "*" if version == active else " "
-            print(f"{name:<20}{version:>7}{mark}{_version_line(store.folder(name, version))}")
+            try:
+                manifest = read_manifest(store.folder(name, version) / MANIFEST)
+            except ModelError as error:
+                problems.append(f"{name} {version}: {error}")
+            else:
+                rows.append((name, f"{version}{mark}", *_figures(manifest)))
+    print_table(("model", "version>", "accuracy>", "ECE>", "weights>", "recipe", "created"), rows)
     print("* marks the active version of each model")
+    for problem in problems:
+        print(problem)
 
 
-def _version_line(folder: Path) -> str:
-    try:
-        manifest = read_manifest(folder / MANIFEST)
-    except ModelError as error:
-        return f"  {error}"
+def _figures(manifest: Manifest) -> tuple[str, ...]:
     metrics = manifest.metrics.get("test")
     test = metrics if isinstance(metrics, dict) else {}
     figures = (test.get(key) for key in ("accuracy", "expected_calibration_error"))
     accuracy, calibration = (f"{figure:.2%}" if isinstance(figure, float) else "-" for figure in figures)
     weights, recipe = manifest.files.get(WEIGHTS), str(manifest.training.get("recipe", "?"))
-    size = weights.size if weights else 0
-    return f"{accuracy:>10}{calibration:>8}{size:>12,}  {recipe:<20}{manifest.created}"
+    return accuracy, calibration, f"{weights.size if weights else 0:,}", recipe, manifest.created
 
 
 def run_prune(options: argparse.Namespace) -> None:

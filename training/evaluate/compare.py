@@ -30,24 +30,20 @@ ROWS: dict[str, Callable[[RunInfo, History], str]] = {
 }
 
 
-def comparison_table(runs: Sequence[Run]) -> str:
-    """Format a line for each property and a column for each run, then the hyper-parameters that differ.
+def compare_runs(runs: Sequence[Run]) -> list[list[str]]:
+    """Return a row for each property, with a column for each run, then the hyper-parameters that differ.
 
     Raises:
         TrainingError: a folder is not a run.
     """
     records = [(run.info, run.history) for run in runs]
-    lines = [["", *(run.folder.name for run in runs)]]
-    lines += [[name, *(value(info, history) for info, history in records)] for name, value in ROWS.items()]
+    rows = [[name, *(value(info, history) for info, history in records)] for name, value in ROWS.items()]
     flat = [_flat(info.recipe_values) for info, _ in records]
     for key in sorted(set().union(*flat)):
         values = [str(values.get(key, "-")) for values in flat]
         if len(set(values)) > 1 and key not in ("description", "epochs", "batch_size"):
-            lines.append([key, *values])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+            rows.append([key, *values])
+    return rows
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,6 @@ from training.errors import TrainingError
 from training.evaluate.corruptions import Pixels
 
 DRAWN_IMAGES = 500
-HEADER = f"{'':<40}{'images':>7}{'rejected':>10}{'AUROC':>9}{'confident':>11}"
 
 
 class OodResult(NamedTuple):
@@ -33,9 +32,6 @@ class OodResult(NamedTuple):
     rejected: float  # share called none of these
     auroc: float  # of telling them from known images by their scores
     confident: float  # share predicted confidently all the same
-
-    def __str__(self) -> str:
-        return f"{self.kind:<40}{self.images:>7}{self.rejected:>10.1%}{self.auroc:>9.3f}{self.confident:>11.1%}"
 
 
 def measure_out_of_distribution(

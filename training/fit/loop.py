@@ -121,30 +121,31 @@ def _fit(
     count = min(steps * recipe.batch_size, len(images))
     classes = len(run.info.labels)
     targets = _one_hot(images.labels, classes)
-    progress = Progress(recipe.epochs, count, steps)
+    progress = Progress(len(history), recipe.epochs, count, steps)
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=progress.show, on_epoch_end=progress.stop_clock)
     views = make_views(images.pixels, recipe, run.info.seed, len(history), count)
     checkpointed = -CHECKPOINT_SECONDS
-    for epoch in range(len(history), recipe.epochs):
-        progress.start(epoch)
-        view = next(views)
-        if teachers:
-            progress.show_status("computing soft targets")
-            targets = _soft_targets(run, teachers, view, recipe.view(epoch))
-        epoch_batches = batches(view.shuffled, targets[view.order], recipe.batch_size)
-        logs = learner.fit(**epoch_batches, shuffle=False, verbose=0, callbacks=[callback]).history
-        record: dict[str, float] = {key: float(values[-1]) for key, values in logs.items()}
-        record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
-        if val:
-            record |= _evaluate(learner, val, classes)
-        history.append(record)
-        if epoch + 1 == recipe.epochs or time.monotonic() - checkpointed >= CHECKPOINT_SECONDS:
-            variables = [keras.ops.convert_to_numpy(variable) for variable in state(learner)]
-            checkpoints.save_checkpoint(run.folder, variables, history)
-            checkpointed = time.monotonic()
-        progress.finish(record)
-        if on_epoch:
-            on_epoch(record)
+    with progress:
+        for epoch in range(len(history), recipe.epochs):
+            progress.start(epoch)
+            view = next(views)
+            if teachers:
+                progress.show_status("computing soft targets")
+                targets = _soft_targets(run, teachers, view, recipe.view(epoch))
+            epoch_batches = batches(view.shuffled, targets[view.order], recipe.batch_size)
+            logs = learner.fit(**epoch_batches, shuffle=False, verbose=0, callbacks=[callback]).history
+            record: dict[str, float] = {key: float(values[-1]) for key, values in logs.items()}
+            record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
+            if val:
+                record |= _evaluate(learner, val, classes)
+            history.append(record)
+            if epoch + 1 == recipe.epochs or time.monotonic() - checkpointed >= CHECKPOINT_SECONDS:
+                variables = [keras.ops.convert_to_numpy(variable) for variable in state(learner)]
+                checkpoints.save_checkpoint(run.folder, variables, history)
+                checkpointed = time.monotonic()
+            progress.finish(record)
+            if on_epoch:
+                on_epoch(record)
 
 
 def _soft_targets(run: Run, teachers: Teachers, view: View, number: int) -> NDArray[np.float32]:

@@ -1,43 +1,52 @@
-"""Progress line of a training run: epoch, loss, accuracy, speed and time left. Imports no backend."""
+"""Progress of a training run: epoch, loss, accuracy, speed and time left. Imports no backend."""
 
-import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from training.fit.checkpoints import AGREEMENT, VAL_ACCURACY
 
 
 class Progress:
-    """Prints one line per epoch, and updates it during the epoch on a terminal."""
+    """Prints one line per epoch, below which a terminal shows a bar for the whole run."""
 
-    def __init__(self, epochs: int, images_per_epoch: int, steps_per_epoch: int) -> None:
+    def __init__(self, done: int, epochs: int, images_per_epoch: int, steps_per_epoch: int) -> None:
         self.epochs, self.images, self.steps = epochs, images_per_epoch, steps_per_epoch
-        self.epoch, self.seconds, self._began, self._shown = 0, 0.0, 0.0, 0.0
-        self._live = sys.stdout.isatty()
+        self.epoch, self.seconds, self._began = done, 0.0, 0.0
+        self._console = Console(highlight=False, soft_wrap=True)
+        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True)
+        self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal, transient=True)
+        self._task = self._bar.add_task("", total=epochs * images_per_epoch, completed=done * images_per_epoch)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
 
     def start(self, epoch: int) -> None:
         """Begin an epoch, counted from 0."""
         self.epoch, self._began = epoch, time.monotonic()
 
     def show_status(self, status: str) -> None:
-        """Show a status on a terminal while the epoch waits."""
-        if self._live:
-            print(f"\repoch {self.epoch + 1}/{self.epochs}  {status}", end="", flush=True)
+        """Show a status while the epoch waits."""
+        self._bar.update(self._task, description=f"epoch {self.epoch + 1}/{self.epochs}  {status}")
 
     def show(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Update the line after a batch, at most twice a second."""
-        now = time.monotonic()
-        if not self._live or now - self._shown < 0.5:
-            return
-        self._shown = now
-        images = round((batch + 1) / self.steps * self.images)
-        rate = images / (now - self._began)
-        left = (self.images - images + (self.epochs - self.epoch - 1) * self.images) / rate
-        text = f"epoch {self.epoch + 1}/{self.epochs}  {images:,}/{self.images:,} images  {rate:,.0f} images/s"
-        if logs:
-            text += _figures(logs)
-        print(f"\r{text}  {format_duration(left)} left ", end="", flush=True)
+        """Update the bar after a batch."""
+        images = (batch + 1) / self.steps * self.images
+        rate = images / (time.monotonic() - self._began)
+        status = f"{images:,.0f}/{self.images:,} images  {rate:,.0f} images/s{_figures(logs) if logs else ''}"
+        self.show_status(status)
+        self._bar.update(self._task, completed=self.epoch * self.images + images)
 
     def stop_clock(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Record the epoch's duration, before any evaluation."""
@@ -49,8 +58,7 @@ class Progress:
         if VAL_ACCURACY in record:
             text += f"  val accuracy {record[VAL_ACCURACY]:.4f}"
         left = format_duration(self.seconds * (self.epochs - self.epoch - 1))
-        rate = self.images / self.seconds
-        print(f"{chr(13) if self._live else ''}{text}  {rate:,.0f} images/s  {left} left" + " " * 20, flush=True)
+        self._console.print(f"{text}  {self.images / self.seconds:,.0f} images/s  {left} left")
 
 
 def format_duration(seconds: float) -> str:

@@ -21,10 +21,25 @@ def test_clock(seconds, text):
     ids=["train", "distilled", "val"],
 )
 def test_an_epoch_ends_with_its_figures(capsys, record, text):
-    progress = Progress(epochs=3, images_per_epoch=100, steps_per_epoch=2)
-    progress.start(1)
-    progress.show(0, {"loss": 2.0, "accuracy": 0.1})  # prints on a terminal only
-    progress.stop_clock(1)
-    progress.finish(record)
+    progress = Progress(done=1, epochs=3, images_per_epoch=100, steps_per_epoch=2)
+    with progress:
+        progress.start(1)
+        progress.show(0, {"loss": 2.0, "accuracy": 0.1})  # prints on a terminal only
+        progress.stop_clock(1)
+        progress.finish(record)
     output = capsys.readouterr().out
     assert output.startswith(text) and " images/s  0:0" in output
+
+
+def test_a_terminal_shows_a_bar_with_the_speed(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    with Progress(done=0, epochs=2, images_per_epoch=100, steps_per_epoch=2) as progress:
+        progress.start(0)
+        progress.show(0, {"loss": 2.0, "accuracy": 0.1})
+        progress.stop_clock(0)
+        progress.finish({"loss": 1.5, "accuracy": 0.2})
+    output = capsys.readouterr().out
+    assert "50/100 images" in output and " images/s  loss 2.0000" in output and "━" in output
+    assert "epoch 1/2  loss 1.5000  accuracy 0.2000" in output
