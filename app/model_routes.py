@@ -43,11 +43,11 @@ async def model(request: Request) -> Response:
 
 @router.get(
     "/model/drift",
-    summary="Whether recent images are like those that the version was tested on",
+    summary="Compare recent images with those the version was tested on",
     responses=openapi.responses(schemas.DriftAnswer, "not_ready"),
 )
 async def model_drift(request: Request) -> Response:
-    """Of all processes of the service together, over the last hour. No image is kept to tell it, only counts."""
+    """Covers all processes of the service and the last hour. Only counts are kept, never an image."""
     serving: Serving = request.app.state.pipeline.require_serving()
     return Response(to_json(serving.drift.document()), media_type="application/json")
 
@@ -59,7 +59,7 @@ async def model_drift(request: Request) -> Response:
     responses=openapi.responses(openapi.CARD, "not_ready"),
 )
 async def model_card(request: Request) -> HTMLResponse:
-    """What it is for and not for, what it learned from, how good it is and where it fails, from manifest and report."""
+    """Intended use, training data, quality and limits, from the manifest and the report."""
     loaded: Loaded = request.app.state.pipeline.require_serving().loaded
     report, classifier = await _published_report(loaded), loaded.classifier
     served = ServedVersion(loaded.manifest, report, classifier.engine, classifier.precision)
@@ -74,34 +74,36 @@ async def model_card(request: Request) -> HTMLResponse:
     openapi_extra={"parameters": [openapi.REPORT_NAME]},
 )
 async def model_report(request: Request) -> Response:
-    """Only what the manifest lists under `report/`, and only the bytes whose SHA-256 it states."""
-    name: str = request.path_params["name"]  # not a parameter of the function: every name is valid, if only to be 404
+    """Serves files that the manifest lists under `report/`, if their SHA-256 still matches."""
+    name: str = request.path_params["name"]  # not a function parameter: an invalid name is a 404, not a 422
     loaded: Loaded = request.app.state.pipeline.require_serving().loaded
     types = _report_types(loaded.manifest)
     if name not in types:
-        raise Problem("not_found", f"this version's report has {', '.join(types) or 'no files'}, and not {name[:80]!r}")
+        raise Problem(
+            "not_found", f"this version's report has no {name[:80]!r}; it has {', '.join(types) or 'no files'}"
+        )
     content = await _published_file(loaded, REPORT_FOLDER + name)
     if content is None:
-        raise Problem("not_found", "the version was removed from the store since it was loaded, and its report with it")
+        raise Problem("not_found", "the version and its report were removed from the store after it was loaded")
     return Response(content, media_type=types[name])
 
 
-@router.get("/metrics", summary="Counts and timings, for Prometheus", response_class=PlainTextResponse)
+@router.get("/metrics", summary="Counts and timings for Prometheus", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Of all processes of the service together, in Prometheus's text format."""
+    """Covers all processes of the service, in Prometheus's text format."""
     service_metrics: Metrics = request.app.state.metrics
     return Response(service_metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _published_file(loaded: Loaded, name: str) -> bytes | None:
-    """Read a file of the served version; None if it was removed from the store since."""
+    """Read a file of the served version; None if it is no longer in the store."""
     if not (loaded.folder / name).exists():
         return None
     return await asyncio.to_thread(loaded.read, name)
 
 
 async def _published_report(loaded: Loaded) -> Report | None:
-    """Read the served version's report; None if it has none that can be read."""
+    """Read the served version's report; None if it is missing or unreadable."""
     content = await _published_file(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else None
     if content is None:
         return None
@@ -113,7 +115,7 @@ async def _published_report(loaded: Loaded) -> Report | None:
 
 
 def _report_types(manifest: Manifest) -> dict[str, str]:
-    """Media types of the report's files that are served, by name."""
+    """Return the media types of the report files that are served, by name."""
     names = [name.removeprefix(REPORT_FOLDER) for name in manifest.files if name.startswith(REPORT_FOLDER)]
     plots = {name: "image/png" for name in names if name.endswith(".png")}
     return plots | ({"evaluation.json": "application/json"} if EVALUATION in manifest.files else {})

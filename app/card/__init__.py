@@ -1,1 +1,1 @@
-"""A version's model card, as a page."""
+"""The model card of a version, as HTML."""

@@ -1,6 +1,6 @@
 """The plots of a version's report that a card shows, with their captions and alternative texts.
 
-The texts are made from the report's figures, so that people who cannot see a plot get its message.
+Descriptions state the main figures, for people who cannot see the plots.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from model_store.report import REPORT_FOLDER, Report
 
 @dataclass(frozen=True)
 class CaptionedPlot:
-    """A plot of the report; its address is relative to the card's."""
+    """A plot of the report; its address is relative to the card."""
 
     address: str
     caption: str
@@ -30,19 +30,19 @@ def caption_plots(manifest: Manifest, report: Report) -> dict[str, CaptionedPlot
 
 
 def recall_by_class(report: Report) -> list[tuple[str, float]]:
-    """Pairs of class and recall, lowest first."""
+    """Return pairs of class and recall, lowest first."""
     recalls = [(label, figures.recall) for label, figures in report.classes.items()]
     return sorted(recalls, key=lambda pair: pair[1])
 
 
 def _confusion(report: Report) -> str:
-    """The commonest confusion. Rows of the matrix are true classes, columns predicted ones."""
+    """Name the most frequent confusion. Rows of the matrix are true classes, columns predicted ones."""
     labels = list(report.classes)
     wrong = [
         (count, labels[i], labels[j]) for i, row in enumerate(report.confusion) for j, count in enumerate(row) if i != j
     ]
     count, true, called = max(wrong)
-    return f"Most often {true} was called {called}: {count:,} times." if count else "Nothing was confused."
+    return f"Most often {true} was taken for {called}: {count:,} times." if count else "No class was confused."
 
 
 def _reliability(report: Report) -> str:
@@ -58,7 +58,9 @@ def _mistakes(report: Report) -> str:
     if not report.mistakes:
         return ""
     first = report.mistakes[0]
-    return f"The first is {first.label}, called {first.called} with a confidence of {percent(first.confidence, 1)}."
+    return (
+        f"The first shows {first.label}, predicted {first.called} with a confidence of {percent(first.confidence, 1)}."
+    )
 
 
 def _corruptions(report: Report) -> str:
@@ -83,12 +85,12 @@ def _curves(report: Report) -> str:
     last = report.history[-1] if report.history else None
     if last is None or last.accuracy is None:
         return ""
-    return f"After {last.epoch} epochs {percent(last.accuracy, 1)} of the training images were called by their names."
+    return f"After {last.epoch} epochs {percent(last.accuracy, 1)} of the training images were classified correctly."
 
 
 PLOTS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "curves.png": ("Loss and accuracy, epoch by epoch", _curves),
-    "confusion.png": ("What the images of each class were called", _confusion),
+    "confusion.png": ("True class and predicted class of the test images", _confusion),
     "reliability.png": ("Accuracy against confidence", _reliability),
     "classes.png": ("Recall of each class, with its 95 % interval", _classes),
     "mistakes.png": ("The most confident mistakes", _mistakes),

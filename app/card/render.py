@@ -1,7 +1,6 @@
 """Render a version's model card: intended use, training data, quality and limits.
 
-Made from the manifest and the report alone, for any version. Where a version lacks a fact, its card says so or leaves
-it out. Knows no HTTP, and of files only the template.
+Needs only manifest and report; missing facts are left out or named as missing. Knows no HTTP.
 """
 
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ EVALUATION = REPORT_FOLDER + REPORT_FILE
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that `card.html` shows and does not say itself."""
+    """The facts that `card.html` shows."""
 
     manifest: Manifest
     overview: list[Fact]
@@ -62,7 +61,7 @@ def render_card(served: ServedVersion) -> str:
 
 
 def make_card(served: ServedVersion) -> Card:
-    """Collect the card's facts; a version without a report has no figures by class and no plots."""
+    """Collect the facts; a version without a report has no figures by class and no plots."""
     manifest, report = served.manifest, served.report
     fitted_on = served.metric("calibration", "fitted_on_images")
     return Card(

@@ -1,6 +1,6 @@
-"""Figures of the card: overall, class by class, and for worse or larger pictures.
+"""Quality figures of the card: overall, by class, under corruptions and at photo sizes.
 
-Chooses and formats the figures; `card.html` has the texts around them. Pure, like the rest of the card.
+Selects and formats figures; the text around them is in `card.html`.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ class ServedVersion:
     precision: str
 
     def metric(self, *path: str) -> float | None:
-        """One of the manifest's figures."""
+        """Look up a figure in the manifest's metrics."""
         return number(self.manifest.metrics, *path)
 
 
 @dataclass(frozen=True)
 class FigureTable:
-    """A table whose rows begin with their name."""
+    """A table; the first cell of a row is its name."""
 
     caption: str
     heads: tuple[str, ...]
@@ -50,7 +50,7 @@ class Int8Comparison:
 
 @dataclass(frozen=True)
 class Quality:
-    """Figures over all classes; `measured_in` is their precision, where this service computes in another one."""
+    """Figures over all classes; `measured_in` is their precision if this service computes in another one."""
 
     facts: list[Fact]
     measured_in: str | None
@@ -60,7 +60,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class People:
-    """Accuracy of people: its source, and in how many classes they are ahead of the network."""
+    """Accuracy of people: its source, and the number of classes in which they beat the network."""
 
     source: str
     ahead: int
@@ -69,7 +69,7 @@ class People:
 
 @dataclass(frozen=True)
 class ClassResults:
-    """Recall and precision of each class, beside people where they are known."""
+    """Recall and precision of each class, with people's accuracy if the report has it."""
 
     table: FigureTable
     people: People | None
@@ -77,7 +77,7 @@ class ClassResults:
 
 @dataclass(frozen=True)
 class RobustnessResults:
-    """Accuracy under our own corruptions and at photo sizes; by kind where the version has a report."""
+    """Accuracy under our own corruptions and at photo sizes; by kind if the version has a report."""
 
     means: FigureTable
     by_corruption: FigureTable | None
@@ -85,7 +85,7 @@ class RobustnessResults:
 
 
 def measure_quality(served: ServedVersion) -> Quality | None:
-    """The figures over all classes; None if the manifest has none."""
+    """Collect the figures over all classes; None if the manifest has none."""
     facts = [fact for fact in (_accuracy(served), _error(served), _likelihood(served), _worst(served)) if fact]
     if not facts:
         return None
@@ -99,22 +99,24 @@ def measure_quality(served: ServedVersion) -> Quality | None:
 
 
 def verdict_shares(served: ServedVersion) -> list[Fact]:
-    """How often each verdict is given on the test images."""
+    """Format the share of each verdict on the test images."""
     rows = {
         "Confident": "confident",
-        "Confident and right, of these": "confident_accuracy",
+        "Accuracy of confident answers": "confident_accuracy",
         "Unsure": "unsure",
-        "None of these, wrongly": "none_of_these",
+        "None of these (wrongly)": "none_of_these",
     }
     shares = [(name, served.metric("verdicts", "test", key)) for name, key in rows.items()]
     return [(name, percent(share)) for name, share in shares if share is not None]
 
 
 def class_results(report: Report) -> ClassResults:
-    """Recall and precision of each class."""
+    """Tabulate recall and precision by class."""
     classes, people = report.classes, _people(report)
     rows = [(label, percent(figures.recall, 1), percent(figures.precision, 1)) for label, figures in classes.items()]
-    caption = "Recall: of a class's images, how many were called so. Precision: of those called so, how many were."
+    caption = (
+        "Recall: share of a class's images that were recognised. Precision: share of its predictions that were right."
+    )
     if people is None:
         return ClassResults(FigureTable(caption, ("class", "recall", "precision"), rows), None)
     accuracies = [_share(figures.human_accuracy) for figures in classes.values()]
@@ -123,7 +125,7 @@ def class_results(report: Report) -> ClassResults:
 
 
 def robustness_results(served: ServedVersion) -> RobustnessResults | None:
-    """Accuracy under our own corruptions and at photo sizes; None if the manifest has neither."""
+    """Tabulate accuracy under our own corruptions and at photo sizes; None if the manifest has neither."""
     means = {
         "untouched": served.metric("robustness", "accuracy"),
         "under our own corruptions (not CIFAR-10-C)": served.metric("robustness", "corruption_accuracy"),
@@ -147,7 +149,7 @@ def _accuracy(served: ServedVersion) -> Fact | None:
     if accuracy is None:
         return None
     precision = text(served.manifest.metrics, "test", "precision")
-    accuracy_text = percent(accuracy) + (f" of {images:,.0f}" if images else "") + ", one look at each"
+    accuracy_text = percent(accuracy) + (f" of {images:,.0f}" if images else "") + ", one forward pass each"
     accuracy_text += f", computed in {precision}" if precision else ""
     if images and 0 <= accuracy <= 1:
         accuracy_text += f"; standard error {points(sqrt(accuracy * (1 - accuracy) / images), 2)}"
@@ -158,7 +160,7 @@ def _error(served: ServedVersion) -> Fact | None:
     error, before = (served.metric(key, "expected_calibration_error") for key in ("test", "test_uncalibrated"))
     if error is None:
         return None
-    definition = "mean distance of confidence from accuracy, in 15 bins"
+    definition = "mean difference between confidence and accuracy, 15 bins"
     return "Calibration error", f"{percent(error)}, {_before(served, before, percent)}; {definition}"
 
 
@@ -170,7 +172,7 @@ def _likelihood(served: ServedVersion) -> Fact | None:
 
 
 def _before(served: ServedVersion, value: float | None, format_value: Callable[[float], str]) -> str:
-    """The same figure before calibration."""
+    """Format the same figure before calibration."""
     if value is None:
         return "not calibrated" if served.manifest.temperature == 1 else "after calibration"
     precision = text(served.manifest.metrics, "test_uncalibrated", "precision")
@@ -211,7 +213,7 @@ def _people(report: Report) -> People | None:
 
 
 def _by_corruption(robustness: RobustnessReport) -> FigureTable:
-    """Lowest mean first; kinds may have been measured at different numbers of strengths."""
+    """Tabulate corruptions, lowest mean first; each may have its own number of strengths."""
     kinds = sorted(robustness.corruptions.items(), key=lambda kind: kind[1].mean)
     strengths = max(len(figures.accuracy) for _, figures in kinds)
     rows = [

@@ -1,4 +1,4 @@
-"""How a version was trained, and on which images, as its manifest records it."""
+"""Training data, recipe, hardware and software of a version, from its manifest."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,7 @@ DataSource = Literal["CIFAR-10", "own", "unknown"]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images that a version learned from, and the version that it started from."""
+    """Training images, and the version from which training started."""
 
     source: DataSource
     started_from: str | None
@@ -30,7 +30,7 @@ def training_data(manifest: Manifest) -> TrainingData:
 
 
 def training_facts(manifest: Manifest) -> list[Fact]:
-    """Recipe, duration, hardware and software, as far as they are recorded."""
+    """Collect recipe, duration, hardware and software, as far as they are recorded."""
     training = manifest.training
     teachers = training.get("teachers")
     entries = {
@@ -47,7 +47,7 @@ def training_facts(manifest: Manifest) -> list[Fact]:
 
 
 def mentions_cifar10(manifest: Manifest) -> bool:
-    """True if the version learned from CIFAR-10 or has its labels."""
+    """Return True if the version was trained on CIFAR-10 or has its labels."""
     return text(manifest.training, "data_sha256") == CIFAR10_SHA256 or manifest.labels == CIFAR10_LABELS
 
 
@@ -58,9 +58,9 @@ def _source(digest: str | None) -> DataSource:
 
 
 def _epochs(training: dict[str, Any]) -> dict[str, str | None]:
-    if number(training, "epochs") == 0:  # a mean of other networks
+    if number(training, "epochs") == 0:  # averaged from other networks
         return {}
-    counts = {"Epochs": "epochs", "Images in a step": "batch_size", "Seed": "seed"}
+    counts = {"Epochs": "epochs", "Batch size": "batch_size", "Seed": "seed"}
     seconds = number(training, "seconds")
     return {name: _count(training, key) for name, key in counts.items()} | {
         "Took": None if seconds is None else duration(seconds)
@@ -75,7 +75,7 @@ def _count(training: dict[str, Any], key: str) -> str | None:
 def _images(training: dict[str, Any]) -> str | None:
     held_out = training.get("hold_out") is True
     count = _count(training, "images")
-    return f"{count}; others were held out, for choices such as the temperature" if count and held_out else count
+    return f"{count}, without the validation images" if count and held_out else count
 
 
 def _hardware(training: dict[str, Any]) -> str | None:

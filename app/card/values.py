@@ -1,6 +1,6 @@
-"""Read figures from the parts of a manifest without a schema, its metrics and its training, and format figures.
+"""Look up and format figures in the parts of a manifest that have no schema: its metrics and its training.
 
-An absent value, or one of another type, is None or empty: not every version has every measurement.
+A missing value, or one of another type, is None or empty: not every version has every measurement.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ MAX_TEXT_LENGTH = 300
 
 
 def number(document: object, *path: str) -> float | None:
-    """The number at the end of a path of keys."""
+    """Return the number at a path of keys."""
     value = _value_at(document, path)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -18,7 +18,7 @@ def number(document: object, *path: str) -> float | None:
 
 
 def text(document: object, *path: str) -> str | None:
-    """The text at the end of a path of keys, cut to `MAX_TEXT_LENGTH`."""
+    """Return the text at a path of keys, cut to `MAX_TEXT_LENGTH`."""
     value = _value_at(document, path)
     if not isinstance(value, str) or not value.strip():
         return None
@@ -26,28 +26,28 @@ def text(document: object, *path: str) -> str | None:
 
 
 def items(document: object, *path: str) -> list[tuple[str, Any]]:
-    """Keys and values of the object at the end of a path."""
+    """Return keys and values of the object at a path of keys."""
     value = _value_at(document, path)
     return list(value.items()) if isinstance(value, dict) else []
 
 
 def joined(between: str, *parts: str | None) -> str | None:
-    """The parts that are not None or empty, joined; None if all are."""
+    """Join the parts that are not None or empty; None if all are."""
     return between.join(part for part in parts if part) or None
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """0.9368 → 93.68 %, with a space that does not break."""
+    """Format 0.9368 as 93.68 %, with a no-break space."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def points(share: float, digits: int = 1) -> str:
-    """0.097 → 9.7 points."""
+    """Format 0.097 as 9.7 points."""
     return f"{100 * share:.{digits}f} points"
 
 
 def duration(seconds: float) -> str:
-    """3484.9 → 58 min 5 s."""
+    """Format 3484.9 seconds as 58 min 5 s."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -68,9 +68,9 @@ def without_a_report(manifest, folder):
 def test_a_version_without_a_report_has_a_card_and_no_plots(altered):
     client, _ = altered(without_a_report)
     card = client.get("/model/card")
-    assert card.status_code == 200 and "How often it is right is not known" in card.text and "<img" not in card.text
+    assert card.status_code == 200 and "how often it is right is not known" in card.text and "<img" not in card.text
     missing = client.get("/model/report/classes.png")
-    assert missing.status_code == 404 and "report has no files" in missing.json()["detail"]
+    assert missing.status_code == 404 and "it has no files" in missing.json()["detail"]
 
 
 def with_a_damaged_report(manifest, folder):
@@ -83,7 +83,7 @@ def with_a_damaged_report(manifest, folder):
 def test_a_card_leaves_out_a_report_that_cannot_be_read(altered, caplog):
     client, _ = altered(with_a_damaged_report)
     card = client.get("/model/card")
-    assert card.status_code == 200 and "has no report by class" in card.text and "<img" not in card.text
+    assert card.status_code == 200 and "has no figures by class" in card.text and "<img" not in card.text
     assert "evaluation.json: images: Input should be a valid integer" in caplog.text
 
 
@@ -114,5 +114,5 @@ def test_a_version_that_was_removed_since_it_was_loaded_is_served_without_its_re
     shutil.rmtree(folder)
     assert client.get("/model/card").status_code == 200
     response = client.get("/model/report/classes.png")
-    assert response.status_code == 404 and "was removed from the store" in response.json()["detail"]
+    assert response.status_code == 404 and "were removed from the store" in response.json()["detail"]
     assert client.post("/predict", content=png()).status_code == 200

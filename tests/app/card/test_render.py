@@ -189,14 +189,14 @@ def test_what_only_some_versions_have_is_shown_where_it_is():
         assert fact in text, fact
 
 
-def test_every_plot_of_the_report_is_shown_and_said_in_words():
+def test_every_plot_of_the_report_is_shown_and_described():
     files = {f"report/{name}": {"size": 0, "sha256": "0" * 64} for name in PLOTS}
     page = page_of(bare(metrics=MEASURED, files=files), REPORT)
     images = {image["src"]: image["alt"] for image in page.all("img")}
     assert set(images) == {f"report/{name}" for name in PLOTS}
-    assert "pear was called apple: 150 times" in images["report/confusion.png"]
+    assert "pear was taken for apple: 150 times" in images["report/confusion.png"]
     assert "From pear, 70.0" in images["report/classes.png"]
-    assert "The first is pear, called apple" in images["report/mistakes.png"]
+    assert "The first shows pear, predicted apple" in images["report/mistakes.png"]
     assert "from 52.0 % for blur" in images["report/corruptions.png"].replace("\N{NO-BREAK SPACE}", " ")
     assert "After 30 epochs" in images["report/curves.png"]
     assert not page_of(bare(metrics=MEASURED, files=files)).all("img")
@@ -209,7 +209,7 @@ def test_a_plot_without_its_figures_keeps_its_caption():
     images = {image["src"]: image["alt"] for image in page.all("img")}
     assert images["report/curves.png"] == "Loss and accuracy, epoch by epoch."
     assert images["report/mistakes.png"] == "The most confident mistakes."
-    assert "Nothing was confused" in images["report/confusion.png"]
+    assert "No class was confused" in images["report/confusion.png"]
 
 
 def test_a_version_that_says_nothing_gets_a_card_that_says_so():
@@ -219,10 +219,10 @@ def test_a_version_that_says_nothing_gets_a_card_that_says_so():
         "yesterday",
         "does not say which images",
         "does not say how it was trained",
-        "How often it is right is not known",
-        "has no report by class",
+        "how often it is right is not known",
+        "has no figures by class",
         "Not measured for this version",
-        "confidences were not calibrated",
+        "confidences are not calibrated",
         "Surveillance",
     ):
         assert said in page.text
@@ -233,7 +233,7 @@ def test_an_import_that_was_never_tested_claims_nothing():
     origin = {"recipe": "imported", "saved_by_keras": "2.12.0", "files": {"weights": {"name": "w.h5", "sha256": "0"}}}
     metrics = {"test": {"parameters": 5, "multiply_adds": 6}, "differences_from_keras": {"float32": 1e-6}}
     page = page_of(bare(training=origin, metrics=metrics))
-    assert "2.12.0" in page.text and "imported" in page.text and "How often it is right is not known" in page.text
+    assert "2.12.0" in page.text and "imported" in page.text and "how often it is right is not known" in page.text
 
 
 def test_a_mean_of_networks_took_no_epochs_and_no_time():
@@ -247,7 +247,7 @@ def test_own_data_is_not_called_cifar10s_nor_compared_with_people():
     training = {"recipe": "fine-tune", "data_sha256": "ab" * 32, "images": 80, "started_from": "cifar10/3"}
     classes = {label: {"precision": 0.5, "recall": 0.25} for label in ("apple", "pear")}
     page = page_of(bare(training=training), report_of(classes=classes))
-    assert "publisher's own" in page.text and "went on from cifar10/3" in page.text and "25.0 %" in page.text
+    assert "publisher's own" in page.text and "started from cifar10/3" in page.text and "25.0 %" in page.text
     assert "people" not in [text.strip() for text in page.texts] and "Krizhevsky" not in page.text
 
 
@@ -332,7 +332,7 @@ def test_a_card_says_when_its_version_does_not_know_and_how_often():
     measured = {"test": {"confident": 0.84, "confident_accuracy": 0.991, "unsure": 0.1, "none_of_these": 0.06}}
     document = manifest.model_dump() | {"verdicts": fitted, "metrics": manifest.metrics | {"verdicts": measured}}
     said = check(render_card(ServedVersion(Manifest.model_validate(document), None, "openvino", "int8"))).text
-    assert "stranger to it than 95.00 %" in said and "less than 87.60 % confidence" in said
-    assert "99.10 %" in said and "picks one regardless" not in said
+    assert "more unusual than 95.00 %" in said and "confidence below 87.60 %" in said
+    assert "99.10 %" in said and "always picks one" not in said
     without = manifest.model_copy(update={"verdicts": None})
-    assert "Its answers carry no verdict" in check(render_card(ServedVersion(without, None, "openvino", "int8"))).text
+    assert "Its answers have no verdict" in check(render_card(ServedVersion(without, None, "openvino", "int8"))).text
