@@ -33,7 +33,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unsupported_image": (415, "The bytes are not an image in a supported format."),
     "unusable_image": (422, "The image is truncated or damaged, or has too many pixels or frames."),
     "invalid_parameter": (422, "A query parameter has an invalid value."),
-    "internal": (500, "The service failed; its log has the cause under the request id."),
+    "internal": (500, "The service failed; its log gives the cause under the request id."),
     "overloaded": (503, "Too many requests or images are waiting; try again after Retry-After seconds."),
     "not_ready": (503, "No model is ready, or the service is shutting down; try again after Retry-After seconds."),
     "timeout": (504, "The answer was not ready in time."),

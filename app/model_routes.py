@@ -43,7 +43,7 @@ async def model(request: Request) -> Response:
 
 @router.get(
     "/model/drift",
-    summary="Compare recent images with those the version was tested on",
+    summary="Compare recent images with the validation images",
     responses=openapi.responses(schemas.DriftAnswer, "not_ready"),
 )
 async def model_drift(request: Request) -> Response:

@@ -70,7 +70,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
 
 @router.post(
     "/explain",
-    summary="Show which pixels of an image speak for a class",
+    summary="Show which pixels of an image support a class",
     responses=or_picture(
         responses(schemas.ExplanationAnswer, "unsupported_image", "unusable_image", "internal", *REFUSALS)
     ),

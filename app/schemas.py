@@ -74,8 +74,9 @@ class ModelName(BaseModel):
 class PredictionAnswer(BaseModel):
     """The most probable label with its probability (`confidence`), a verdict, and the probabilities.
 
-    `novelty` is the share of the test images that are less unusual than this image. `verdict` is `none_of_these` if the
-    image is more unusual than nearly all of them, otherwise `unsure` if the confidence is low, otherwise `confident`.
+    `novelty` is the share of the validation images that are less unusual than this image. `verdict` is `none_of_these`
+    if the image is more unusual than nearly all of them, otherwise `unsure` if the confidence is low, otherwise
+    `confident`.
     Both are null if the version has no fitted thresholds. `probabilities` has all labels, or the `top_k` most probable.
     """
 
@@ -127,7 +128,7 @@ class Method(BaseModel):
 
 
 class ExplanationAnswer(BaseModel):
-    """The pixels that speak for a class: `saliency` is a map of 32 rows of 32 values from 0 to 1.
+    """The pixels that support a class: `saliency` is a map of 32 rows of 32 values from 0 to 1.
 
     `seen` is the image as the network saw it, and `overlay` the heatmap to lay over it, both PNGs as `data:` URLs.
     """

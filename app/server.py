@@ -1,4 +1,4 @@
-"""Binds the address, configures uvicorn and runs it."""
+"""Bind the address, configures uvicorn and runs it."""
 
 import ctypes
 import logging
@@ -21,11 +21,13 @@ from app.settings import Settings
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); glibc's initial threshold
-MIN_THREADS = 2  # a single request is faster on two cores; two processes that share them lose at most 2 %
+MIN_THREADS = (
+    2  # a single request is faster on two cores; two processes that share two cores lose at most 2 % of throughput
+)
 
 
 def serve(settings: Settings, host: str, port: int) -> int:
-    """Serve until a signal, in as many processes as the settings say. Returns the exit code."""
+    """Serve in the configured number of processes until a signal arrives. Returns the exit code."""
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
     try:
@@ -35,8 +37,10 @@ def serve(settings: Settings, host: str, port: int) -> int:
             listener.close()
             listener = _bind(host, port, shared=True)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "this is not a valid host name"
-        logger.error("cannot listen on %s port %s: %s; choose others with --host and --port", host, port, reason)
+        reason = getattr(error, "strerror", None) or "invalid host name"
+        logger.error(
+            "cannot listen on %s port %s: %s; choose another address with --host and --port", host, port, reason
+        )
         return 1
     logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
     workers = Workers(count - 1, host, port, partial(forget_process, settings.metrics_directory)) if count > 1 else None

@@ -1,1 +1,1 @@
-"""Explanations: which pixels of an image speak for a class, and pictures that show them."""
+"""Explanations: the pixels of an image that support a class, as a map and as a picture."""

@@ -1,4 +1,4 @@
-"""Explains a prediction: finds the pixels that speak for a class from predictions on masked copies of the image.
+"""Explains a prediction: finds the pixels that support a class, from predictions on masked copies of the image.
 
 Knows the queue and the masks, but nothing about encoded images, models or HTTP.
 """

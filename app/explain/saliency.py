@@ -57,7 +57,7 @@ def sample_masks(count: int = MASK_COUNT, seed: int = SEED) -> Masks:
 
 
 def hide(image: NDArray[np.uint8], visible: Floats) -> NDArray[np.uint8]:
-    """Copy an image (32, 32, 3) once per mask (n, 32, 32), blurring its hidden pixels: (n, 32, 32, 3).
+    """Return a copy of an image (32, 32, 3) once per mask (n, 32, 32), blurring its hidden pixels: (n, 32, 32, 3).
 
     Painting them grey would not hide them: the network reacts to the edges of a grey hole.
     """
@@ -68,9 +68,9 @@ def hide(image: NDArray[np.uint8], visible: Floats) -> NDArray[np.uint8]:
 
 
 def fit_saliency(masks: Masks, unmasked: float, masked: Floats) -> Floats:
-    """Fit the map (32, 32) of how much each pixel speaks for a class, from 0 to 1.
+    """Fit a map (32, 32) of each pixel's support for a class, from 0 to 1.
 
-    The most influential pixel is 1; pixels without influence, or that speak against the class, are 0.
+    The most influential pixel is 1; pixels that have no influence or count against the class are 0.
 
     Args:
         unmasked: probability of the class for the unmasked image.

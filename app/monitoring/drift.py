@@ -1,4 +1,4 @@
-"""Drift of the last hour's images from those the served version was tested on, for /model/drift and /metrics.
+"""Drift of the last hour's images from the validation images, for /model/drift and /metrics.
 
 Counts answered images; `model_store.drift` compares the counts. Nothing else about an image is kept.
 """

@@ -1,4 +1,4 @@
-"""Keras architecture JSON → validated, connected layers; no Keras object is ever deserialised.
+"""Parse Keras architecture JSON into validated, connected layers, without deserialising any Keras object.
 
 Reads Sequential and Functional models, connects their layers and checks every size limit.
 """

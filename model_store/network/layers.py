@@ -1,6 +1,6 @@
 """Layers that can be served: a closed list of stock Keras layers, each with its shapes, weights and cost.
 
-An attribute that is not declared here is refused, because it might change the mathematics. A `TrainingOnly` attribute
+An attribute that is not declared here is refused, because it might change the result. A `TrainingOnly` attribute
 has no effect at inference.
 """
 
@@ -44,7 +44,7 @@ class Layer(Frozen):
     dtype: Float32 = "float32"
 
     def inference_config(self) -> dict[str, Any]:
-        """Attributes that affect inference, by Keras's names."""
+        """Return the attributes that affect inference, keyed by Keras's names."""
         return {
             key: getattr(self, key) for key, field in type(self).model_fields.items() if field.annotation is not Any
         }
@@ -170,7 +170,7 @@ class BatchNormalization(Layer):
         shape = _only(self, inputs)
         if self.axis not in (-1, len(shape)):
             raise ModelError(
-                f"layer {self.name!r} (BatchNormalization) has axis {self.axis}; only the last axis, -1, is served"
+                f"layer {self.name!r} (BatchNormalization) has axis {self.axis}; only the last axis, -1, is supported"
             )
         return shape
 
@@ -205,7 +205,7 @@ class MaxPooling2D(Pooling2D):
 
 
 class AveragePooling2D(Pooling2D):
-    """The mean of each window; padding does not count."""
+    """The mean of each window; without padding."""
 
 
 class GlobalPooling2D(Layer):
@@ -259,14 +259,16 @@ class Rescaling(Layer):
 
 
 class Add(Layer):
-    """The sum of several inputs of one shape."""
+    """The sum of several inputs of the same shape."""
 
     takes_several_inputs = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Same as each input."""
         if len(inputs) < 2 or len(set(inputs)) != 1:
-            raise ModelError(f"layer {self.name!r} (Add) takes two or more inputs of one shape, not {list(inputs)}")
+            raise ModelError(
+                f"layer {self.name!r} (Add) takes two or more inputs of the same shape, not {list(inputs)}"
+            )
         return inputs[0]
 
 

@@ -1,4 +1,4 @@
-"""HDF5 → checked arrays: exactly the weights an architecture needs; links out of the file are refused.
+"""Read the weights that an architecture needs from HDF5, and check them; links out of the file are refused.
 
 Reads the layout of Keras 3's `save_weights`: `layers/{class}[_{n}]/vars/{index}`, n counting a class's layers.
 """

@@ -68,7 +68,7 @@ def without_a_report(manifest, folder):
 def test_a_version_without_a_report_has_a_card_and_no_plots(altered):
     client, _ = altered(without_a_report)
     card = client.get("/model/card")
-    assert card.status_code == 200 and "how often it is right is not known" in card.text and "<img" not in card.text
+    assert card.status_code == 200 and "so the accuracy is unknown" in card.text and "<img" not in card.text
     missing = client.get("/model/report/classes.png")
     assert missing.status_code == 404 and "it has no files" in missing.json()["detail"]
 

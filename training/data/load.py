@@ -1,4 +1,4 @@
-"""Load a data set from a folder of either kind."""
+"""Load CIFAR-10 or a folder of your own images."""
 
 from pathlib import Path
 

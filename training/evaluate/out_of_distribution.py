@@ -1,7 +1,7 @@
-"""Measure how many out-of-distribution images a version recognises: folders of them, and kinds drawn here.
+"""Measure how many out-of-distribution images a version rejects, from folders and generated images.
 
-Uses the service's decoder and classifier and the version's own thresholds. These images must never have had a part in
-choosing or fitting anything.
+Uses the service's decoder and classifier and the version's own thresholds. Never use these images to
+choose or fit anything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from training.data.image_folder import read_image_file
 from training.errors import TrainingError
 from training.evaluate.corruptions import Pixels
 
-DRAWN_IMAGES = 500
+GENERATED_IMAGES = 500
 
 
 class OodResult(NamedTuple):
@@ -29,32 +29,32 @@ class OodResult(NamedTuple):
 
     kind: str
     images: int
-    rejected: float  # share called none of these
-    auroc: float  # of telling them from known images by their scores
-    confident: float  # share predicted confidently all the same
+    rejected: float  # share with the verdict `none_of_these`
+    auroc: float  # for separating them from known images by score
+    confident: float  # share with the verdict `confident`
 
 
 def measure_out_of_distribution(
     classifier: Classifier, known: Pixels, resize: Resize, folders: Sequence[Path]
 ) -> Iterator[OodResult]:
-    """Compare each kind of out-of-distribution images with known ones, in turn.
+    """Yield the figures of each kind of out-of-distribution image, compared with known images.
 
     Args:
-        known: images of the classifier's labels (N, 32, 32, 3) that nothing was fitted on.
+        known: images (N, 32, 32, 3) of the classifier's own classes, not used for any fit.
         folders: each holds image files of one kind, at any depth.
 
     Raises:
-        TrainingError: the version has no verdicts, or a folder no image that can be read.
+        TrainingError: the version has no verdicts, or a folder has no readable image.
     """
     verdicts = classifier.verdicts
     if verdicts is None:
         raise TrainingError(
-            "this version has no verdicts; publish its run anew, with a --calibration-run or trained with --hold-out"
+            "this version has no verdicts; publish its run again with --calibration-run, or train a run with --hold-out"
         )
     known_scores = classifier.predict(known).ood_score
     assert known_scores is not None
     if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise TrainingError(f"{missing[0]} is not a folder; pass folders of image files, one of each kind")
+        raise TrainingError(f"{missing[0]} is not a folder; pass one folder of image files for each kind")
     for kind, pixels in _kinds(folders, resize):
         predictions = classifier.predict(pixels)
         assert predictions.ood_score is not None and predictions.novelty is not None
@@ -65,9 +65,9 @@ def measure_out_of_distribution(
 
 
 def auroc(known: NDArray[np.float32], foreign: NDArray[np.float32]) -> float:
-    """Compute how often an out-of-distribution score (M,) is above a known one (N,), ties counted half.
+    """Compute the area under the ROC curve: how often a foreign score (M,) exceeds a known one (N,).
 
-    That is the area under the ROC curve.
+    Ties count half.
     """
     ordered = np.sort(known)
     below, upto = (np.searchsorted(ordered, foreign, side=side) for side in ("left", "right"))
@@ -75,18 +75,18 @@ def auroc(known: NDArray[np.float32], foreign: NDArray[np.float32]) -> float:
 
 
 def _kinds(folders: Sequence[Path], resize: Resize) -> Iterator[tuple[str, Pixels]]:
-    for kind, draw in DRAWN.items():
+    for kind, draw in GENERATORS.items():
         random = np.random.default_rng(0)
-        yield f"{kind} (made here)", np.stack([draw(random) for _ in range(DRAWN_IMAGES)])
+        yield f"{kind} (generated)", np.stack([draw(random) for _ in range(GENERATED_IMAGES)])
     for folder in folders:
         yield folder.name, read_folder(folder, resize)
 
 
 def read_folder(folder: Path, resize: Resize) -> Pixels:
-    """Decode the images under a folder, in the order of their paths, without files that the service would refuse.
+    """Decode the images under a folder in path order, skipping files that the service would refuse.
 
     Raises:
-        TrainingError: no image is left.
+        TrainingError: no image could be decoded.
     """
     images = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -95,7 +95,7 @@ def read_folder(folder: Path, resize: Resize) -> Pixels:
         except (OSError, ImageError):
             continue
     if not images:
-        raise TrainingError(f"{folder} holds no image that the service would take; pass a folder of image files")
+        raise TrainingError(f"{folder} contains no image that the service accepts; pass a folder of image files")
     return np.stack(images)
 
 
@@ -113,4 +113,4 @@ def _soft_patches(random: Generator) -> Pixels:
     return np.asarray(patches.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-DRAWN = {"noise": _noise, "one colour": _one_colour, "soft patches": _soft_patches}
+GENERATORS = {"noise": _noise, "one colour": _one_colour, "soft patches": _soft_patches}

@@ -1,4 +1,4 @@
-"""Measure int8's ranges on training images, and its loss on validation images.
+"""Measure activation ranges for int8 on training images, and the drop in accuracy on validation images.
 
 Owns the measurements and the allowed loss; `model_store.network.quantization` says which activations are rounded.
 """
@@ -23,7 +23,7 @@ MAX_LOSS = 0.001  # of accuracy
 
 @dataclass(frozen=True)
 class Quantization:
-    """Validation accuracy at the precision that would be served without int8, and in int8."""
+    """Validation accuracy in the precision served otherwise (`before`) and in int8 (`after`)."""
 
     images: int
     before: float
@@ -31,16 +31,16 @@ class Quantization:
 
     @property
     def pays(self) -> bool:
-        """Tell if the speed is worth the loss."""
+        """Return True if accuracy drops by at most `MAX_LOSS`."""
         return self.after >= self.before - MAX_LOSS - 1e-9
 
     def document(self) -> dict[str, Any]:
-        """Ready for a manifest."""
+        """Return the figures as a manifest stores them."""
         return {"held_out_images": self.images, "accuracy_before": self.before, "accuracy_after": self.after}
 
 
 def quantize(network: Network, pixels: NDArray[np.uint8]) -> Network:
-    """Add the ranges of the activations on some training images (N, 32, 32, 3).
+    """Return the network with activation ranges measured on a sample of training images (N, 32, 32, 3).
 
     They reach from the lowest value to the 99.995th percentile (mean over batches), since one outlier would cost all
     others their resolution. Source: Wu et al., "Integer Quantization for Deep Learning Inference", arXiv:2004.09602.
@@ -71,6 +71,6 @@ def quantize(network: Network, pixels: NDArray[np.uint8]) -> Network:
 
 
 def measure_quantization(before: Predictions, after: Predictions, labels: NDArray[np.int32]) -> Quantization:
-    """Compare int8's predictions with those without it, for validation images with these labels (N,)."""
+    """Compare the accuracy without and with int8 on validation images with labels (N,)."""
     accuracies = [float((predictions.probabilities.argmax(1) == labels).mean()) for predictions in (before, after)]
     return Quantization(len(labels), *accuracies)

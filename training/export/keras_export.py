@@ -1,6 +1,6 @@
-"""A network as stock Keras layers → a .keras file, a TensorFlow SavedModel or a LiteRT flatbuffer, and their readers.
+"""Export a network as .keras, SavedModel or LiteRT, and read each format back.
 
-Each reader is the one that the file's receiver uses, given nothing but the file.
+Each reader loads the file as its recipient would, without project code.
 """
 
 import warnings
@@ -24,7 +24,7 @@ from training.fit.networks import normalisation
 
 
 def build_served(network: Network) -> keras.Model:
-    """Build `images` (N, 32, 32, 3) float32 in 0..1 → probabilities (N, K), normalisation and softmax included."""
+    """Build a model from `images` (N, 32, 32, 3), float32 in 0..1, to probabilities (N, K)."""
     images = keras.Input(INPUT_SHAPE, name="images", dtype="float32")
     x = build_keras(network)(normalisation(network.preprocessing, white=1, name="normalisation")(images))
     if network.output == "logits":
@@ -52,7 +52,7 @@ def write_saved_model(network: Network, path: Path) -> None:
     """
     if keras.backend.backend() != "tensorflow":
         raise TrainingError(
-            f"Keras runs on {keras.backend.backend()}, this format needs TensorFlow; set KERAS_BACKEND=tensorflow"
+            f"Keras runs on {keras.backend.backend()}, but this format needs TensorFlow; set KERAS_BACKEND=tensorflow"
         )
     model = build_served(network)
     archive = keras.export.ExportArchive()
@@ -109,7 +109,7 @@ def _widen_layer(layer: Conv2D, shape: Shape) -> Conv2D:
 
 
 def _pad_kernel(arrays: Arrays, size: tuple[int, int]) -> Arrays:
-    """Add zeros at the kernel's far ends."""
+    """Pad the kernel with zeros at the bottom and right."""
     kernel = arrays["kernel"]
     after = [(0, new - old) for new, old in zip((*size, *kernel.shape[2:]), kernel.shape, strict=True)]
     return arrays | {"kernel": np.pad(kernel, after)}

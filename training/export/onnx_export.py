@@ -1,4 +1,4 @@
-"""Layers and arrays → one ONNX model from pixels to probabilities, without a converter.
+"""Build one ONNX model from pixels to probabilities, layer by layer, without a converter.
 
 Owns the operators that stand for each layer. They are of operator set 14 with every padding spelled out, so that
 runtimes of many years take them. Images are channels first inside, as in `model_store.network.openvino`; knows neither
@@ -48,7 +48,7 @@ class Graph:
 
 
 def write_onnx(network: Network, path: Path) -> None:
-    """Write an .onnx file: `images` (N, 32, 32, 3) float32 in 0..1 → `probabilities` (N, K) float32, N being free."""
+    """Write an .onnx file: `images` (N, 32, 32, 3), float32 in 0..1, in, `probabilities` (N, K), float32, out."""
     model = build_onnx(network)
     checker.check_model(model, full_check=True)
     onnx.save(model, path)

@@ -1,4 +1,4 @@
-"""A network → OpenVINO IR, and OpenVINO's reader of IR and of ONNX."""
+"""Export a network as OpenVINO IR, and read IR and ONNX with OpenVINO."""
 
 from pathlib import Path
 

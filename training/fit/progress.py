@@ -1,4 +1,4 @@
-"""Progress of a training run: epoch, loss, accuracy, speed and time left. Imports no backend."""
+"""Progress of a training run: epoch, loss, accuracy, speed and time left. Does not import a Keras backend."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from training.fit.checkpoints import AGREEMENT, VAL_ACCURACY
 
 
 class Progress:
-    """Prints one line per epoch, below which a terminal shows a bar for the whole run."""
+    """Prints one line per epoch and, on a terminal, shows a bar for the whole run."""
 
     def __init__(self, done: int, epochs: int, images_per_epoch: int, steps_per_epoch: int) -> None:
         self.epochs, self.images, self.steps = epochs, images_per_epoch, steps_per_epoch
@@ -37,7 +37,7 @@ class Progress:
         self.epoch, self._began = epoch, time.monotonic()
 
     def show_status(self, status: str) -> None:
-        """Show a status while the epoch waits."""
+        """Set the text beside the bar."""
         self._bar.update(self._task, description=f"epoch {self.epoch + 1}/{self.epochs}  {status}")
 
     def show(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:

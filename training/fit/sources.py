@@ -1,4 +1,4 @@
-"""Networks named by `--from` and `--teachers`: finished runs and published versions. Imports no backend."""
+"""Networks named by `--from` and `--teachers`: finished runs and versions. Does not import a Keras backend."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from training.fit.run_directory import Run
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run or a published version, with the facts about its network.
+    """A finished run or a published version.
 
-    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` describe the data it was trained on. Imported
-    networks lack all three.
+    `recipe` is a run's recipe, or NAME/VERSION of a version. `recipe_values` are as in `run.json`; `data_sha256` and
+    `hold_out` describe the training data. For imported networks the first is empty and the others are None.
     """
 
     folder: Path
@@ -32,12 +32,12 @@ class Source:
     def saw_val(self, data_sha256: str) -> bool:
         """Return True if the network was trained on the validation images of this data.
 
-        Recognises only data that is identical byte for byte.
+        Only byte-identical data is recognised.
         """
         return self.data_sha256 == data_sha256 and not self.hold_out
 
     def weights_sha256(self) -> str:
-        """Return the SHA-256 of the weights' file, in hexadecimal."""
+        """Return the SHA-256 of the weights file."""
         return hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()
 
 

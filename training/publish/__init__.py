@@ -1,1 +1,1 @@
-"""A run, a version or files of Keras → the next version of a store."""
+"""Publish a run, a version or Keras files as the next version in a store."""

@@ -1,6 +1,6 @@
-"""A candidate → the next version in a store.
+"""Publish a candidate as the next version in a store.
 
-Before anything is visible the candidate is compared with Keras on the same files, at every precision.
+Before the version appears in the store, it is compared with Keras on the same files, at every precision.
 """
 
 import shutil
@@ -36,13 +36,13 @@ from training.publish.report import write_report
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to be published: the folder of its two files, the network they hold, and how it was trained."""
+    """A network to be published: the folder of its architecture and weights, the network, and its training record."""
 
     folder: Path
     compiled: CompiledNetwork
     training: dict[str, Any]
     history: list[dict[str, float]] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)  # of the fits on validation images
+    metrics: dict[str, Any] = field(default_factory=dict)  # from the fits on validation images
     reference: Reference | None = None
 
     @property
@@ -53,7 +53,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measurements:
-    """A candidate measured on the test images."""
+    """A candidate's figures on the test images."""
 
     evaluation: Evaluation
     robustness: Robustness
@@ -61,7 +61,7 @@ class Measurements:
 
 
 def check_same_labels(store: Store, name: str, labels: tuple[str, ...]) -> None:
-    """Check that the labels are those of the model's active version, if it has one: clients expect these.
+    """Check that the labels match those of the active version, if there is one, because clients rely on them.
 
     Raises:
         TrainingError: the labels or their order differ.
@@ -82,15 +82,15 @@ def publish_candidate(
     test: Images | None,
     show: ShowProgress = show_nothing,
 ) -> int:
-    """Compare with Keras, evaluate on the test images, and publish. Returns the version.
+    """Compare the candidate with Keras, evaluate it on the test images, and publish it. Returns the version.
 
     Args:
-        pixels: (N, 32, 32, 3); on the first 512 the candidate is compared, the first 16 become the golden images.
-        test: None if the labels are not the data's, so that nothing can be evaluated.
+        pixels: (N, 32, 32, 3); the first 512 are compared with Keras, the first 16 become the golden images.
+        test: None to skip the evaluation, because the data has other labels.
         show: receives progress, see `measure_robustness`.
 
     Raises:
-        TrainingError: the service would give other probabilities than Keras.
+        TrainingError: the service's probabilities would differ from Keras's.
     """
     compared = pixels[:COMPARED_IMAGES]
     references = keras_probabilities(candidate.folder, candidate.network, compared)
@@ -160,5 +160,5 @@ def _manifest(candidate: Candidate, name: str, version: int, metrics: dict[str, 
 
 
 def timestamp() -> str:
-    """Format the present time in UTC, to the second."""
+    """Return the current UTC time, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

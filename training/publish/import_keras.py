@@ -1,4 +1,4 @@
-"""The two files of a network that was trained elsewhere → the next version in a store.
+"""Import a network trained elsewhere, from its two Keras files, as the next version in a store.
 
 Owns how a network that has been read becomes Keras 3's two files, and its labels. `keras_files.py` knows the dialects,
 `candidate.py` checks the network before anything is visible.

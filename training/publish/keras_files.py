@@ -1,4 +1,4 @@
-"""Files that Keras 2 and 3 saved → the architecture and weights of `model_store`.
+"""Convert files saved by Keras 2 and 3 to the architecture and weights of `model_store`.
 
 Owns the dialects: Sequential and functional JSON since Keras 2.1, HDF5 by `save_weights` or `save`. Each is translated
 to Keras 3, without attributes that matter in training only, and the reader of `model_store` checks the result. Keras

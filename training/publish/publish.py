@@ -1,4 +1,4 @@
-"""A finished run or a published version → the next version in a store."""
+"""Publish a finished run or a version as the next version in a store."""
 
 import shutil
 from dataclasses import replace

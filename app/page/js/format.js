@@ -41,7 +41,7 @@ export function certainty({ label, confidence, novelty, verdict }) {
   const most = verdict === "none_of_these" ? `Closest label: ${label}, ` : "";
   const parts = [`${most}${percent(confidence)} probable`];
   if (novelty !== null && novelty !== undefined) {
-    parts.push(`more unusual than ${Math.round(100 * novelty)} % of the test pictures`);
+    parts.push(`more unusual than ${Math.round(100 * novelty)} % of the pictures in its data set`);
   }
   return parts.join(" · ");
 }

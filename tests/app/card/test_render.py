@@ -177,7 +177,7 @@ def test_what_only_some_versions_have_is_shown_where_it_is():
         "not CIFAR-10-C",
         "23.0 %",
         "640×480",
-        "ahead of the network in 1 of 2 classes",
+        "higher than the network's in 1 of 2 classes",
         "orchard",
         "1,200",
         "30",
@@ -219,7 +219,7 @@ def test_a_version_that_says_nothing_gets_a_card_that_says_so():
         "yesterday",
         "does not say which images",
         "does not say how it was trained",
-        "how often it is right is not known",
+        "so the accuracy is unknown",
         "has no figures by class",
         "Not measured for this version",
         "confidences are not calibrated",
@@ -233,7 +233,7 @@ def test_an_import_that_was_never_tested_claims_nothing():
     origin = {"recipe": "imported", "saved_by_keras": "2.12.0", "files": {"weights": {"name": "w.h5", "sha256": "0"}}}
     metrics = {"test": {"parameters": 5, "multiply_adds": 6}, "differences_from_keras": {"float32": 1e-6}}
     page = page_of(bare(training=origin, metrics=metrics))
-    assert "2.12.0" in page.text and "imported" in page.text and "how often it is right is not known" in page.text
+    assert "2.12.0" in page.text and "imported" in page.text and "so the accuracy is unknown" in page.text
 
 
 def test_a_mean_of_networks_took_no_epochs_and_no_time():
@@ -332,7 +332,7 @@ def test_a_card_says_when_its_version_does_not_know_and_how_often():
     measured = {"test": {"confident": 0.84, "confident_accuracy": 0.991, "unsure": 0.1, "none_of_these": 0.06}}
     document = manifest.model_dump() | {"verdicts": fitted, "metrics": manifest.metrics | {"verdicts": measured}}
     said = check(render_card(ServedVersion(Manifest.model_validate(document), None, "openvino", "int8"))).text
-    assert "more unusual than 95.00 %" in said and "confidence below 87.60 %" in said
+    assert "more unusual than 95.00 %" in said and "confidence is below 87.60 %" in said
     assert "99.10 %" in said and "always picks one" not in said
     without = manifest.model_copy(update={"verdicts": None})
     assert "Its answers have no verdict" in check(render_card(ServedVersion(without, None, "openvino", "int8"))).text

@@ -102,7 +102,7 @@ def test_foreign_prints_a_line_for_each_kind(calibration_run, data_folder, tmp_p
     assert main(["foreign", str(version), str(tmp_path / "grey"), "--data", str(data_folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["images", "rejected", "AUROC", "confident"]
-    assert lines[1].split()[:4] == ["noise", "(made", "here)", "500"] and lines[-1].split()[:2] == ["grey", "1"]
+    assert lines[1].split()[:3] == ["noise", "(generated)", "500"] and lines[-1].split()[:2] == ["grey", "1"]
 
 
 @pytest.fixture(scope="module")
