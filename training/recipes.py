@@ -3,11 +3,30 @@
 Recipes are plain values: this module trains nothing and imports no backend. docs/training.md has their results.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from training.data.cifar10 import MEAN, STD
 from training.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """Change a `share` of the images the way photographs change on their way to 32×32 pixels.
+
+    Both axes are zoomed by up to `zoom` in either direction. Then one axis, chosen at random, shows `narrowest` to
+    `widest` of its length, as when a photograph that is not square is stretched to a square; beyond the border it shows
+    the reflection. The image is resampled with a box, triangle, cubic or Lanczos filter, and a `compressed` share is
+    saved as JPEG of quality `quality` to 95. Sizes are log-uniform.
+    """
+
+    share: float = 0.5
+    zoom: float = 1.15
+    narrowest: float = 0.56
+    widest: float = 1.8
+    compressed: float = 0.25
+    quality: int = 50
 
 
 @dataclass(frozen=True)
@@ -16,6 +35,7 @@ class Translate:
 
     pixels: int
     cutout: int = 0
+    uploads: Uploads | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,13 @@ class RMSprop:
 
     learning_rate: float
 
+    def for_batches(self, ratio: float) -> Self:
+        """Return the optimizer for batches `ratio` times as large: the rate grows with the root of it.
+
+        Source: Malladi et al., arXiv:2205.10287.
+        """
+        return replace(self, learning_rate=self.learning_rate * ratio**0.5)
+
 
 @dataclass(frozen=True)
 class LookaheadSGD:
@@ -75,6 +102,13 @@ class LookaheadSGD:
     warmup: float = 0.23
     end: float = 0.07
 
+    def for_batches(self, ratio: float) -> Self:
+        """Return the optimizer for batches `ratio` times as large: the rate grows in proportion.
+
+        Source: Goyal et al., arXiv:1706.02677.
+        """
+        return replace(self, learning_rate=self.learning_rate * ratio)
+
 
 @dataclass(frozen=True)
 class Muon(LookaheadSGD):
@@ -83,6 +117,26 @@ class Muon(LookaheadSGD):
     filter_multiplier: float = 0.11
     filter_momentum: float = 0.6
 
+    def for_batches(self, ratio: float) -> Self:
+        """Return the optimizer for batches `ratio` times as large; steps of filters grow with the root of it.
+
+        The length of an orthogonalised step does not depend on the gradient's, as in RMSprop.
+        """
+        return replace(super().for_batches(ratio), filter_multiplier=self.filter_multiplier / ratio**0.5)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Blend a `share` of the images with another one, and their targets in proportion.
+
+    The proportion follows Beta(`alpha`, `alpha`). Mixup blends all pixels (Zhang et al., arXiv:1710.09412), CutMix
+    pastes a rectangle (Yun et al., arXiv:1905.04899).
+    """
+
+    method: Literal["mixup", "cutmix"]
+    share: float = 1.0
+    alpha: float = 1.0
+
 
 @dataclass(frozen=True)
 class Distillation:
@@ -90,12 +144,13 @@ class Distillation:
 
     Teachers and student divide their logits by `temperature` first. With `mirrored`, the teachers' probabilities for a
     view and its mirror image are averaged. Augmented views repeat after `views` epochs, so that the teachers' soft
-    targets can be cached; an even number shows every image both ways. Sources: see `fit.distillation`.
+    targets can be cached; an even number shows every image both ways. Without `views` every epoch is a fresh view, and
+    teachers and student see the same mixed images. Sources: see `fit.distillation`.
     """
 
     temperature: float
     mirrored: bool
-    views: int
+    views: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +171,7 @@ class Recipe:
     augmentation: Translate | Affine | None = None
     label_smoothing: float = 0.0
     distillation: Distillation | None = None
+    mixing: Mixing | None = None
     validation: float = 0.0
     partial_batch: bool = True
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -125,7 +181,13 @@ class Recipe:
 
     def view(self, epoch: int) -> int:
         """Return the number of the augmented view that an epoch shows."""
-        return epoch % self.distillation.views if self.distillation else epoch
+        views = self.distillation.views if self.distillation else None
+        return epoch % views if views else epoch
+
+    def with_batch_size(self, batch_size: int) -> "Recipe":
+        """Return the recipe for another batch size, with the learning rate that fits it."""
+        ratio = batch_size / self.batch_size
+        return self if ratio == 1 else replace(self, batch_size=batch_size, optimizer=self.optimizer.for_batches(ratio))
 
 
 NO_SHIFT, NO_SCALE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -228,3 +290,56 @@ def get_recipe(name: str) -> Recipe:
             f"unknown recipe {name!r}; choose one of: {', '.join(RECIPES)}. To resume a run of a recipe that has since "
             "been removed, use the commit in its run.json, environment.code"
         ) from None
+
+
+def recipe_from_values(name: str, values: dict[str, Any]) -> Recipe:
+    """Return the recipe recorded in `recipe_values`, which may be older than the recipe of that name.
+
+    Raises:
+        TrainingError: no recipe has that name, or this code has not all of the recorded options.
+    """
+    try:
+        return _build(Recipe, values, get_recipe(name))
+    except _UnknownOption as error:
+        raise TrainingError(
+            f"recipe {name!r} was recorded with {error}, which this code does not have; use the commit in "
+            "environment.code of the record, or start a new run"
+        ) from None
+
+
+class _UnknownOption(Exception):
+    pass
+
+
+Part = TypeVar("Part")
+
+
+def _build(kind: type[Part], values: dict[str, Any], like: Any) -> Part:
+    """Build a dataclass from recorded values; `like` tells which of several classes a part had."""
+    hints, names = get_type_hints(kind), {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - names):
+        raise _UnknownOption(f"{unknown[0]!r}")
+    return kind(**{name: _part(name, hints[name], value, getattr(like, name, None)) for name, value in values.items()})
+
+
+def _part(name: str, hint: Any, value: Any, like: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    if not isinstance(value, dict):
+        if value is None and type(None) not in get_args(hint):
+            raise _UnknownOption(f"no {name}")
+        return value
+    for kind in [type(like), *_classes(hint)]:
+        if is_dataclass(kind) and _required(kind) <= value.keys() <= {field.name for field in fields(kind)}:
+            return _build(kind, value, like)
+    raise _UnknownOption(f"{name} {value!r}")
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    for kind in get_args(hint) or (hint,):
+        yield kind
+        yield from kind.__subclasses__()
+
+
+def _required(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind) if field.default is MISSING}

@@ -33,7 +33,7 @@ def interrupt_training(
 ) -> Run:
     """Begin the run that `train` would, and interrupt it at the end of the epoch `after`."""
     dataset, run = load_dataset(data), Run(out)
-    settings = dataclasses.replace(RECIPES[recipe], epochs=epochs, batch_size=BATCH_SIZE)
+    settings = dataclasses.replace(RECIPES[recipe], epochs=epochs).with_batch_size(BATCH_SIZE)
     sources = [read_source(folder) for folder in teachers]
     run.start(start.new_info(recipe, settings, dataset, 0, False, None, sources))
 

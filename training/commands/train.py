@@ -7,8 +7,8 @@ from pathlib import Path
 
 from training.commands.arguments import Jobs, add_data, positive, seed
 from training.errors import TrainingError
-from training.fit.run_directory import Run
-from training.fit.sources import read_source
+from training.fit.run_directory import Run, RunInfo
+from training.fit.sources import read_record, read_source
 from training.recipes import RECIPES, Pretrained, get_recipe
 
 
@@ -16,7 +16,14 @@ def add_train(jobs: Jobs) -> None:
     """Add the job `train`."""
     descriptions = "; ".join(f"{name}: {recipe.description}" for name, recipe in RECIPES.items())
     job = jobs.add_parser("train", help="train a recipe into a run directory", description=descriptions)
-    job.add_argument("--recipe", required=True, type=_recipe_name, choices=RECIPES)
+    recipe = job.add_mutually_exclusive_group(required=True)
+    recipe.add_argument("--recipe", type=_recipe_name, choices=RECIPES)
+    recipe.add_argument(
+        "--like",
+        type=Path,
+        metavar="RUN|VERSION",
+        help="repeat the training of a run or version: its recipe, seed, epochs, batch size and --hold-out",
+    )
     add_data(job)
     job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
     job.add_argument(
@@ -35,7 +42,7 @@ def add_train(jobs: Jobs) -> None:
         help="finished runs or published versions to distil from (recipes best and small)",
     )
     job.add_argument("--epochs", type=positive, help="(default: the recipe's)")
-    job.add_argument("--batch-size", type=positive, help="(default: the recipe's)")
+    job.add_argument("--batch-size", type=positive, help="the learning rate is adapted to it (default: the recipe's)")
     job.add_argument("--seed", type=seed, help="(default: 0)")
     job.add_argument(
         "--hold-out",
@@ -73,10 +80,16 @@ def run_train(options: argparse.Namespace) -> None:
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if not options.resume:
-        settings = get_recipe(options.recipe)
-        overrides = {"epochs": options.epochs, "batch_size": options.batch_size}
-        settings = dataclasses.replace(settings, **{key: value for key, value in overrides.items() if value})
-        info = new_info(options.recipe, settings, dataset, options.seed or 0, options.hold_out, start, teachers)
+        record = read_record(options.like) if options.like else None
+        name = record.recipe if record else options.recipe
+        settings = recipe_from_info(record) if record else get_recipe(name)
+        settings = dataclasses.replace(settings, epochs=options.epochs or settings.epochs)
+        settings = settings.with_batch_size(options.batch_size or settings.batch_size)
+        seed = options.seed if options.seed is not None else record.seed if record else 0
+        hold_out = options.hold_out or bool(record and record.hold_out)
+        info = new_info(name, settings, dataset, seed, hold_out, start, teachers)
+        if record:
+            _name_differences(options.like, record, info)
         run.start(info, start.folder if start and isinstance(settings.network, Pretrained) else None)
     settings = recipe_from_info(run.info)
     if options.resume:
@@ -88,10 +101,21 @@ def run_train(options: argparse.Namespace) -> None:
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
 
 
+def _name_differences(folder: Path, record: RunInfo, info: RunInfo) -> None:
+    """Name on stderr the inputs in which a repetition differs from the recorded training."""
+    differences = {
+        "--data": record.data_sha256 != info.data_sha256,
+        "--teachers": record.teachers != info.teachers,
+        "--from": record.start_sha256 != info.start_sha256,
+    }
+    for option in (option for option, differs in differences.items() if differs):
+        print(f"{option} is not what {folder} was trained with; the result will differ", file=sys.stderr)
+
+
 def _check_same_settings(run: Run, options: argparse.Namespace) -> None:
     """Raise TrainingError if a setting on the command line is not the run's."""
     info = run.info
-    if info.recipe != options.recipe:
+    if options.recipe and info.recipe != options.recipe:
         raise TrainingError(
             f"{run.folder} is a run of {info.recipe!r}, not of {options.recipe!r}; pass --recipe {info.recipe}"
         )

@@ -1,19 +1,23 @@
 """Augmentation of training images, reproducible from (seed, epoch) alone.
 
-Functions take images (N, 32, 32, 3) uint8 and a NumPy generator and return new images of the same shape and dtype.
+Most functions take images (N, 32, 32, 3) uint8 and a NumPy generator and return new images of the same shape and dtype.
 They compute with NumPy, except for `translate_on_device`: NumPy is too slow to keep an accelerator busy.
 """
 
+import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from keras import ops
 from numpy.random import Generator
 from numpy.typing import NDArray
+from PIL import Image
 
-from training.recipes import Affine, Translate
+from training.recipes import Affine, Mixing, Translate, Uploads
 
 Pixels = NDArray[np.uint8]
+Kernel = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 CHUNK = 2_000
 GREY = 120
 
@@ -29,6 +33,8 @@ def augment(pixels: Pixels, augmentation: Translate | Affine | None, seed: int, 
     match augmentation:
         case Translate():
             shifted = translate(alternating_flip(pixels, seed, epoch), rng, augmentation.pixels)
+            if augmentation.uploads:
+                shifted = simulate_uploads(shifted, rng, augmentation.uploads)
             return cutout(shifted, rng, augmentation.cutout) if augmentation.cutout else shifted
         case Affine():
             return affine(pixels, rng, augmentation)
@@ -37,7 +43,7 @@ def augment(pixels: Pixels, augmentation: Translate | Affine | None, seed: int, 
 
 
 def translate_on_device(pixels: Any, augmentation: Translate, seed: int, epoch: int) -> Pixels:
-    """Compute `augment` on Keras's backend.
+    """Compute `augment` on Keras's backend, for a `Translate` without `uploads`.
 
     Args:
         pixels: (N, 32, 32, 3) uint8, preferably a tensor already on the device.
@@ -105,6 +111,84 @@ def _cutout_squares(count: int, side: int, rng: Generator, size: int) -> NDArray
     return inside
 
 
+def simulate_uploads(pixels: Pixels, rng: Generator, uploads: Uploads) -> Pixels:
+    """Squeeze, stretch, resample and compress a share of the images; see `recipes.Uploads`."""
+    chosen = np.flatnonzero(rng.random(len(pixels)) < uploads.share)
+    bounds = np.log([1 / uploads.zoom, uploads.zoom]), np.log([uploads.narrowest, uploads.widest])
+    zoom, aspect = (np.exp(rng.uniform(low, high, len(chosen))) for low, high in bounds)
+    lengths = np.stack([zoom, zoom], 1)  # of the rows and of the columns, as fractions of what the image holds
+    lengths[np.arange(len(chosen)), rng.integers(0, 2, len(chosen))] *= aspect
+    starts = rng.random(lengths.shape) * (1 - lengths)
+    kernels = rng.integers(0, len(KERNELS), len(chosen))
+    seen = pixels.copy()
+    for index, (reach, kernel) in enumerate(KERNELS):
+        of_kernel = np.flatnonzero(kernels == index)
+        for part in np.split(of_kernel, range(CHUNK, len(of_kernel), CHUNK)):
+            where = chosen[part]
+            seen[where] = resample(pixels[where], starts[part], lengths[part], reach, kernel)
+    compressed = chosen[rng.random(len(chosen)) < uploads.compressed]
+    for index, quality in zip(compressed, rng.integers(uploads.quality, 96, len(compressed)), strict=True):
+        seen[index] = _through_jpeg(seen[index], int(quality))
+    return seen
+
+
+def resample(
+    pixels: Pixels, starts: NDArray[np.float64], lengths: NDArray[np.float64], reach: float, kernel: Kernel
+) -> Pixels:
+    """Show of each image (N, 32, 32, 3) the window at `starts` (N, 2) with `lengths` (N, 2), fractions of its sides."""
+    count, side = pixels.shape[:2]
+    image = pixels.astype(np.float32)
+    for axis in (0, 1):  # the axis in question comes first, and both are back in place at the end
+        weights = _window_weights(starts[:, axis], lengths[:, axis], side, reach, kernel)
+        image = (weights @ image.reshape(count, side, side * 3)).reshape(count, side, side, 3).transpose(0, 2, 1, 3)
+    seen: Pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return seen
+
+
+def _window_weights(
+    start: NDArray[np.float64], length: NDArray[np.float64], side: int, reach: float, kernel: Kernel
+) -> NDArray[np.float32]:
+    """Return the weights (N, side, side) of the input pixels in each output pixel; beyond the border is reflection."""
+    centres = side * (start[:, None] + length[:, None] * (np.arange(side) + 0.5) / side) - 0.5
+    width = np.maximum(length, 1)[:, None, None]  # as Pillow does: a filter that shrinks covers more pixels
+    distance = (np.arange(-side, 2 * side) - centres[:, :, None]) / width
+    weights: NDArray[np.float64] = np.where((-reach < distance) & (distance <= reach), kernel(distance), 0)
+    folded: NDArray[np.float64] = (
+        weights[..., :side][..., ::-1] + weights[..., side : 2 * side] + weights[..., 2 * side :][..., ::-1]
+    )
+    folded /= folded.sum(-1, keepdims=True)
+    return folded.astype(np.float32)
+
+
+def _through_jpeg(pixels: Pixels, quality: int) -> Pixels:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def mix(pixels: Pixels, rng: Generator, mixing: Mixing) -> tuple[Pixels, NDArray[np.float32]]:
+    """Blend each image with the one before it, the first with the last; see `recipes.Mixing`.
+
+    Args:
+        pixels: images in random order.
+
+    Returns:
+        The images, and the proportion (N,) of each in its blend.
+    """
+    count, side = pixels.shape[:2]
+    own: NDArray[np.float64] = rng.beta(mixing.alpha, mixing.alpha, size=(count,))
+    own[rng.random(count) >= mixing.share] = 1
+    other = np.roll(pixels, 1, axis=0)
+    if mixing.method == "mixup":
+        weights = own[:, None, None, None].astype(np.float32)
+        return np.rint(weights * pixels + (1 - weights) * other).astype(np.uint8), own.astype(np.float32)
+    half = side * np.sqrt(1 - own)[:, None, None] / 2
+    centres = rng.integers(0, side, size=(count, 2, 1))
+    inside = np.abs(np.arange(side) - centres + 0.5) < half  # (N, 2, side), as in `_cutout_squares`
+    pasted = inside[:, 0, :, None] & inside[:, 1, None, :]
+    return np.where(pasted[..., None], other, pixels), 1 - pasted.mean((1, 2), dtype=np.float32)
+
+
 def affine(pixels: Pixels, rng: Generator, augmentation: Affine) -> Pixels:
     """Rotate, shift, zoom and mirror at random; bilinear, with the nearest pixel outside the border."""
     n = len(pixels)
@@ -144,3 +228,17 @@ def _sample(pixels: Pixels, matrix: NDArray[np.float64], offset: NDArray[np.floa
     bottom = at(1, 0) * (1 - wx) + at(1, 1) * wx
     sampled: Pixels = np.rint(top * (1 - wy) + bottom * wy).astype(np.uint8)
     return sampled.reshape(pixels.shape)
+
+
+def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys's cubic with a = -0.5, as in Pillow. Source: Keys, "Cubic convolution interpolation", 1981."""
+    x = np.abs(x)
+    return np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2)
+
+
+KERNELS: tuple[tuple[float, Kernel], ...] = (  # reach in pixels, and weight by distance
+    (0.5, np.ones_like),
+    (1, lambda x: 1 - np.abs(x)),
+    (2, _cubic),
+    (3, lambda x: np.sinc(x) * np.sinc(x / 3)),
+)

@@ -4,6 +4,7 @@ Defines the order of a run: build, restore, epochs with checkpoints, write. An e
 it, the seed and its number, so a resumed run continues exactly as if it had not stopped.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -131,11 +132,14 @@ def _fit(
             view = next(views)
             if teachers:
                 progress.show_status("computing soft targets")
-                targets = _soft_targets(run, teachers, view, recipe.view(epoch))
-            epoch_batches = batches(view.shuffled, targets[view.order], recipe.batch_size)
+                shown = _soft_targets(run, teachers, view, recipe, epoch)
+            else:
+                shown = view.targets(targets)
+            epoch_batches = batches(view.shuffled, shown, recipe.batch_size)
             logs = learner.fit(**epoch_batches, shuffle=False, verbose=0, callbacks=[callback]).history
             record: dict[str, float] = {key: float(values[-1]) for key, values in logs.items()}
             record |= {"epoch": epoch + 1, "seconds": round(progress.seconds, 2)}
+            _check_finite(run, record)
             if val:
                 record |= _evaluate(learner, val, classes)
             history.append(record)
@@ -148,13 +152,25 @@ def _fit(
                 on_epoch(record)
 
 
-def _soft_targets(run: Run, teachers: Teachers, view: View, number: int) -> NDArray[np.float32]:
-    """Return the teachers' probabilities (N, K) for a view, computed when it is first shown and then cached."""
+def _soft_targets(run: Run, teachers: Teachers, view: View, recipe: Recipe, epoch: int) -> NDArray[np.float32]:
+    """Return the teachers' probabilities (M, K) for the images of a view, from the cache if views repeat."""
+    if recipe.distillation is None or recipe.distillation.views is None:
+        return teachers.soft_targets(view.shuffled)
+    number = recipe.view(epoch)
     soft_targets = checkpoints.load_soft_targets(run.folder, number)
     if soft_targets is None:
         soft_targets = teachers.soft_targets(view.pixels)
         checkpoints.save_soft_targets(run.folder, number, soft_targets)
-    return soft_targets
+    return view.targets(soft_targets)
+
+
+def _check_finite(run: Run, record: dict[str, float]) -> None:
+    """Raise TrainingError if the loss is not a finite number; the last checkpoint is from before."""
+    if not math.isfinite(record["loss"]):
+        raise TrainingError(
+            f"training diverged: the loss is {record['loss']} in epoch {record['epoch']:.0f}; start again with another "
+            "--seed, or with a smaller --batch-size, which lowers the learning rate"
+        )
 
 
 def _evaluate(learner: keras.Model, val: Images, classes: int) -> dict[str, float]:

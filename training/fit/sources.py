@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from model_store.files import MANIFEST, WEIGHTS
 from model_store.manifest import Preprocessing, read_manifest
 from model_store.version import verify
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run_directory import Run, RunInfo
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,24 @@ def read_source(folder: Path) -> Source:
         training.get("data_sha256"),
         training.get("hold_out"),
     )
+
+
+def read_record(folder: Path) -> RunInfo:
+    """Read how a run or a version was trained.
+
+    Raises:
+        TrainingError: it is neither a run nor a version, or the version has no such record.
+    """
+    if Run(folder).begun:
+        return Run(folder).info
+    check_version(folder)
+    training = read_manifest(folder / MANIFEST).training
+    try:
+        return RunInfo.model_validate({key: training[key] for key in RunInfo.model_fields if key in training})
+    except ValidationError:
+        raise TrainingError(
+            f"{folder} does not record how it was trained, because it was imported; pass another one"
+        ) from None
 
 
 def check_version(folder: Path) -> None:

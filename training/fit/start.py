@@ -77,18 +77,12 @@ def new_info(
 
 
 def recipe_from_info(info: RunInfo) -> Recipe:
-    """Return the recipe a run was started with, with its own epochs and batch size.
+    """Return the recipe that a run began with, even if the recipe of that name has changed since.
 
     Raises:
-        TrainingError: the recipe has been changed or removed since.
+        TrainingError: the recipe has been removed, or this code lacks an option of it.
     """
-    recipe = dataclasses.replace(recipes.get_recipe(info.recipe), epochs=info.epochs, batch_size=info.batch_size)
-    # The description does not affect training, so a run can resume after it has been reworded.
-    if _recorded(recipe) | {"description": ""} != info.recipe_values | {"description": ""}:
-        raise TrainingError(
-            f"recipe {info.recipe!r} has changed since this run began; start a new run with another --out"
-        )
-    return recipe
+    return recipes.recipe_from_values(info.recipe, info.recipe_values)
 
 
 def split_images(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:

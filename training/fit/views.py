@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.fit.augmentation import augment, epoch_generator, translate_on_device
+from training.fit.augmentation import augment, epoch_generator, mix, translate_on_device
 from training.fit.device import has_accelerator
 from training.recipes import Recipe, Translate
 
+MIXING = 2  # third number of the generator that mixes; order and augmentation use two numbers
 MAX_AHEAD = 4  # views of 50,000 images, 300 MB each
 
 
@@ -22,7 +23,16 @@ class View(NamedTuple):
 
     pixels: NDArray[np.uint8]  # (N, 32, 32, 3), all images in the data's order
     order: NDArray[np.intp]  # (M,), indices of the images to train on
-    shuffled: NDArray[np.uint8]  # (M, 32, 32, 3), pixels[order]
+    shuffled: NDArray[np.uint8]  # (M, 32, 32, 3), pixels[order], mixed if the recipe mixes
+    own: NDArray[np.float32] | None  # (M,), each image's proportion in its mix; the rest is the one before it
+
+    def targets(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Order and mix the targets (N, K) of all images like `shuffled`."""
+        ordered = targets[self.order]
+        if self.own is None:
+            return ordered
+        own = self.own[:, None]
+        return own * ordered + (1 - own) * np.roll(ordered, 1, axis=0)
 
 
 def make_views(pixels: NDArray[np.uint8], recipe: Recipe, seed: int, first_epoch: int, count: int) -> Iterator[View]:
@@ -35,11 +45,14 @@ def make_views(pixels: NDArray[np.uint8], recipe: Recipe, seed: int, first_epoch
 
     def make_view(epoch: int) -> View:
         order = epoch_generator(seed, epoch).permutation(len(pixels))[:count]
-        if isinstance(augmentation, Translate) and accelerated:
+        if isinstance(augmentation, Translate) and accelerated and not augmentation.uploads:
             augmented = translate_on_device(source, augmentation, seed, recipe.view(epoch))
         else:
             augmented = augment(pixels, augmentation, seed, recipe.view(epoch))
-        return View(augmented, order, augmented[order])
+        shuffled, own = augmented[order], None
+        if recipe.mixing:
+            shuffled, own = mix(shuffled, np.random.default_rng((seed, epoch, MIXING)), recipe.mixing)
+        return View(augmented, order, shuffled, own)
 
     ahead = min(max(1, (os.cpu_count() or 1) // 4), MAX_AHEAD)
     with ThreadPoolExecutor(ahead) as pool:

@@ -1,5 +1,6 @@
 """`train` from the command line: its options, and what it refuses."""
 
+import json
 import shutil
 
 import pytest
@@ -7,9 +8,9 @@ import tensorflow as tf
 
 from model_store.version import load
 from tests.training.conftest import write_batch
-from tests.training.runs import few_val_images, train
+from tests.training.runs import assert_same_weights, few_val_images, train
 from training.__main__ import main
-from training.data.cifar10 import TRAIN_BATCHES
+from training.data.cifar10 import TEST_BATCH, TRAIN_BATCHES
 from training.fit import device
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
@@ -159,3 +160,36 @@ def test_tensorboard_gets_every_epoch(data_folder, tmp_path):
         for value in event.summary.value
     ]
     assert {(step, tag) for step in (1, 2) for tag in ("loss", "accuracy", "seconds")} <= set(events)
+
+
+def test_a_versions_training_is_repeated_from_its_manifest(published, notebook_run, data_folder, tmp_path, capsys):
+    version, out = published / "cifar10" / "1", tmp_path / "again"
+    command = ["train", "--like", str(version), "--data", str(data_folder), "--out", str(out)]
+    assert main(command) == 0
+    ours, theirs = Run(out).info, Run(notebook_run).info
+    fields = ("recipe", "recipe_values", "seed", "epochs", "batch_size", "hold_out", "data_sha256")
+    assert all(getattr(ours, field) == getattr(theirs, field) for field in fields)
+    assert_same_weights(out, notebook_run)
+    assert "the result will differ" not in capsys.readouterr().err
+
+
+def test_a_repetition_takes_other_settings_and_names_what_differs(notebook_run, data_folder, tmp_path, capsys):
+    for name in (*TRAIN_BATCHES, TEST_BATCH):
+        write_batch(tmp_path / name, 50)
+    out = tmp_path / "again"
+    options = ["--data", str(tmp_path), "--seed", "7", "--epochs", "1", "--hold-out"]
+    with few_val_images():
+        assert main(["train", "--like", str(notebook_run), "--out", str(out), *options]) == 0
+    info = Run(out).info
+    assert (info.seed, info.epochs, info.hold_out, info.batch_size) == (7, 1, True, 64)
+    assert "--data is not what" in capsys.readouterr().err
+
+
+def test_an_imported_version_cannot_be_repeated(published, data_folder, tmp_path, capsys):
+    version = shutil.copytree(published / "cifar10" / "1", tmp_path / "1")
+    manifest = json.loads((version / "manifest.json").read_text())
+    manifest["training"] = {"recipe": "imported"}
+    (version / "manifest.json").write_text(json.dumps(manifest))
+    command = ["train", "--like", str(version), "--data", str(data_folder), "--out", str(tmp_path / "run")]
+    assert main(command) == 1
+    assert "does not record how it was trained, because it was imported" in capsys.readouterr().err

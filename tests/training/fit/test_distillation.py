@@ -17,9 +17,10 @@ from training.fit.checkpoints import load_soft_targets, save_soft_targets
 from training.fit.distillation import Teachers
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
+from training.fit.views import make_views
 from training.publish.network import network_from_run
 from training.publish.report import write_report
-from training.recipes import RECIPES, Distillation
+from training.recipes import RECIPES, Distillation, Mixing
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("narrow")]
 
@@ -96,3 +97,20 @@ def test_unreadable_predictions_of_teachers_count_as_missing(data_folder, tmp_pa
     save_soft_targets(run.folder, 1, np.full((200, 10), 0.1, np.float32))
     (run.folder / "answers-1.npy").write_bytes(b"")  # as a machine that stopped leaves it
     assert load_soft_targets(run.folder, 1) is None
+
+
+def test_a_student_of_fresh_views_learns_what_its_teachers_predict_for_mixed_images(
+    data_folder, tmp_path, monkeypatch, teacher
+):
+    fresh = Distillation(2.0, mirrored=False)
+    recipe = dataclasses.replace(RECIPES["small"], distillation=fresh, mixing=Mixing("mixup"))
+    monkeypatch.setitem(RECIPES, "small", recipe)
+    seen = []
+    predict = Teachers.soft_targets
+    monkeypatch.setattr(Teachers, "soft_targets", lambda self, pixels: seen.append(pixels) or predict(self, pixels))
+    run = Run(tmp_path / "run")
+    assert train(data_folder, run.folder, "--teachers", str(teacher), recipe="small", epochs=2) == 0
+    views = make_views(load_dataset(data_folder).trainval.pixels, dataclasses.replace(recipe, epochs=2), 0, 0, 192)
+    for view, pixels in zip(views, seen, strict=True):
+        np.testing.assert_array_equal(pixels, view.shuffled)
+    assert not list(run.folder.glob("answers-*"))

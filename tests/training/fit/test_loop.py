@@ -1,6 +1,8 @@
 """The training loop: networks, history, and what an interrupt or a crash leaves behind."""
 
+import dataclasses
 import json
+import math
 import shutil
 
 import keras
@@ -12,7 +14,7 @@ from training.__main__ import main
 from training.fit import device, loop
 from training.fit.checkpoints import load_checkpoint
 from training.fit.run_directory import Run
-from training.recipes import RECIPES
+from training.recipes import RECIPES, RMSprop
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +117,15 @@ def test_training_learns(data_folder, tmp_path):
     assert train(data_folder, tmp_path / "run", recipe="fast", epochs=12) == 0
     history = Run(tmp_path / "run").history
     assert history[-1]["loss"] < history[0]["loss"] - 0.3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_epoch(data_folder, tmp_path, monkeypatch, capsys):
+    diverging = dataclasses.replace(RECIPES["notebook"], optimizer=RMSprop(1e30))
+    monkeypatch.setitem(RECIPES, "notebook", diverging)
+    assert train(data_folder, tmp_path / "run", epochs=5) == 1
+    error = capsys.readouterr().err
+    assert "training diverged: the loss is " in error and " in epoch " in error
+    assert all(math.isfinite(record["loss"]) for record in Run(tmp_path / "run").history)
 
 
 @pytest.mark.parametrize(

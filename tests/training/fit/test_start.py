@@ -6,7 +6,7 @@ from model_store.manifest import Preprocessing
 from training.errors import TrainingError
 from training.fit.run_directory import RunInfo
 from training.fit.start import recipe_from_info
-from training.recipes import RECIPES, get_recipe
+from training.recipes import RECIPES, LookaheadSGD, Mixing, Muon, RMSprop, get_recipe
 
 
 def recorded(name: str, **changes) -> RunInfo:
@@ -42,7 +42,44 @@ def test_a_reworded_description_does_not_change_a_recipe():
     )
 
 
-@pytest.mark.parametrize("changes", [{"label_smoothing": 0.3}, {"mean": (0.5, 0.5, 0.5)}, {"optimizer": None}])
-def test_a_run_of_a_recipe_that_has_changed_since_is_refused(changes):
-    with pytest.raises(TrainingError, match="recipe 'fast' has changed since this run began"):
-        recipe_from_info(recorded("fast", **changes))
+@pytest.mark.parametrize("changes", [{"label_smoothing": 0.3}, {"mean": (0.5, 0.5, 0.5)}, {"mixing": Mixing("mixup")}])
+def test_a_run_keeps_the_values_it_began_with_when_its_recipe_changes(changes):
+    expected = dataclasses.replace(get_recipe("fast"), epochs=3, batch_size=64, **changes)
+    assert recipe_from_info(recorded("fast", **changes)) == expected
+
+
+def test_a_run_that_began_before_an_option_existed_has_its_default():
+    info = recorded("fast")
+    del info.recipe_values["mixing"], info.recipe_values["augmentation"]["uploads"]
+    assert recipe_from_info(info) == dataclasses.replace(get_recipe("fast"), epochs=3, batch_size=64)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optimizer": None}, "no optimizer"),
+        ({"optimizer": {"learning_rate": 1.0, "beta": 0.9}}, "optimizer {'learning_rate'"),
+        ({"patience": 3}, "'patience'"),
+    ],
+    ids=["without optimizer", "unknown optimizer", "unknown option"],
+)
+def test_a_run_with_options_that_this_code_lacks_is_refused(values, message):
+    info = recorded("fast")
+    info.recipe_values.update(values)
+    with pytest.raises(TrainingError, match=f"recipe 'fast' was recorded with {message}"):
+        recipe_from_info(info)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "filters"),
+    [(RMSprop(0.1), 0.2, None), (LookaheadSGD(0.1, 0.9, 1e-3, 64), 0.4, None), (Muon(0.1, 0.9, 1e-3, 64), 0.4, 0.2)],
+    ids=["RMSprop", "SGD", "Muon"],
+)
+def test_the_learning_rate_follows_the_batch_size(optimizer, rate, filters):
+    recipe = dataclasses.replace(get_recipe("fast"), optimizer=optimizer, batch_size=64)
+    larger = recipe.with_batch_size(256)
+    assert larger.batch_size == 256 and larger.optimizer.learning_rate == pytest.approx(rate)
+    if filters:
+        steps = (o.learning_rate * o.filter_multiplier for o in (larger.optimizer, optimizer))
+        assert next(steps) == pytest.approx(2 * next(steps))
+    assert recipe.with_batch_size(64) == recipe
