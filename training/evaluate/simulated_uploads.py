@@ -14,9 +14,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from model_store.images.decode import SIDE
+from model_store.images.decode import SIDE, decode
+from model_store.manifest import Resize
 
 DETAIL_SEED = 0
+UPLOAD_SIZES = ((256, 256), (320, 240), (240, 320), (426, 240))  # width and height
 
 
 def encode(image: Image.Image, quality: int | None) -> bytes:
@@ -89,3 +91,20 @@ def fill_frame(original: Image.Image, _: Generator, size: tuple[int, int]) -> Im
 def stretch(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image.Image:
     """Stretch the original to the frame, as if it had been squeezed from there into its square."""
     return original.resize(size, Image.Resampling.LANCZOS)
+
+
+def as_uploads(pixels: NDArray[np.uint8], resize: Resize, seed: int) -> NDArray[np.uint8]:
+    """Turn each image (N, 32, 32, 3) into a random upload, and decode it as the service does.
+
+    A quarter each are square, 4:3, 3:4 and 16:9. Squares are enlarged with fine detail, the others have surroundings.
+    A quarter are PNGs, the rest JPEGs of quality 60 to 95.
+    """
+    rng = np.random.default_rng(seed)
+    return np.stack([decode(_draw_upload(Image.fromarray(image), rng), resize) for image in pixels])
+
+
+def _draw_upload(original: Image.Image, rng: Generator) -> bytes:
+    width, height = UPLOAD_SIZES[rng.integers(len(UPLOAD_SIZES))]
+    square = width == height
+    upload = add_detail(original, rng, width) if square else surround(original, rng, (width, height), centred=False)
+    return encode(upload, None if rng.random() < 0.25 else int(rng.integers(60, 96)))

@@ -34,7 +34,7 @@ def augment(pixels: Pixels, augmentation: Translate | Affine | None, seed: int, 
         case Translate():
             shifted = translate(alternating_flip(pixels, seed, epoch), rng, augmentation.pixels)
             if augmentation.uploads:
-                shifted = simulate_uploads(shifted, rng, augmentation.uploads)
+                shifted = resize_like_uploads(shifted, rng, augmentation.uploads)
             return cutout(shifted, rng, augmentation.cutout) if augmentation.cutout else shifted
         case Affine():
             return affine(pixels, rng, augmentation)
@@ -111,7 +111,7 @@ def _cutout_squares(count: int, side: int, rng: Generator, size: int) -> NDArray
     return inside
 
 
-def simulate_uploads(pixels: Pixels, rng: Generator, uploads: Uploads) -> Pixels:
+def resize_like_uploads(pixels: Pixels, rng: Generator, uploads: Uploads) -> Pixels:
     """Squeeze, stretch, resample and compress a share of the images; see `recipes.Uploads`."""
     chosen = np.flatnonzero(rng.random(len(pixels)) < uploads.share)
     bounds = np.log([1 / uploads.zoom, uploads.zoom]), np.log([uploads.narrowest, uploads.widest])

@@ -12,7 +12,7 @@ from training.fit.augmentation import (
     cutout,
     mix,
     resample,
-    simulate_uploads,
+    resize_like_uploads,
     translate,
     translate_on_device,
 )
@@ -117,7 +117,7 @@ def test_a_device_shows_the_same_views(augmentation, epoch):
 
 def uploads_of(images, **changes):
     nothing = {"share": 1.0, "zoom": 1.0, "narrowest": 1.0, "widest": 1.0, "compressed": 0.0}
-    return simulate_uploads(images, np.random.default_rng(0), Uploads(**nothing | changes))
+    return resize_like_uploads(images, np.random.default_rng(0), Uploads(**nothing | changes))
 
 
 def test_uploads_that_change_nothing_leave_images_as_they_are():
