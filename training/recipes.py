@@ -3,9 +3,14 @@
 Recipes are plain values: this module trains nothing and imports no backend. docs/training.md has their results.
 """
 
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from functools import reduce
+from operator import getitem
 from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from training.data.cifar10 import MEAN, STD
 from training.errors import TrainingError
@@ -307,6 +312,35 @@ def recipe_from_values(name: str, values: dict[str, Any]) -> Recipe:
         ) from None
 
 
+def set_options(name: str, recipe: Recipe, options: Sequence[str]) -> Recipe:
+    """Change options of a recipe.
+
+    Args:
+        options: each is NAME=VALUE with a dotted name and a JSON value, such as `augmentation.pixels=4`. An object
+            stands for a part with its own options: `mixing={"method":"mixup"}`.
+
+    Raises:
+        TrainingError: a name or a value is not one of a recipe's.
+    """
+    values: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    for option in options:
+        path, _, text = option.partition("=")
+        *parts, last = path.split(".")
+        try:
+            target = reduce(getitem, parts, values)
+            target[last] = json.loads(text)
+        except (KeyError, TypeError, ValueError):
+            raise TrainingError(
+                f"--set {option}: pass NAME=VALUE with a recipe's option and a JSON value, such as label_smoothing=0.1"
+            ) from None
+    try:
+        return _build(Recipe, values, recipe)
+    except (_UnknownOption, TypeError) as error:
+        raise TrainingError(
+            f"--set {' '.join(options)}: recipe {name!r} has no such option ({error}); training/recipes.py lists them"
+        ) from None
+
+
 class _UnknownOption(Exception):
     pass
 
@@ -323,12 +357,11 @@ def _build(kind: type[Part], values: dict[str, Any], like: Any) -> Part:
 
 
 def _part(name: str, hint: Any, value: Any, like: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(value)
     if not isinstance(value, dict):
-        if value is None and type(None) not in get_args(hint):
-            raise _UnknownOption(f"no {name}")
-        return value
+        try:
+            return TypeAdapter(hint).validate_python(value)
+        except ValidationError:
+            raise _UnknownOption(f"{name} {value!r}") from None
     for kind in [type(like), *_classes(hint)]:
         if is_dataclass(kind) and _required(kind) <= value.keys() <= {field.name for field in fields(kind)}:
             return _build(kind, value, like)

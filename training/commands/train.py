@@ -9,7 +9,7 @@ from training.commands.arguments import Jobs, add_data, positive, seed
 from training.errors import TrainingError
 from training.fit.run_directory import Run, RunInfo
 from training.fit.sources import read_record, read_source
-from training.recipes import RECIPES, Pretrained, get_recipe
+from training.recipes import RECIPES, Pretrained, get_recipe, set_options
 
 
 def add_train(jobs: Jobs) -> None:
@@ -44,6 +44,13 @@ def add_train(jobs: Jobs) -> None:
     job.add_argument("--epochs", type=positive, help="(default: the recipe's)")
     job.add_argument("--batch-size", type=positive, help="the learning rate is adapted to it (default: the recipe's)")
     job.add_argument("--seed", type=seed, help="(default: 0)")
+    job.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help='change an option of the recipe, such as label_smoothing=0.1 or mixing={"method":"mixup"}; repeatable',
+    )
     job.add_argument(
         "--hold-out",
         action="store_true",
@@ -85,6 +92,7 @@ def run_train(options: argparse.Namespace) -> None:
         settings = recipe_from_info(record) if record else get_recipe(name)
         settings = dataclasses.replace(settings, epochs=options.epochs or settings.epochs)
         settings = settings.with_batch_size(options.batch_size or settings.batch_size)
+        settings = set_options(name, settings, options.set)
         seed = options.seed if options.seed is not None else record.seed if record else 0
         hold_out = options.hold_out or bool(record and record.hold_out)
         info = new_info(name, settings, dataset, seed, hold_out, start, teachers)
@@ -127,6 +135,8 @@ def _check_same_settings(run: Run, options: argparse.Namespace) -> None:
                 f"{run.folder} began with {option} {recorded}, received {requested}; a run resumes with its "
                 f"original settings: leave out {option}, or start a new run with another --out"
             )
+    if options.set:
+        raise TrainingError("a run resumes with its original settings: leave out --set")
     if options.hold_out and not info.hold_out:
         raise TrainingError(
             f"{run.folder} began without --hold-out and was trained on the validation images; "

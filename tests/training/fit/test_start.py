@@ -6,7 +6,7 @@ from model_store.manifest import Preprocessing
 from training.errors import TrainingError
 from training.fit.run_directory import RunInfo
 from training.fit.start import recipe_from_info
-from training.recipes import RECIPES, LookaheadSGD, Mixing, Muon, RMSprop, get_recipe
+from training.recipes import RECIPES, LookaheadSGD, Mixing, Muon, RMSprop, Uploads, get_recipe, set_options
 
 
 def recorded(name: str, **changes) -> RunInfo:
@@ -57,7 +57,7 @@ def test_a_run_that_began_before_an_option_existed_has_its_default():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optimizer": None}, "no optimizer"),
+        ({"optimizer": None}, "optimizer None"),
         ({"optimizer": {"learning_rate": 1.0, "beta": 0.9}}, "optimizer {'learning_rate'"),
         ({"patience": 3}, "'patience'"),
     ],
@@ -83,3 +83,20 @@ def test_the_learning_rate_follows_the_batch_size(optimizer, rate, filters):
         steps = (o.learning_rate * o.filter_multiplier for o in (larger.optimizer, optimizer))
         assert next(steps) == pytest.approx(2 * next(steps))
     assert recipe.with_batch_size(64) == recipe
+
+
+def test_options_of_a_recipe_are_set_by_name():
+    options = ["augmentation.uploads={}", 'mixing={"method":"cutmix","share":0.5}', "optimizer.learning_rate=0.5"]
+    changed = set_options("fast", get_recipe("fast"), [*options, "augmentation.uploads.zoom=1.3"])
+    assert changed.augmentation.uploads == Uploads(zoom=1.3) and changed.mixing == Mixing("cutmix", share=0.5)
+    assert changed.optimizer == dataclasses.replace(get_recipe("fast").optimizer, learning_rate=0.5)
+    assert set_options("fast", get_recipe("fast"), []) == get_recipe("fast")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["label_smoothing", "patience=3", "mixing.method=1", "optimizer=null", "epochs=x", 'epochs="x"', "mean=[1]"],
+)
+def test_an_option_that_a_recipe_does_not_have_is_refused(option):
+    with pytest.raises(TrainingError, match="--set"):
+        set_options("fast", get_recipe("fast"), [option])
