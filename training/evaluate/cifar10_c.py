@@ -117,7 +117,9 @@ def _zoom_blur_matrix(end: float) -> Floats:
     As in the source, rounding errors of `np.arange` decide if `end` is among them.
     """
     factors = [1.0, *np.arange(1, end, 0.01).tolist()]
-    matrix: Floats = np.mean([np.kron(zoom, zoom) for zoom in map(zoom_matrix, factors)], axis=0)
+    matrix = np.zeros((SIDE**2, SIDE**2))
+    for factor in factors:
+        matrix += np.kron(zoom_matrix(factor), zoom_matrix(factor)) / len(factors)
     return matrix
 
 
