@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
@@ -44,6 +44,8 @@ class CommonCorruption:
     name: str
     parameters: tuple[Any, Any, Any, Any, Any]
     damage: Callable[[Floats, Any, Generator], Floats]  # images (N, 32, 32, 3), 0 to 1 before and mostly after
+    parameter: ClassVar[str] = "severity"
+    strengths: ClassVar[tuple[int, ...]] = SEVERITIES
 
     def apply(self, pixels: Pixels, severity: int) -> Pixels:
         """Corrupt images (N, 32, 32, 3) uint8 at a severity of 1 to 5; the same images at every call.

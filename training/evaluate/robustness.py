@@ -84,10 +84,10 @@ class Robustness:
         return RobustnessReport(
             **self.summary(),
             corruption_standard_error=round(_standard_error(self.corrupted), 4),
-            corruptions=self._corruptions(),
+            corruptions=_corruption_reports(CORRUPTIONS, self.corrupted),
             corruptions_note="our own, after the idea of Hendrycks and Dietterich 2019; not CIFAR-10-C",
             cifar10_c_standard_error=round(_standard_error(self.cifar10_c), 4),
-            cifar10_c_corruptions=self._cifar10_c(),
+            cifar10_c_corruptions=_corruption_reports(CIFAR10_C, self.cifar10_c),
             cifar10_c_note="14 of CIFAR-10-C's 15, made here; frost needs photographs that are not distributed here",
             photo_difference=round(self.photo_accuracy - self.accuracy, 4),
             photo_difference_standard_error=round(_standard_error(self.photos - 1.0 * self.untouched), 4),
@@ -107,28 +107,6 @@ class Robustness:
                 f"mean at photo sizes         {self.photo_accuracy:8.2%}   enlarged to {sizes}, decoded as served",
             ]
         )
-
-    def _corruptions(self) -> dict[str, CorruptionReport]:
-        return {
-            corruption.name: CorruptionReport(
-                parameter=corruption.parameter,
-                strengths=tuple(corruption.strengths),
-                accuracy=right.mean(1).round(4).tolist(),
-                mean=round(float(right.mean()), 4),
-            )
-            for corruption, right in zip(CORRUPTIONS, self.corrupted, strict=True)
-        }
-
-    def _cifar10_c(self) -> dict[str, CorruptionReport]:
-        return {
-            corruption.name: CorruptionReport(
-                parameter="severity",
-                strengths=SEVERITIES,
-                accuracy=right.mean(1).round(4).tolist(),
-                mean=round(float(right.mean()), 4),
-            )
-            for corruption, right in zip(CIFAR10_C, self.cifar10_c, strict=True)
-        }
 
     def _photos(self) -> tuple[PhotoReport, ...]:
         return tuple(
@@ -219,6 +197,21 @@ def _measure_photos(classifier: Classifier, sample: Images, resize: Resize, show
 def _find_hits(classifier: Classifier, pixels: Pixels, labels: NDArray[np.int32]) -> Hits:
     hits: Hits = predict_probabilities(classifier, pixels).argmax(1) == labels
     return hits
+
+
+def _corruption_reports(
+    corruptions: Sequence[Corruption | CommonCorruption], hits: Hits
+) -> dict[str, CorruptionReport]:
+    """Report each corruption by name; hits are (C, 5, N)."""
+    return {
+        corruption.name: CorruptionReport(
+            parameter=corruption.parameter,
+            strengths=tuple(corruption.strengths),
+            accuracy=right.mean(1).round(4).tolist(),
+            mean=round(float(right.mean()), 4),
+        )
+        for corruption, right in zip(corruptions, hits, strict=True)
+    }
 
 
 def _worst(corruptions: Sequence[Corruption | CommonCorruption], hits: Hits) -> str:
