@@ -158,7 +158,7 @@ def _contrast(images: Floats, share: float, _: Generator) -> Floats:
 def _elastic_transform(images: Floats, elastic: tuple[float, float, float], rng: Generator) -> Floats:
     """Move three points by up to `shift` px, which is an affine map, then every pixel by smoothed noise.
 
-    OpenCV rounds the affine map's coordinates to 1/32 px, which is not imitated.
+    Places are exact as in OpenCV 5; earlier releases round them to 1/32 px.
     """
     amount, deviation, shift = elastic
     points = np.array([(26, 26), (26, 6), (6, 6)], np.float64)
