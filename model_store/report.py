@@ -67,7 +67,10 @@ class PhotoReport(ReportPart):
 
 
 class RobustnessReport(ReportPart):
-    """Accuracy on corrupted images and on photo-sized files; differences are from the untouched images' accuracy."""
+    """Accuracy on corrupted images and on photo-sized files; differences are from the untouched images' accuracy.
+
+    Reports of earlier versions have no figures for CIFAR-10-C's corruptions.
+    """
 
     images: Count
     accuracy: Share
@@ -76,6 +79,10 @@ class RobustnessReport(ReportPart):
     corruption_standard_error: float
     corruptions: dict[str, CorruptionReport] = Field(min_length=1)
     corruptions_note: str
+    cifar10_c_accuracy: Share | None = None
+    cifar10_c_standard_error: float | None = None
+    cifar10_c_corruptions: dict[str, CorruptionReport] | None = None
+    cifar10_c_note: str | None = None
     photo_difference: float
     photo_difference_standard_error: float
     photos: tuple[PhotoReport, ...] = Field(min_length=1)

@@ -77,7 +77,7 @@ class ClassResults:
 
 @dataclass(frozen=True)
 class RobustnessResults:
-    """Accuracy under our own corruptions and at photo sizes; by kind if the version has a report."""
+    """Accuracy under corruptions and at photo sizes; by kind if the version has a report."""
 
     means: FigureTable
     by_corruption: FigureTable | None
@@ -125,10 +125,11 @@ def class_results(report: Report) -> ClassResults:
 
 
 def robustness_results(served: ServedVersion) -> RobustnessResults | None:
-    """Tabulate accuracy under our own corruptions and at photo sizes; None if the manifest has neither."""
+    """Tabulate accuracy under corruptions and at photo sizes; None if the manifest has neither."""
     means = {
         "untouched": served.metric("robustness", "accuracy"),
         "under our own corruptions (not CIFAR-10-C)": served.metric("robustness", "corruption_accuracy"),
+        "under CIFAR-10-C's corruptions (14 of 15)": served.metric("robustness", "cifar10_c_accuracy"),
         "enlarged to photo sizes, decoded as here": served.metric("robustness", "photo_accuracy"),
     }
     rows = [(name, percent(mean)) for name, mean in means.items() if mean is not None]

@@ -1,9 +1,9 @@
-"""Accuracy under corruptions, and of photo-sized files decoded as the service does.
+"""Accuracy under our own corruptions and CIFAR-10-C's, and of photo-sized files decoded as the service does.
 
 Owns the sizes and files that stand for photos, and the figures. Predictions are by `Classifier.predict`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +19,16 @@ from model_store.manifest import Resize
 from model_store.report import CorruptionReport, PhotoReport, RobustnessReport
 from training.data.dataset import Images
 from training.evaluate.accuracy import predict_probabilities
-from training.evaluate.corruptions import CORRUPTIONS, Pixels
+from training.evaluate.cifar10_c import CIFAR10_C, SEVERITIES, CommonCorruption
+from training.evaluate.corruptions import CORRUPTIONS, Corruption, Pixels
 from training.evaluate.simulated_uploads import encode, stretch
 
 MAX_IMAGES = 2_000
 PHOTO_SIZES = ((256, 256), (640, 480), (1024, 1024))  # width and height
 PHOTO_FILES: dict[str, int | None] = {"JPEG 75": 75, "JPEG 90": 90, "PNG": None}
 PHOTOS_AT_ONCE = 50  # an interrupt waits for them
-CORRUPTION_SHARE = 0.25  # of the time; the rest goes into making and decoding photos
+CORRUPTION_SHARE = 0.15  # of the time
+CIFAR10_C_SHARE = 0.45  # the rest goes into making and decoding photos
 
 Hits: TypeAlias = NDArray[np.bool_]
 ShowProgress: TypeAlias = Callable[[str, float], None]
@@ -34,10 +36,11 @@ ShowProgress: TypeAlias = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Robustness:
-    """Hits on N images: untouched, under C corruptions at 5 strengths, and as photos of S sizes in F formats."""
+    """Hits on N images: untouched, under C own and B published corruptions, and as photos of S sizes in F formats."""
 
     untouched: Hits  # (N,)
     corrupted: Hits  # (C, 5, N)
+    cifar10_c: Hits  # (B, 5, N)
     photos: Hits  # (S, F, N)
     example: Pixels  # (32, 32, 3), to show the corruptions on
 
@@ -57,6 +60,11 @@ class Robustness:
         return float(self.corrupted.mean())
 
     @property
+    def cifar10_c_accuracy(self) -> float:
+        """Mean over CIFAR-10-C's corruptions, without frost, and severities."""
+        return float(self.cifar10_c.mean())
+
+    @property
     def photo_accuracy(self) -> float:
         """Mean over sizes and files."""
         return float(self.photos.mean())
@@ -67,6 +75,7 @@ class Robustness:
             "images": self.images,
             "accuracy": round(self.accuracy, 4),
             "corruption_accuracy": round(self.corruption_accuracy, 4),
+            "cifar10_c_accuracy": round(self.cifar10_c_accuracy, 4),
             "photo_accuracy": round(self.photo_accuracy, 4),
         }
 
@@ -75,8 +84,11 @@ class Robustness:
         return RobustnessReport(
             **self.summary(),
             corruption_standard_error=round(_standard_error(self.corrupted), 4),
-            corruptions=self._corruptions(),
+            corruptions=_corruption_reports(CORRUPTIONS, self.corrupted),
             corruptions_note="our own, after the idea of Hendrycks and Dietterich 2019; not CIFAR-10-C",
+            cifar10_c_standard_error=round(_standard_error(self.cifar10_c), 4),
+            cifar10_c_corruptions=_corruption_reports(CIFAR10_C, self.cifar10_c),
+            cifar10_c_note="14 of CIFAR-10-C's 15, made here; frost needs photographs that are not distributed here",
             photo_difference=round(self.photo_accuracy - self.accuracy, 4),
             photo_difference_standard_error=round(_standard_error(self.photos - 1.0 * self.untouched), 4),
             photos=self._photos(),
@@ -84,27 +96,17 @@ class Robustness:
 
     def table(self) -> str:
         """Format the figures for a terminal."""
-        means = self.corrupted.mean((1, 2))
-        worst, sizes = int(means.argmin()), ", ".join(f"{width}×{height}" for width, height in PHOTO_SIZES)
-        kinds = f"{len(CORRUPTIONS)} kinds, 5 strengths; worst: {CORRUPTIONS[worst].name}, {means[worst]:.1%}"
+        sizes = ", ".join(f"{width}×{height}" for width, height in PHOTO_SIZES)
+        own = f"{len(CORRUPTIONS)} kinds, 5 strengths; {_worst(CORRUPTIONS, self.corrupted)}"
+        published = f"14 of its 15 kinds, 5 severities; {_worst(CIFAR10_C, self.cifar10_c)}"
         return "\n".join(
             [
                 f"on {self.images:>5,} evenly spread      {self.accuracy:8.2%}   as they are; what follows is on these",
-                f"mean under corruptions      {self.corruption_accuracy:8.2%}   {kinds}",
+                f"mean under corruptions      {self.corruption_accuracy:8.2%}   {own}",
+                f"mean under CIFAR-10-C's     {self.cifar10_c_accuracy:8.2%}   {published}",
                 f"mean at photo sizes         {self.photo_accuracy:8.2%}   enlarged to {sizes}, decoded as served",
             ]
         )
-
-    def _corruptions(self) -> dict[str, CorruptionReport]:
-        return {
-            corruption.name: CorruptionReport(
-                parameter=corruption.parameter,
-                strengths=tuple(corruption.strengths),
-                accuracy=right.mean(1).round(4).tolist(),
-                mean=round(float(right.mean()), 4),
-            )
-            for corruption, right in zip(CORRUPTIONS, self.corrupted, strict=True)
-        }
 
     def _photos(self) -> tuple[PhotoReport, ...]:
         return tuple(
@@ -132,6 +134,7 @@ def measure_robustness(
     return Robustness(
         untouched=_find_hits(classifier, sample.pixels, sample.labels),
         corrupted=_measure_corruptions(classifier, sample, show),
+        cifar10_c=_measure_cifar10_c(classifier, sample, show),
         photos=_measure_photos(classifier, sample, resize, show),
         example=sample.pixels[0],
     )
@@ -162,10 +165,22 @@ def _measure_corruptions(classifier: Classifier, sample: Images, show: ShowProgr
     return hits
 
 
+def _measure_cifar10_c(classifier: Classifier, sample: Images, show: ShowProgress) -> Hits:
+    hits = np.empty((len(CIFAR10_C), len(SEVERITIES), len(sample)), np.bool_)
+    for kind, level in np.ndindex(hits.shape[:2]):
+        corruption = CIFAR10_C[kind]
+        share = (kind * len(SEVERITIES) + level) / (len(SEVERITIES) * len(CIFAR10_C))
+        show(f"CIFAR-10-C's {corruption.name}", CORRUPTION_SHARE + CIFAR10_C_SHARE * share)
+        pixels = corruption.apply(sample.pixels, SEVERITIES[level])
+        hits[kind, level] = _find_hits(classifier, pixels, sample.labels)
+    return hits
+
+
 def _measure_photos(classifier: Classifier, sample: Images, resize: Resize, show: ShowProgress) -> Hits:
     hits = np.empty((len(PHOTO_SIZES), len(PHOTO_FILES), len(sample)), np.bool_)
     pixels = np.cumsum([0, *(width * height for width, height in PHOTO_SIZES)])
-    shares = CORRUPTION_SHARE + (1 - CORRUPTION_SHARE) * pixels / pixels[-1]
+    before = CORRUPTION_SHARE + CIFAR10_C_SHARE
+    shares = before + (1 - before) * pixels / pixels[-1]
     for row, size in enumerate(PHOTO_SIZES):
         decoded = np.empty((len(PHOTO_FILES), *sample.pixels.shape), np.uint8)
         with ThreadPoolExecutor() as pool:  # Pillow lets other threads run while it works
@@ -182,6 +197,28 @@ def _measure_photos(classifier: Classifier, sample: Images, resize: Resize, show
 def _find_hits(classifier: Classifier, pixels: Pixels, labels: NDArray[np.int32]) -> Hits:
     hits: Hits = predict_probabilities(classifier, pixels).argmax(1) == labels
     return hits
+
+
+def _corruption_reports(
+    corruptions: Sequence[Corruption | CommonCorruption], hits: Hits
+) -> dict[str, CorruptionReport]:
+    """Report each corruption by name; hits are (C, 5, N)."""
+    return {
+        corruption.name: CorruptionReport(
+            parameter=corruption.parameter,
+            strengths=tuple(corruption.strengths),
+            accuracy=right.mean(1).round(4).tolist(),
+            mean=round(float(right.mean()), 4),
+        )
+        for corruption, right in zip(corruptions, hits, strict=True)
+    }
+
+
+def _worst(corruptions: Sequence[Corruption | CommonCorruption], hits: Hits) -> str:
+    """Name the corruption with the lowest mean; hits are (C, 5, N)."""
+    means = hits.mean((1, 2))
+    worst = int(means.argmin())
+    return f"worst: {corruptions[worst].name}, {means[worst]:.1%}"
 
 
 def _standard_error(values: NDArray[Any]) -> float:

@@ -118,7 +118,13 @@ MEASURED = {
         "worst_class_recall": 0.7,
     },
     "test_uncalibrated": {"expected_calibration_error": 0.02},
-    "robustness": {"images": 500, "accuracy": 0.79, "corruption_accuracy": 0.61, "photo_accuracy": 0.78},
+    "robustness": {
+        "images": 500,
+        "accuracy": 0.79,
+        "corruption_accuracy": 0.61,
+        "cifar10_c_accuracy": 0.64,
+        "photo_accuracy": 0.78,
+    },
 }
 TRAINED = {
     "recipe": "orchard",
@@ -175,6 +181,8 @@ def test_what_only_some_versions_have_is_shown_where_it_is():
         "pear, recall 70.00 %; 20.0 points below the best, apple",
         "61.00 %",
         "not CIFAR-10-C",
+        "under CIFAR-10-C's corruptions (14 of 15)",
+        "64.00 %",
         "23.0 %",
         "640×480",
         "higher than the network's in 1 of 2 classes",

@@ -12,6 +12,7 @@ from tests.training import linear
 from training.data.dataset import Images
 from training.evaluate import robustness
 from training.evaluate.accuracy import predict_probabilities
+from training.evaluate.cifar10_c import CIFAR10_C
 from training.evaluate.corruptions import CORRUPTIONS
 from training.evaluate.robustness import (
     PHOTO_FILES,
@@ -48,6 +49,7 @@ def measured(classifier, images, shown):
 def test_every_corruption_and_photo_is_measured_on_every_image(measured):
     assert measured.untouched.shape == (COUNT,)
     assert measured.corrupted.shape == (len(CORRUPTIONS), 5, COUNT)
+    assert measured.cifar10_c.shape == (len(CIFAR10_C), 5, COUNT)
     assert measured.photos.shape == (len(PHOTO_SIZES), len(PHOTO_FILES), COUNT)
 
 
@@ -57,6 +59,9 @@ def test_predictions_are_those_of_the_classifier(measured, classifier, images):
     right = predict_probabilities(classifier, damaged).argmax(1) == images.labels
     assert measured.corrupted[kind, level].tolist() == right.tolist()
     assert 0 < measured.accuracy < 1
+    noisy = CIFAR10_C[0].apply(images.pixels, 5)
+    right = predict_probabilities(classifier, noisy).argmax(1) == images.labels
+    assert measured.cifar10_c[0, 4].tolist() == right.tolist()
 
 
 def test_measuring_again_gives_the_same(measured, classifier, images):
@@ -69,7 +74,8 @@ def test_progress_only_grows_and_names_everything(measured, shown):
     shares = [share for _, share in shown]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] < 1
     sizes = {f"{width}×{height} px" for width, height in PHOTO_SIZES}
-    assert {what for what, _ in shown} == {corruption.name for corruption in CORRUPTIONS} | sizes
+    published = {f"CIFAR-10-C's {corruption.name}" for corruption in CIFAR10_C}
+    assert {what for what, _ in shown} == {corruption.name for corruption in CORRUPTIONS} | published | sizes
 
 
 def test_photos_have_the_size_and_type_they_are_named_after_and_go_through_the_services_decoder(monkeypatch):
@@ -101,21 +107,25 @@ def test_a_sample_is_spread_evenly_over_a_sorted_set(count, left):
     assert count - labels[-1] <= -(-count // 10)
 
 
-def robustness_of(untouched, corrupted, photos):
+def robustness_of(untouched, corrupted, photos, cifar10_c=(True, True)):
     """The hits on two images, alike for every corruption and every photo unless an array says otherwise."""
     return Robustness(
         np.array(untouched, np.bool_),
         np.array(corrupted, np.bool_) & np.ones((len(CORRUPTIONS), 5, 1), np.bool_),
+        np.array(cifar10_c, np.bool_) & np.ones((len(CIFAR10_C), 5, 1), np.bool_),
         np.array(photos, np.bool_) & np.ones((len(PHOTO_SIZES), len(PHOTO_FILES), 1), np.bool_),
         linear.PATTERNS[0],
     )
 
 
 def test_figures_are_means_and_errors_count_images_not_predictions():
-    report = robustness_of([True, True], [True, False], [True, True]).report()
+    report = robustness_of([True, True], [True, False], [True, True], [False, True]).report()
     assert report.images == 2 and report.accuracy == 1
     assert report.corruption_accuracy == 0.5
     assert report.corruption_standard_error == pytest.approx(0.5 / np.sqrt(2), abs=1e-4)
+    assert report.cifar10_c_accuracy == 0.5
+    assert report.cifar10_c_standard_error == pytest.approx(0.5 / np.sqrt(2), abs=1e-4)
+    assert report.cifar10_c_corruptions["fog"].accuracy == (0.5,) * 5
     assert report.photo_accuracy == 1
     assert report.photo_difference == report.photo_difference_standard_error == 0
     assert report.corruptions["blur"].accuracy == (0.5,) * 5
@@ -126,6 +136,7 @@ def test_the_report_is_json_and_does_not_pass_for_another_benchmark(measured):
     document = json.loads(measured.report().model_dump_json())
     assert measured.summary().items() <= document.items()
     assert "not CIFAR-10-C" in document["corruptions_note"]
+    assert "frost" not in document["cifar10_c_corruptions"] and "frost" in document["cifar10_c_note"]
     for corruption in CORRUPTIONS:
         row = document["corruptions"][corruption.name]
         assert row["strengths"] == list(corruption.strengths)
@@ -133,8 +144,9 @@ def test_the_report_is_json_and_does_not_pass_for_another_benchmark(measured):
 
 
 def test_the_table_names_the_worst_corruption():
-    corrupted = np.ones((len(CORRUPTIONS), 5, 2), np.bool_)
-    corrupted[3] = False
-    table = robustness_of([True, True], corrupted, [True, False]).table()
+    corrupted, cifar10_c = (np.ones((len(kinds), 5, 2), np.bool_) for kinds in (CORRUPTIONS, CIFAR10_C))
+    corrupted[3] = cifar10_c[7] = False
+    table = robustness_of([True, True], corrupted, [True, False], cifar10_c).table()
+    assert f"worst: {CIFAR10_C[7].name}, 0.0%" in table and "92.86%" in table
     assert f"worst: {CORRUPTIONS[3].name}, 0.0%" in table
     assert "83.33%" in table and "50.00%" in table
