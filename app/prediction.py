@@ -27,12 +27,13 @@ class Prediction(NamedTuple):
 def predict_each(classifier: Classifier, images: NDArray[np.uint8]) -> list[Prediction]:
     """Predict images (N, 32, 32, 3) in one call of the network."""
     predictions, verdicts = classifier.predict(images), classifier.verdicts
-    if predictions.novelty is None or verdicts is None:
+    if predictions.novelty is None or predictions.rejected is None or verdicts is None:
         return [Prediction(probabilities) for probabilities in predictions.probabilities]
     confidences, novelties = predictions.probabilities.max(1).tolist(), predictions.novelty.tolist()
+    rows = zip(predictions.probabilities, confidences, novelties, predictions.rejected.tolist(), strict=True)
     return [
-        Prediction(probabilities, novelty, verdict(confidence, novelty, verdicts))
-        for probabilities, confidence, novelty in zip(predictions.probabilities, confidences, novelties, strict=True)
+        Prediction(probabilities, novelty, verdict(confidence, rejected, verdicts))
+        for probabilities, confidence, novelty, rejected in rows
     ]
 
 

@@ -75,8 +75,8 @@ class PredictionAnswer(BaseModel):
     """The most probable label with its probability (`confidence`), a verdict, and the probabilities.
 
     `novelty` is the share of the validation images that are less unusual than this image. `verdict` is `none_of_these`
-    if the image is more unusual than nearly all of them, otherwise `unsure` if the confidence is low, otherwise
-    `confident`.
+    if no class fits the image or it is very unlike the training images, otherwise `unsure` if the confidence is low,
+    otherwise `confident`.
     Both are null if the version has no fitted thresholds. `probabilities` has all labels, or the `top_k` most probable.
     """
 

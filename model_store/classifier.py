@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from model_store.errors import ModelError
 from model_store.files import QUANTIZATION
-from model_store.manifest import Precision
+from model_store.manifest import Precision, Verdicts
+from model_store.network.gaussian import Gaussian, ood_scores, rejection_scores
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.processor import has_amx, has_bfloat16, is_x86
-from model_store.novelty import energies, novelty
+from model_store.novelty import energies, is_rejected, novelty
 
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
@@ -37,7 +38,9 @@ class Predictions:
     energy: NDArray[np.float32] | None = None  # (N,), where the network ends in logits
     features: NDArray[np.float32] | None = None  # (N, C), channel means of an early layer, where a Gaussian was fitted
     ood_score: NDArray[np.float32] | None = None  # (N,), from energy and features, or the energy alone
+    rejection_score: NDArray[np.float32] | None = None  # (N,), likewise
     novelty: NDArray[np.float32] | None = None  # (N,) from 0 to 1, where verdicts have been fitted
+    rejected: NDArray[np.bool_] | None = None  # (N,) whose verdict is `none_of_these`, likewise
 
 
 class Classifier:
@@ -94,9 +97,32 @@ class Classifier:
             return Predictions(outputs[0])
         probabilities, logits, *features = outputs
         energy = energies(logits)
-        ood_score = self._gaussian.scores(energy, features[0]) if self._gaussian else energy
-        share = None if self._val_scores is None else novelty(ood_score, self._val_scores)
-        return Predictions(probabilities, energy, features[0] if features else None, ood_score, share)
+        unjudged = Predictions(probabilities, energy, features[0] if features else None)
+        return judge(unjudged, self._gaussian, self.verdicts, self._val_scores)
+
+
+def judge(
+    predictions: Predictions,
+    gaussian: Gaussian | None,
+    verdicts: Verdicts | None = None,
+    val_scores: NDArray[np.float64] | None = None,
+) -> Predictions:
+    """Add scores to predictions with energies, and novelty and rejection where verdicts have been fitted.
+
+    Args:
+        val_scores: `verdicts.scores` as an array, where it exists already.
+    """
+    energy, features = predictions.energy, predictions.features
+    assert energy is not None
+    ood_score = rejection_score = energy
+    if gaussian and features is not None:
+        measures = gaussian.standardise(energy, features)
+        ood_score, rejection_score = ood_scores(*measures), rejection_scores(*measures)
+    share = rejected = None
+    if verdicts:
+        share = novelty(ood_score, np.array(verdicts.scores) if val_scores is None else val_scores)
+        rejected = is_rejected(share, rejection_score, verdicts)
+    return Predictions(predictions.probabilities, energy, features, ood_score, rejection_score, share, rejected)
 
 
 def choose_precision(engine: EngineName, choice: PrecisionChoice, quantized: bool = False) -> Precision:

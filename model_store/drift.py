@@ -56,14 +56,16 @@ def bin_counts_by_feature(classes: int) -> dict[Feature, int]:
     return {feature: FEATURE_BINS.get(feature, classes) for feature in FEATURES}
 
 
-def bin_indices(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> BinIndices:
-    """Find the bins of images (N, 32, 32, 3) and their predictions."""
-    classes = predictions.probabilities.shape[1]
-    confidence, luma = predictions.probabilities.max(1), _luma(images)
+def bin_indices(
+    images: NDArray[np.uint8], probabilities: NDArray[np.float32], rejected: NDArray[np.bool_], verdicts: Verdicts
+) -> BinIndices:
+    """Find the bins of images (N, 32, 32, 3), their probabilities (N, K) and verdicts; see `Predictions.rejected`."""
+    classes = probabilities.shape[1]
+    confidence, luma = probabilities.max(1), _luma(images)
     indices = np.empty((len(FEATURES), len(images)), np.int64)
-    indices[0] = predictions.probabilities.argmax(1)
+    indices[0] = probabilities.argmax(1)
     indices[1] = np.minimum(confidence * 10, 9)
-    indices[2] = _verdicts(confidence, predictions, verdicts)
+    indices[2] = np.where(rejected, 2, confidence < np.float64(verdicts.confidence_below))  # as `novelty.verdict`
     indices[3] = luma.reshape(len(images), -1).mean(1) / 16
     indices[4] = np.clip(2 * np.log2(np.maximum(_sharpness(luma), 1)), 0, 15)
     return indices.T + _first_bins(classes)
@@ -98,13 +100,6 @@ def _sharpness(luma: NDArray[np.int16]) -> NDArray[np.float64]:
     return mean
 
 
-def _verdicts(confidence: NDArray[np.float32], predictions: Predictions, verdicts: Verdicts) -> NDArray[np.int64]:
-    """Compute `novelty.verdict` for many predictions, as indices (N,) into `Verdict`."""
-    assert predictions.novelty is not None
-    is_novel = predictions.novelty > np.float64(verdicts.novelty_above)  # in float64, as `verdict` compares
-    return np.where(is_novel, 2, confidence < np.float64(verdicts.confidence_below))
-
-
 def split_by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
     """Split counts by feature."""
     ends = np.cumsum(list(bin_counts_by_feature(classes).values()))
@@ -113,8 +108,11 @@ def split_by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
 
 def count_reference(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> Reference:
     """Count a version's test images (N, 32, 32, 3) by bin, as the reference for later predictions."""
-    classes = predictions.probabilities.shape[1]
-    counts_by_feature = split_by_feature(count_bins(bin_indices(images, predictions, verdicts), classes), classes)
+    probabilities, rejected = predictions.probabilities, predictions.rejected
+    assert rejected is not None
+    classes = probabilities.shape[1]
+    bins = bin_indices(images, probabilities, rejected, verdicts)
+    counts_by_feature = split_by_feature(count_bins(bins, classes), classes)
     return Reference(counts={feature: tuple(counts.tolist()) for feature, counts in counts_by_feature.items()})
 
 

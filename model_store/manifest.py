@@ -68,10 +68,12 @@ class Verdicts(Frozen):
 
     `scores` are quantiles at equal steps, ascending, of the validation images' out-of-distribution scores. Without
     `novelty.npz` these are energies; older manifests call the field `energies`. The verdict is `none_of_these` if the
-    novelty exceeds `novelty_above`, else `unsure` if the confidence is less than `confidence_below`.
+    rejection score exceeds `rejection_above`, or in older manifests, which lack it, if the novelty exceeds
+    `novelty_above`; else `unsure` if the confidence is less than `confidence_below`.
     """
 
     novelty_above: Share
+    rejection_above: float | None = None
     confidence_below: Share
     scores: tuple[float, ...] = Field(
         validation_alias=AliasChoices("scores", "energies"), min_length=2, max_length=1001

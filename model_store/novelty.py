@@ -32,8 +32,15 @@ def novelty(scores: Floats, val_scores: NDArray[np.float64]) -> Floats:
     return (np.interp(scores, val_scores, np.arange(len(val_scores))) / (len(val_scores) - 1)).astype(np.float32)
 
 
-def verdict(confidence: float, novelty: float, verdicts: Verdicts) -> Verdict:
-    """Judge a prediction by its confidence and its image's novelty."""
-    if novelty > verdicts.novelty_above:
+def is_rejected(novelty: Floats, rejection_score: Floats, verdicts: Verdicts) -> NDArray[np.bool_]:
+    """Tell for each image (N,) if its verdict is `none_of_these`."""
+    if verdicts.rejection_above is None:
+        return novelty > np.float64(verdicts.novelty_above)
+    return rejection_score > np.float64(verdicts.rejection_above)
+
+
+def verdict(confidence: float, rejected: bool, verdicts: Verdicts) -> Verdict:
+    """Judge a prediction by its confidence, unless its image is rejected."""
+    if rejected:
         return "none_of_these"
     return "unsure" if confidence < verdicts.confidence_below else "confident"

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from app.monitoring.drift_window import WINDOW_SECONDS, RecentCounts
 from app.prediction import Prediction, model_name
-from model_store.classifier import Predictions
 from model_store.drift import (
     MIN_DRIFT_IMAGES,
     Comparison,
@@ -59,8 +58,8 @@ class Drift:
         if not pairs or self._recent is None or self._manifest.verdicts is None:
             return
         probabilities = np.stack([row.probabilities for _, row in pairs])
-        predictions = Predictions(probabilities, novelty=np.array([row.novelty for _, row in pairs], np.float32))
-        bins = bin_indices(np.stack([image for image, _ in pairs]), predictions, self._manifest.verdicts)
+        rejected = np.array([row.verdict == "none_of_these" for _, row in pairs])
+        bins = bin_indices(np.stack([image for image, _ in pairs]), probabilities, rejected, self._manifest.verdicts)
         self._recent.add(bins.ravel())
 
     def close(self) -> None:

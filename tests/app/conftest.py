@@ -18,7 +18,7 @@ from app.pipeline import load_chosen
 from app.settings import SHIPPED_STORE, Settings
 from model_store.drift import count_reference
 from model_store.manifest import Verdicts, write_manifest
-from model_store.novelty import novelty
+from model_store.novelty import is_rejected, novelty
 from model_store.store import Store
 from tests.waiting import wait_until
 
@@ -102,7 +102,8 @@ def watched_store(tmp_path_factory) -> Path:
     assert predictions.ood_score is not None
     steps = tuple(np.quantile(predictions.ood_score, np.linspace(0, 1, 101)).tolist())
     verdicts = Verdicts(novelty_above=0.95, confidence_below=0.5, scores=steps)
-    predictions = replace(predictions, novelty=novelty(predictions.ood_score, np.array(verdicts.scores)))
+    share = novelty(predictions.ood_score, np.array(verdicts.scores))
+    predictions = replace(predictions, rejected=is_rejected(share, predictions.rejection_score, verdicts))
     update = {"verdicts": verdicts, "reference": count_reference(pixels, predictions, verdicts)}
     folder = tmp_path_factory.mktemp("store") / loaded.manifest.name / str(loaded.manifest.version)
     shutil.copytree(Store(Settings().store).folder(loaded.manifest.name, loaded.manifest.version), folder)

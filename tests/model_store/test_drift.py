@@ -49,11 +49,11 @@ def answers(n, seed=0, one_class=None):
         best[:] = one_class
     probabilities = np.repeat((1 - confidence)[:, None] / 9, 10, axis=1)
     probabilities[np.arange(n), best] = confidence
-    return Predictions(probabilities.astype(np.float32), novelty=rng.random(n).astype(np.float32))
+    return Predictions(probabilities.astype(np.float32), rejected=rng.random(n) > 0.95)
 
 
 def counted(images, predictions):
-    return count_bins(bin_indices(images, predictions, VERDICTS), 10)
+    return count_bins(bin_indices(images, predictions.probabilities, predictions.rejected, VERDICTS), 10)
 
 
 REFERENCE = count_reference(photos(5_000), answers(5_000), VERDICTS)
@@ -80,7 +80,7 @@ def test_counts_of_batches_add_up_to_those_of_the_whole():
     images, predictions = photos(50), answers(50)
     parts = (slice(0, 1), slice(1, 17), slice(17, 50))
     added = sum(
-        counted(images[part], Predictions(predictions.probabilities[part], novelty=predictions.novelty[part]))
+        counted(images[part], Predictions(predictions.probabilities[part], rejected=predictions.rejected[part]))
         for part in parts
     )
     np.testing.assert_array_equal(added, counted(images, predictions))
@@ -110,9 +110,9 @@ def test_a_flat_image_is_least_sharp_and_a_chessboard_sharpest():
 def test_verdicts_are_counted_as_they_are_given():
     predictions = answers(500)
     verdicts = [
-        verdict(confidence, novelty, VERDICTS)
-        for confidence, novelty in zip(
-            predictions.probabilities.max(1).tolist(), predictions.novelty.tolist(), strict=True
+        verdict(confidence, rejected, VERDICTS)
+        for confidence, rejected in zip(
+            predictions.probabilities.max(1).tolist(), predictions.rejected.tolist(), strict=True
         )
     ]
     counts = split_by_feature(counted(photos(500), predictions), 10)["verdict"]
@@ -190,7 +190,7 @@ def test_changed_answers_raise_their_feature():
     by_feature_status = statuses(photos(600, 1), answers(600, 1, one_class=3))
     assert {feature for feature, status in by_feature_status.items() if status != "ok"} == {"class"}
     predictions = answers(600, 1)
-    by_feature_status = statuses(photos(600, 1), replace(predictions, novelty=predictions.novelty**0.2))
+    by_feature_status = statuses(photos(600, 1), replace(predictions, rejected=np.arange(600) % 2 == 0))
     assert {feature for feature, status in by_feature_status.items() if status != "ok"} == {"verdict"}
 
 
@@ -206,7 +206,7 @@ def test_cifar10s_held_out_images_in_any_order_raise_no_alarm_and_darkened_or_bl
     predictions = answers(len(images))
     reference = count_reference(images, predictions, VERDICTS)
     some = np.random.default_rng(2).permutation(len(images))[:600]
-    part = Predictions(predictions.probabilities[some], novelty=predictions.novelty[some])
+    part = Predictions(predictions.probabilities[some], rejected=predictions.rejected[some])
 
     def raised(shown):
         comparisons = compare_with_reference(reference, counted(shown, part), LABELS)

@@ -23,7 +23,7 @@ DOCUMENT = {
     },
     "output": "logits",
     "temperature": 1.5,
-    "verdicts": {"novelty_above": 0.95, "confidence_below": 0.8, "scores": [-7.5, -3.0, 1.25]},
+    "verdicts": {"novelty_above": 0.95, "rejection_above": None, "confidence_below": 0.8, "scores": [-7.5, -3.0, 1.25]},
     "reference": {
         "counts": {
             "class": [30, 20],

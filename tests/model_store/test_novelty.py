@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from model_store.classifier import Classifier
 from model_store.manifest import Verdicts
-from model_store.novelty import energies, novelty, verdict
+from model_store.novelty import energies, is_rejected, novelty, verdict
 
 VERDICTS = Verdicts(novelty_above=0.95, confidence_below=0.8, scores=(-8.0, -4.0, -2.0, 0.0))
 VAL_SCORES = np.array(VERDICTS.scores)
@@ -30,17 +30,28 @@ def test_novelty_is_the_share_of_fitted_images_that_are_less_strange():
 
 
 @pytest.mark.parametrize(
-    ("confidence", "strange", "expected"),
+    ("confidence", "rejected", "expected"),
     [
-        (0.99, 0.2, "confident"),
-        (0.8, 0.95, "confident"),
-        (0.79, 0.2, "unsure"),
-        (0.79, 0.96, "none_of_these"),
-        (0.99, 0.96, "none_of_these"),
+        (0.99, False, "confident"),
+        (0.8, False, "confident"),
+        (0.79, False, "unsure"),
+        (0.79, True, "none_of_these"),
+        (0.99, True, "none_of_these"),
     ],
 )
-def test_a_strange_image_is_none_of_these_however_confident_the_answer(confidence, strange, expected):
-    assert verdict(confidence, strange, VERDICTS) == expected
+def test_a_rejected_image_is_none_of_these_however_confident_the_answer(confidence, rejected, expected):
+    assert verdict(confidence, rejected, VERDICTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("rejection_above", "rejected"),
+    [(None, [False, False, True, True]), (2.5, [False, True, False, True])],
+    ids=["older manifests: by novelty", "by the rejection score"],
+)
+def test_images_are_rejected_by_the_score_that_the_manifest_has_a_threshold_for(rejection_above, rejected):
+    verdicts = VERDICTS.model_copy(update={"rejection_above": rejection_above})
+    shares, scores = np.array([0.2, 0.95, 0.96, 1], np.float32), np.array([2.5, 2.6, -3, 9], np.float32)
+    assert is_rejected(shares, scores, verdicts).tolist() == rejected
 
 
 def test_scores_that_do_not_ascend_are_refused():

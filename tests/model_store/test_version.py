@@ -7,7 +7,7 @@ import pytest
 
 from model_store.errors import ModelError
 from model_store.files import GOLDEN, MANIFEST, NOVELTY, REQUIRED, WEIGHTS
-from model_store.network.gaussian import Gaussian, write_gaussian
+from model_store.network.gaussian import Gaussian, ood_scores, write_gaussian
 from model_store.version import load
 
 NAME = "cifar10"
@@ -32,7 +32,8 @@ def test_a_version_with_a_gaussian_scores_by_it_and_one_without_by_the_energy(st
         return write(folder, version, verdicts={"novelty_above": 0.9, "confidence_below": 0.5, "scores": [-9, 9]})
 
     predictions = load(store.folder(NAME, store.publish(NAME, fill))).classifier.predict(tiny.images)
-    np.testing.assert_array_equal(predictions.ood_score, gaussian.scores(predictions.energy, predictions.features))
+    scores = ood_scores(*gaussian.standardise(predictions.energy, predictions.features))
+    np.testing.assert_array_equal(predictions.ood_score, scores)
     predictions = load(store.folder(NAME, store.publish(NAME, write))).classifier.predict(tiny.images)
     assert predictions.features is None
     np.testing.assert_array_equal(predictions.ood_score, predictions.energy)

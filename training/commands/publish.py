@@ -27,6 +27,13 @@ def add_publish(jobs: Jobs) -> None:
         metavar="RUN",
         help="run of the same recipe with --hold-out, used to fit temperature and thresholds",
     )
+    job.add_argument(
+        "--photographs",
+        type=Path,
+        metavar="FOLDER",
+        help="for a version, with --data: fit the verdict none_of_these on photographs it has not seen, a folder for "
+        "each label",
+    )
     job.set_defaults(job=run_publish, data=None)
 
 
@@ -36,6 +43,8 @@ def run_publish(options: argparse.Namespace) -> None:
     from training.publish.publish import publish_run, publish_version
 
     store, run = open_store(options), Run(options.folder)
+    if options.photographs and (run.begun or not options.data):
+        raise TrainingError("--photographs applies to a version and needs its --data; pass both, or leave it out")
     if run.begun:
         calibration_run = Run(options.calibration_run) if options.calibration_run else None
         dataset = load_dataset(options.data or default_data())
@@ -49,7 +58,7 @@ def run_publish(options: argparse.Namespace) -> None:
         # Ignores $CIFAR10_DATA: a version is recalibrated only if --data is passed.
         new_data = load_dataset(options.data) if options.data else None
         with progress_line() as show:
-            version = publish_version(options.folder, store, options.name, new_data, show)
+            version = publish_version(options.folder, store, options.name, new_data, options.photographs, show)
     manifest = _check_published(store.folder(options.name, version))
     if manifest.temperature == 1 and manifest.output == "logits":
         remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"

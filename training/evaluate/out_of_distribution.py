@@ -51,16 +51,16 @@ def measure_out_of_distribution(
         raise TrainingError(
             "this version has no verdicts; publish its run again with --calibration-run, or train a run with --hold-out"
         )
-    known_scores = classifier.predict(known).ood_score
+    known_scores = classifier.predict(known).rejection_score
     assert known_scores is not None
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise TrainingError(f"{missing[0]} is not a folder; pass one folder of image files for each kind")
     for kind, pixels in _kinds(folders, resize):
         predictions = classifier.predict(pixels)
-        assert predictions.ood_score is not None and predictions.novelty is not None
-        rejected = predictions.novelty > verdicts.novelty_above
+        rejected = predictions.rejected
+        assert predictions.rejection_score is not None and rejected is not None
         confident = (predictions.probabilities.max(1) >= verdicts.confidence_below) & ~rejected
-        area = auroc(known_scores, predictions.ood_score)
+        area = auroc(known_scores, predictions.rejection_score)
         yield OodResult(kind, len(pixels), float(rejected.mean()), area, float(confident.mean()))
 
 

@@ -1,6 +1,6 @@
-"""Fit the thresholds of novelty and confidence from which verdicts follow, on validation images.
+"""Fit the thresholds from which verdicts follow, on images that the network has not seen.
 
-Owns the two rules and their figures; `model_store.novelty` computes the score.
+Owns the rules and their figures; `model_store.novelty` applies them.
 """
 
 from typing import Any
@@ -10,30 +10,50 @@ from numpy.typing import NDArray
 
 from model_store.classifier import Predictions
 from model_store.manifest import Verdicts
-from model_store.novelty import novelty
+from model_store.novelty import is_rejected, novelty
+from training.errors import TrainingError
 
-ACCEPTED_SHARE = 0.95  # of validation images are not called none of these
+ACCEPTED_SHARE = 0.95  # of validation images, and of these as uploads, are not rejected
+ACCEPTED_PHOTOGRAPHS = 0.9
+MIN_PHOTOGRAPHS = 50  # below, the standard error of the accepted share exceeds 4 points
 CONFIDENT_ACCURACY = 0.99
 SCORE_STEPS = 100
 
 
-def fit_thresholds(predictions: Predictions, labels: NDArray[np.int32]) -> Verdicts:
-    """Fit both thresholds on predictions for validation images.
+def fit_thresholds(val: Predictions, uploads: Predictions, labels: NDArray[np.int32]) -> Verdicts:
+    """Fit the thresholds on predictions for validation images (N,), as they are and as simulated uploads.
 
-    `novelty_above` accepts 95 % of the images. `confidence_below` is the lowest confidence at which 99 % of the
+    `rejection_above` accepts 95 % of both together. `confidence_below` is the lowest confidence at which 99 % of the
     predictions for accepted images are right, or 1. Source: Geifman and El-Yaniv, "Selective Classification for Deep
-    Neural Networks", arXiv:1705.08500.
+    Neural Networks", arXiv:1705.08500. `scores` are of the images as they are.
     """
-    assert predictions.ood_score is not None
-    scores = np.quantile(predictions.ood_score.astype(np.float64), np.linspace(0, 1, SCORE_STEPS + 1))
-    accepted = predictions.ood_score <= np.quantile(predictions.ood_score, ACCEPTED_SHARE)
-    confidence = predictions.probabilities[accepted].max(1)
-    right = predictions.probabilities[accepted].argmax(1) == labels[accepted]
+    assert val.ood_score is not None and val.rejection_score is not None and uploads.rejection_score is not None
+    scores = np.quantile(val.ood_score.astype(np.float64), np.linspace(0, 1, SCORE_STEPS + 1))
+    rejection_scores = np.concatenate([val.rejection_score, uploads.rejection_score])
+    rejection_above = float(np.quantile(rejection_scores, ACCEPTED_SHARE))
+    accepted = rejection_scores <= rejection_above
+    probabilities = np.concatenate([val.probabilities, uploads.probabilities])[accepted]
+    right = probabilities.argmax(1) == np.tile(labels, 2)[accepted]
     return Verdicts(
         novelty_above=ACCEPTED_SHARE,
-        confidence_below=find_min_confidence(confidence, right),
+        rejection_above=round(rejection_above, 4),
+        confidence_below=find_min_confidence(probabilities.max(1), right),
         scores=tuple(np.round(scores, 4).tolist()),
     )
+
+
+def fit_rejection(photographs: Predictions, verdicts: Verdicts) -> Verdicts:
+    """Replace `rejection_above` by the threshold that accepts 90 % of photographs of the classifier's classes.
+
+    Raises:
+        TrainingError: there are fewer than `MIN_PHOTOGRAPHS`.
+    """
+    scores = photographs.rejection_score
+    assert scores is not None
+    if len(scores) < MIN_PHOTOGRAPHS:
+        raise TrainingError(f"{len(scores)} photographs are too few to fit a threshold; pass {MIN_PHOTOGRAPHS} or more")
+    rejection_above = round(float(np.quantile(scores, ACCEPTED_PHOTOGRAPHS)), 4)
+    return verdicts.model_copy(update={"rejection_above": rejection_above})
 
 
 def find_min_confidence(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
@@ -46,8 +66,9 @@ def find_min_confidence(confidence: NDArray[np.float32], right: NDArray[np.bool_
 
 def count_verdicts(predictions: Predictions, labels: NDArray[np.int32], verdicts: Verdicts) -> dict[str, Any]:
     """Count the verdicts on labelled images (N,) as shares, and measure the accuracy of the confident predictions."""
-    assert predictions.ood_score is not None
-    accepted = novelty(predictions.ood_score, np.array(verdicts.scores)) <= verdicts.novelty_above
+    assert predictions.ood_score is not None and predictions.rejection_score is not None
+    share = novelty(predictions.ood_score, np.array(verdicts.scores))
+    accepted = ~is_rejected(share, predictions.rejection_score, verdicts)
     confident = accepted & (predictions.probabilities.max(1) >= verdicts.confidence_below)
     right = predictions.probabilities.argmax(1) == labels
     return {

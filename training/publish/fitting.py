@@ -10,22 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from model_store.classifier import Predictions
+from model_store.classifier import Predictions, judge
 from model_store.drift import count_reference
 from model_store.manifest import Reference
 from model_store.network.model import Network
 from model_store.network.quantization import quantizable
-from model_store.novelty import novelty
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 from training.evaluate.accuracy import evaluate
 from training.evaluate.calibration import fit_temperature
 from training.evaluate.novelty_statistics import fit_gaussian, standard_gaussian, standardise
 from training.evaluate.quantization import measure_quantization, quantize
+from training.evaluate.simulated_uploads import as_uploads
 from training.evaluate.thresholds import count_verdicts, fit_thresholds
 from training.fit.run_directory import Run, RunInfo
 from training.publish.compare_with_keras import GOLDEN_IMAGES, TOLERANCES
 from training.publish.compiled import CompiledNetwork
+
+UPLOADS_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,9 @@ def _fit_verdicts(
         predictions: of the calibration network for validation images, at the served precision.
     """
     val, test, compiled = dataset.val, dataset.test, networks[0]
+    calibration = networks[-1]
+    uploads = calibration.served.predict(as_uploads(val.pixels, calibration.network.preprocessing.resize, UPLOADS_SEED))
+    gaussian = None
     gaussians = [
         fit_gaussian(other.network.gaussian, other.served, dataset.train.pixels)
         for other in networks
@@ -137,16 +142,15 @@ def _fit_verdicts(
     ]
     if gaussians:
         gaussian = standardise(gaussians[-1], predictions)
-        assert predictions.energy is not None and predictions.features is not None
-        predictions = replace(predictions, ood_score=gaussian.scores(predictions.energy, predictions.features))
         scaled = replace(gaussians[0], centre=gaussian.centre, spread=gaussian.spread)
         compiled = compiled.replace(gaussian=scaled)
-    assert predictions.ood_score is not None
-    verdicts = fit_thresholds(predictions, val.labels)
+    predictions, uploads = (judge(unscored, gaussian) for unscored in (predictions, uploads))
+    verdicts = fit_thresholds(predictions, uploads, val.labels)
     compiled = compiled.replace(verdicts=verdicts)
     shares = {
         "held_out": count_verdicts(predictions, val.labels, verdicts),
+        "uploads": count_verdicts(uploads, val.labels, verdicts),
         "test": count_verdicts(compiled.served.predict(test.pixels), test.labels, verdicts),
     }
-    predictions = replace(predictions, novelty=novelty(predictions.ood_score, np.array(verdicts.scores)))
-    return compiled, count_reference(val.pixels, predictions, verdicts), shares
+    reference = count_reference(val.pixels, judge(predictions, gaussian, verdicts), verdicts)
+    return compiled, reference, shares

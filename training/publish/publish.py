@@ -4,15 +4,22 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from model_store.drift import count_reference
 from model_store.errors import ModelError
 from model_store.files import GOLDEN, MANIFEST
 from model_store.golden import read_golden
 from model_store.manifest import Manifest, read_manifest
+from model_store.network.layers import INPUT_SHAPE
+from model_store.network.model import Network
 from model_store.store import Store
 from model_store.version import read_network, verify
 from training.data.dataset import Dataset, check_labels
 from training.errors import TrainingError
+from training.evaluate.out_of_distribution import read_folder
 from training.evaluate.robustness import ShowProgress, show_nothing
+from training.evaluate.thresholds import count_verdicts, fit_rejection
 from training.fit.run_directory import Run
 from training.publish.candidate import Candidate, check_same_labels, publish_candidate, timestamp
 from training.publish.compare_with_keras import check_served, keras_probabilities
@@ -20,6 +27,8 @@ from training.publish.compiled import CompiledNetwork
 from training.publish.fitting import Fitted, check_calibration_run, fit_on_val
 from training.publish.network import network_from_run
 from training.publish.report import read_history
+
+EMPTY = np.empty((0, *INPUT_SHAPE), np.uint8)
 
 
 def publish_run(
@@ -61,17 +70,25 @@ def publish_run(
 
 
 def publish_version(
-    folder: Path, store: Store, name: str, dataset: Dataset | None = None, show: ShowProgress = show_nothing
+    folder: Path,
+    store: Store,
+    name: str,
+    dataset: Dataset | None = None,
+    photographs: Path | None = None,
+    show: ShowProgress = show_nothing,
 ) -> int:
     """Publish an existing version as the next one of a store, after the same checks. Returns the version.
 
     Args:
         dataset: the one it was trained on. If given, all that is fitted on validation images, which it must not have
-            seen, is fitted anew except the temperature, and all that is measured on test images is measured anew.
+            seen, is fitted again except the temperature, and all that is measured on test images is measured again.
+        photographs: a folder of each label's photographs, which the version has not seen. If given with `dataset`, only
+            the threshold of the verdict `none_of_these` is fitted again, on these.
         show: receives progress, see `measure_robustness`.
 
     Raises:
-        TrainingError: the version is damaged, gives other probabilities than Keras, or cannot be fitted on the dataset.
+        TrainingError: the version is damaged, gives other probabilities than Keras, or cannot be fitted on the dataset
+            or the photographs.
     """
     try:
         manifest = read_manifest(folder / MANIFEST)
@@ -81,6 +98,11 @@ def publish_version(
         raise TrainingError(f"{folder} cannot be published: {error}") from None
     check_same_labels(store, name, manifest.labels)
     training = manifest.training | {"published_from": f"{manifest.name}/{manifest.version}"}
+    if dataset and photographs:
+        fitted = _fit_on_photographs(folder, manifest, network, dataset, photographs)
+        metrics = manifest.metrics | fitted.metrics
+        candidate = Candidate(folder, fitted.compiled, training, read_history(folder), metrics, fitted.reference)
+        return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
     if dataset:
         _check_fittable(folder, manifest, dataset)
         bare = replace(network, ranges=None, verdicts=None, gaussian=None)
@@ -97,6 +119,31 @@ def publish_version(
         return manifest.model_copy(update=update)
 
     return store.publish(name, write)
+
+
+def _fit_on_photographs(
+    folder: Path, manifest: Manifest, network: Network, dataset: Dataset, photographs: Path
+) -> Fitted:
+    """Fit the rejection threshold on photographs; the reference for drift is counted on the test images."""
+    if network.verdicts is None or manifest.labels != dataset.labels:
+        raise TrainingError(f"{folder} has no verdicts, or other labels than the data; leave out --photographs")
+    if not photographs.is_dir():
+        raise TrainingError(f"{photographs} is not a folder; pass one with a folder of photographs for each label")
+    compiled, resize = CompiledNetwork(network), network.preprocessing.resize
+    folders = {path.name: path for path in sorted(photographs.iterdir()) if path.is_dir()}
+    if unknown := sorted(folders.keys() - set(network.labels)):
+        raise TrainingError(f"{photographs} holds a folder {unknown[0]!r}, which is not a label of {folder}; remove it")
+    images = {label: read_folder(path, resize) for label, path in folders.items()}
+    labels = np.repeat([network.labels.index(label) for label in images], [len(pixels) for pixels in images.values()])
+    predictions = compiled.served.predict(np.concatenate([*images.values()]) if images else EMPTY)
+    verdicts = fit_rejection(predictions, network.verdicts)
+    compiled = compiled.replace(verdicts=verdicts)
+    test = compiled.served.predict(dataset.test.pixels)
+    shares = {
+        "photographs": count_verdicts(predictions, labels, verdicts),
+        "test": count_verdicts(test, dataset.test.labels, verdicts),
+    }
+    return Fitted(compiled, count_reference(dataset.test.pixels, test, verdicts), {"verdicts": shares})
 
 
 def _check_fittable(folder: Path, manifest: Manifest, dataset: Dataset) -> None:

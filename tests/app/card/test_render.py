@@ -342,5 +342,8 @@ def test_a_card_says_when_its_version_does_not_know_and_how_often():
     said = check(render_card(ServedVersion(Manifest.model_validate(document), None, "openvino", "int8"))).text
     assert "more unusual than 95.00 %" in said and "confidence is below 87.60 %" in said
     assert "99.10 %" in said and "always picks one" not in said
+    fitted["rejection_above"] = 2.3
+    said = check(render_card(ServedVersion(Manifest.model_validate(document), None, "openvino", "int8"))).text
+    assert "no class fits an image well" in said and "more unusual than" not in said
     without = manifest.model_copy(update={"verdicts": None})
     assert "Its answers have no verdict" in check(render_card(ServedVersion(without, None, "openvino", "int8"))).text

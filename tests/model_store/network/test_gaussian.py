@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from model_store.classifier import Classifier
 from model_store.errors import ModelError
 from model_store.manifest import Verdicts
-from model_store.network.gaussian import Gaussian, read_gaussian, write_gaussian
+from model_store.network.gaussian import Gaussian, ood_scores, read_gaussian, rejection_scores, write_gaussian
 from model_store.novelty import novelty
 from tests.model_store.network.keras_models import random_images
 
@@ -55,22 +55,44 @@ def test_an_image_just_like_the_training_images_has_a_finite_distance():
 )
 def test_the_score_is_of_both_where_both_are_above_the_mean_else_of_the_larger(energy, distance, score):
     means = np.exp(np.array([[distance / 2]], np.float32))
-    scores = distance_of_one().scores(np.array([energy], np.float32), means)
+    scores = ood_scores(*distance_of_one().standardise(np.array([energy], np.float32), means))
     np.testing.assert_allclose(scores, [score], atol=1e-5)
 
 
 def test_each_measure_counts_in_its_own_standard_deviations():
     gaussian = replace(distance_of_one(), centre=np.array([-5, 3], np.float32), spread=np.array([2, 0.5], np.float32))
     means = np.exp(np.array([[3 + 0.5 * 4]], np.float32) / 2)
-    np.testing.assert_allclose(gaussian.scores(np.array([-5 + 2 * 3], np.float32), means), [5], atol=1e-4)
+    measures = gaussian.standardise(np.array([-5 + 2 * 3], np.float32), means)
+    np.testing.assert_allclose(measures, [[3], [4]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("energy", "distance", "score"),
+    [
+        pytest.param(1.5, 3.9, 1.5, id="a distance up to the knee does not count"),
+        pytest.param(-2, 10, 4, id="noise of which the network is confident"),
+        pytest.param(3, -1, 3, id="an unfamiliar object in a familiar style"),
+    ],
+)
+def test_only_a_large_distance_adds_to_the_energy_in_the_rejection_score(energy, distance, score):
+    scores = rejection_scores(np.array([energy], np.float32), np.array([distance], np.float32))
+    np.testing.assert_allclose(scores, [score], atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_score_that_is_not_a_number_counts_as_the_most_novel():
+    measures = distance_of_one().standardise(np.array([np.nan], np.float32), np.ones((1, 1), np.float32))
+    assert np.isinf(ood_scores(*measures)).all() and np.isinf(rejection_scores(*measures)).all()
 
 
 @given(*[st.floats(-20, 20, width=32)] * 3, st.floats(0, 5, width=32))
 def test_no_measure_makes_an_image_less_strange_by_growing(energy, distance, other, more):
     means = np.exp(np.array([[distance], [distance + more], [distance]], np.float32) / 2)
     energy = np.array([energy, energy, energy + more], np.float32)
-    least, *grown = distance_of_one().scores(energy, means)
-    assert min(grown) >= least - 1e-3
+    measures = distance_of_one().standardise(energy, means)
+    for scores in (ood_scores(*measures), rejection_scores(*measures)):
+        least, *grown = scores
+        assert min(grown) >= least - 1e-3
 
 
 @pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
@@ -89,7 +111,9 @@ def test_a_classifier_scores_by_an_early_layer_of_its_network(tiny, engine):
     np.testing.assert_allclose(
         predictions.features, keras.ops.convert_to_numpy(early(normalised)).mean((1, 2)), atol=1e-4
     )
-    np.testing.assert_array_equal(predictions.ood_score, GAUSSIAN.scores(predictions.energy, predictions.features))
+    measures = GAUSSIAN.standardise(predictions.energy, predictions.features)
+    np.testing.assert_array_equal(predictions.ood_score, ood_scores(*measures))
+    np.testing.assert_array_equal(predictions.rejection_score, rejection_scores(*measures))
     np.testing.assert_array_equal(predictions.novelty, novelty(predictions.ood_score, np.array(VERDICTS.scores)))
     alone = Classifier(tiny.network(verdicts=VERDICTS), engine, "float32").predict(images)
     np.testing.assert_allclose(predictions.probabilities, alone.probabilities, atol=1e-6)
