@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONTRACT = (
-    "In every format: images (N, 32, 32, 3) in, float32 in 0..1, channels last, any N; probabilities (N, K) out, "
-    "float32, in the order of the manifest's labels. Normalisation, temperature and softmax are inside."
+    "In every format the input is images (N, 32, 32, 3), float32 in 0..1, any N, and the output probabilities (N, K), "
+    "float32, in the order of the manifest's labels. The file includes normalisation, temperature and softmax, but not "
+    "resizing."
 )
 
-Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images in 0..1 → probabilities
+Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # from images in 0..1 to probabilities
 
 
 @dataclass(frozen=True)
