@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
@@ -100,8 +101,12 @@ async def metrics(request: Request) -> Response:
 
 
 async def _published_file(loaded: Loaded, name: str) -> bytes | None:
-    """Read a file of the served version; None if it is no longer in the store."""
-    if not (loaded.folder / name).exists():
+    """Read a file of the served version; None if the version is no longer in the store.
+
+    Raises:
+        ModelError: the file was removed or altered, or cannot be read.
+    """
+    if not os.path.lexists(loaded.folder):
         return None
     return await asyncio.to_thread(loaded.read, name)
 

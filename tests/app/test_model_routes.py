@@ -120,6 +120,13 @@ def test_a_card_leaves_out_a_report_that_was_altered_after_loading(altered, capl
     assert "the model card leaves out the report" in caplog.text
 
 
+def test_a_report_file_that_was_removed_alone_is_named(altered):
+    client, folder = altered()
+    (folder / "report" / "classes.png").unlink()
+    response = client.get("/model/report/classes.png")
+    assert response.status_code == 404 and response.json()["detail"].startswith("classes.png cannot be read: No such")
+
+
 def test_a_report_file_that_became_a_pipe_is_not_waited_for(altered):
     client, folder = altered()
     (folder / "report" / "classes.png").unlink()
