@@ -1,6 +1,7 @@
 """Command line of the service: `python -m app serve | classify | check`."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker")  # no help: `serve` starts these
     worker.add_argument("--host")
     worker.add_argument("--port", type=int)
+    worker.add_argument("--skipped", default="[]")  # JSON: pairs of a version and the reason
     worker.set_defaults(command=_work)
     classify = commands.add_parser("classify", help="classify image files and folders without a server")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
@@ -110,9 +112,10 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _work(options: argparse.Namespace, settings: "Settings") -> int:
+    from app.loading import Skipped
     from app.server import work
 
-    return work(settings, options.host, options.port)
+    return work(settings, options.host, options.port, tuple(Skipped(*pair) for pair in json.loads(options.skipped)))
 
 
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:
@@ -125,17 +128,20 @@ def _classify(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:
-    from app.pipeline import load_chosen
+    from app.loading import choose
     from app.settings import variables
     from model_store.errors import ModelError
 
     for field, value in settings.model_dump(mode="json").items():
         print(f"{variables()[field]}={'' if value is None else value}")
     try:
-        loaded = load_chosen(settings)
+        chosen = choose(settings)
     except ModelError as error:
         print(f"error: the model cannot be served: {error}", file=sys.stderr)
         return 1
+    for version, reason in chosen.errors.items():
+        print(f"warning: version {version} is skipped: {reason}", file=sys.stderr)
+    loaded = chosen.loaded
     manifest, classifier = loaded.manifest, loaded.classifier
     print(
         f"ok: {manifest.name} version {manifest.version}, {len(manifest.files)} files verified, "

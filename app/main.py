@@ -1,6 +1,8 @@
 """`create_app(settings)` assembles the application."""
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +18,7 @@ from app import __version__, model_routes, routes
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
 from app.fast_path import FastPath
+from app.loading import Skipped
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
 from app.pipeline import Pipeline
@@ -23,6 +26,10 @@ from app.process.supervisor import Workers
 from app.settings import Settings
 from model_store.errors import ImageError
 
+logger = logging.getLogger("app")
+# Loading takes about a second, and a network that is being compiled should not be torn down; but a disk that hangs must
+# not keep the process from ending before an orchestrator kills it, 10 s after SIGTERM in Docker.
+LOADING_SECONDS = 3.0
 PAGE = Path(__file__).parent / "page"
 ROUTERS = routes.router, model_routes.router
 HANDLED = Problem, ImageError, QueueFullError, RequestValidationError, HTTPException, ClientDisconnect, Exception
@@ -34,6 +41,7 @@ def create_app(
     threads: int | None = None,
     workers: Workers | None = None,
     is_worker: bool = False,
+    skipped: tuple[Skipped, ...] = (),
 ) -> FastAPI:
     """Create the application.
 
@@ -42,6 +50,7 @@ def create_app(
         threads: threads that run the network in this process; by default the engine chooses.
         workers: the other processes, started once this one is ready.
         is_worker: whether this is one of the other processes.
+        skipped: for a worker, the versions that the first process skipped.
     """
     app = FastAPI(
         title="CIFAR-10 image classification",
@@ -55,7 +64,7 @@ def create_app(
     )
     app.state.page = PAGE
     app.state.metrics = Metrics(settings.metrics_directory)
-    app.state.pipeline = Pipeline(settings, settings.limits(processes), app.state.metrics, threads)
+    app.state.pipeline = Pipeline(settings, settings.limits(processes), app.state.metrics, threads, skipped)
     _add_routes(app)
     return app
 
@@ -70,10 +79,15 @@ async def _lifespan(app: FastAPI, workers: Workers | None, is_worker: bool) -> A
     pipeline: Pipeline = app.state.pipeline
     loading = asyncio.create_task(_load(pipeline, workers))
     if is_worker:
-        await loading
+        while not loading.done() and not pipeline.draining:  # uvicorn acts on a signal only after the start
+            await asyncio.wait([loading], timeout=0.1)
+        await asyncio.wait([loading], timeout=LOADING_SECONDS)
         pipeline.require_serving()
     yield
-    await loading  # its thread cannot be cancelled, and finishes within a second
+    await asyncio.wait([loading], timeout=LOADING_SECONDS)
+    if not loading.done():
+        logger.error("the model is still being loaded after a signal to stop, so its disk may hang; it is left behind")
+        loading.cancel()
     if workers:
         await workers.wait()
     await pipeline.stop()
@@ -82,7 +96,8 @@ async def _lifespan(app: FastAPI, workers: Workers | None, is_worker: bool) -> A
 async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
     await pipeline.start()
     if workers and pipeline.serving:
-        workers.start(pipeline.serving.loaded.manifest.version)
+        skipped = json.dumps([(item.version, item.reason) for item in pipeline.skipped])
+        workers.start(pipeline.serving.loaded.manifest.version, ["--skipped", skipped])
 
 
 def _add_routes(app: FastAPI) -> None:

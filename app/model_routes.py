@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
@@ -82,7 +83,11 @@ async def model_report(request: Request) -> Response:
         raise Problem(
             "not_found", f"this version's report has no {name[:80]!r}; it has {', '.join(types) or 'no files'}"
         )
-    content = await _published_file(loaded, REPORT_FOLDER + name)
+    try:
+        content = await _published_file(loaded, REPORT_FOLDER + name)
+    except ModelError as error:
+        logger.error("a file of the report is not served: %s", error)
+        raise Problem("not_found", error.public) from None
     if content is None:
         raise Problem("not_found", "the version and its report were removed from the store after it was loaded")
     return Response(content, media_type=types[name])
@@ -96,19 +101,21 @@ async def metrics(request: Request) -> Response:
 
 
 async def _published_file(loaded: Loaded, name: str) -> bytes | None:
-    """Read a file of the served version; None if it is no longer in the store."""
-    if not (loaded.folder / name).exists():
+    """Read a file of the served version; None if the version is no longer in the store.
+
+    Raises:
+        ModelError: the file was removed or altered, or cannot be read.
+    """
+    if not os.path.lexists(loaded.folder):
         return None
     return await asyncio.to_thread(loaded.read, name)
 
 
 async def _published_report(loaded: Loaded) -> Report | None:
     """Read the served version's report; None if it is missing or unreadable."""
-    content = await _published_file(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else None
-    if content is None:
-        return None
     try:
-        return read_report(content)
+        content = await _published_file(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else None
+        return None if content is None else read_report(content)
     except ModelError as error:
         logger.warning("the model card leaves out the report of %s: %s", loaded.folder.name, error)
         return None

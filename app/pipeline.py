@@ -20,6 +20,7 @@ from app.batcher import Batcher, Output
 from app.errors import Problem
 from app.explain.explainer import CHUNK, Explainer, Explanation
 from app.explain.saliency import Masks, sample_masks
+from app.loading import Skipped, choose, in_daemon_thread
 from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
 from app.prediction import Prediction, predict_each
@@ -27,8 +28,7 @@ from app.process.cores import give_way
 from app.settings import Limits, Settings
 from model_store.errors import ImageError, ModelError
 from model_store.images.decode import decode, read_header
-from model_store.store import Store
-from model_store.version import Loaded, load
+from model_store.version import Loaded
 
 logger = logging.getLogger("app")
 Stages = dict[str, float]  # seconds by stage, for one request
@@ -148,10 +148,20 @@ class Serving:
 
 
 class Pipeline:
-    """Admits requests once `start` has loaded a version; until then, `reason` says why it is not ready."""
+    """Admits requests once `start` has loaded a version; until then, `reason` says why it is not ready.
 
-    def __init__(self, settings: Settings, limits: Limits, metrics: Metrics, threads: int | None = None) -> None:
-        self.settings = settings
+    `skipped` are newer versions that cannot be served. A worker gets them from the first process, which chose for it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits,
+        metrics: Metrics,
+        threads: int | None = None,
+        skipped: tuple[Skipped, ...] = (),
+    ) -> None:
+        self.settings, self.skipped = settings, skipped
         self.admission = Admission(limits.max_requests, settings.max_wait_seconds)
         self.serving: Serving | None = None
         self.reason = "the model is being loaded and tested"
@@ -161,18 +171,21 @@ class Pipeline:
 
     async def start(self) -> None:
         """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
-        loop = asyncio.get_running_loop()
-        try:  # in a low-priority thread: threads that the engine starts inherit its priority
-            loaded = await loop.run_in_executor(self._decoders, load_chosen, self.settings, self._threads)
+        try:
+            chosen = await in_daemon_thread(lambda: choose(self.settings, self._threads))
             masks = await asyncio.to_thread(sample_masks)
         except ModelError as error:
-            self.reason = str(error)
+            self.reason = error.public
             logger.error("the model cannot be served: %s", error)
             return
         except Exception as error:
             self.reason = "the model could not be loaded; the service's log has the cause"
             logger.error("the model could not be loaded", exc_info=error)
             return
+        loaded, name = chosen.loaded, self.settings.model_name
+        for version, reason in chosen.errors.items():
+            logger.warning("version %s of %s is skipped for %s: %s", version, name, loaded.manifest.version, reason)
+        self.skipped += chosen.skipped
         serving = Serving(
             loaded,
             masks,
@@ -224,17 +237,6 @@ class Pipeline:
         serving = self.require_serving()
         with self.admission.admit():
             yield serving
-
-
-def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:
-    """Load and test the version that the settings select; by default the engine chooses the number of threads.
-
-    Raises:
-        ModelError: the version cannot be served; the text says why.
-    """
-    store = Store(settings.store)
-    version = store.choose_version(settings.model_name, settings.model_version)
-    return load(store.folder(settings.model_name, version), settings.engine, settings.precision, threads)
 
 
 def _images(decoded: Sequence[NDArray[np.uint8] | ImageError]) -> list[NDArray[np.uint8]]:

@@ -106,6 +106,7 @@ async def health(request: Request) -> Response:
             "model": model_name(loaded.manifest),
             "engine": loaded.classifier.engine,
             "precision": loaded.classifier.precision,
+            "skipped": pipeline.skipped,
         }
     )
 

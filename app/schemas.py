@@ -144,8 +144,15 @@ class ExplanationAnswer(BaseModel):
     model: ModelName
 
 
+class SkippedVersion(BaseModel):
+    """A newer version that cannot be served, and why."""
+
+    version: str
+    reason: str
+
+
 class HealthAnswer(BaseModel):
-    """The model that is ready, and the engine and precision that run it."""
+    """The model that is ready, the engine and precision that run it, and newer versions that cannot be served."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -154,6 +161,7 @@ class HealthAnswer(BaseModel):
                 "model": {"name": "cifar10", "version": "1"},
                 "engine": "openvino",
                 "precision": "bfloat16",
+                "skipped": [],
             }
         }
     )
@@ -162,6 +170,7 @@ class HealthAnswer(BaseModel):
     model: ModelName
     engine: str
     precision: str
+    skipped: list[SkippedVersion]
 
 
 class FeatureDrift(BaseModel):

@@ -10,6 +10,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
+from app.loading import Skipped
 from app.main import create_app
 from app.monitoring.logs import configure_logging
 from app.monitoring.metrics import forget_process
@@ -48,11 +49,11 @@ def serve(settings: Settings, host: str, port: int) -> int:
     return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)
 
 
-def work(settings: Settings, host: str, port: int) -> int:
-    """Serve as a worker process of `serve`. Returns the exit code."""
+def work(settings: Settings, host: str, port: int, skipped: tuple[Skipped, ...]) -> int:
+    """Serve as a worker process of `serve`, which skipped these versions. Returns the exit code."""
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
-    app = create_app(settings, count, _network_threads(count), is_worker=True)
+    app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
     server = WorkerServer(_config(app, settings), app, settings.drain_seconds, None)
     return _run(server, _bind(host, port, shared=True))
 

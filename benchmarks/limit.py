@@ -13,7 +13,8 @@ from functools import cache
 
 import numpy as np
 
-from app.pipeline import MAX_BATCH, load_chosen
+from app.loading import load_chosen
+from app.pipeline import MAX_BATCH
 from app.settings import Settings
 from benchmarks.bodies import Body
 from benchmarks.machine import cores

@@ -18,7 +18,7 @@ from statistics import mean, median
 import numpy as np
 from PIL import Image
 
-from app.pipeline import load_chosen
+from app.loading import load_chosen
 from app.settings import Settings
 from benchmarks import BenchmarkError, bodies, machine
 from benchmarks.closed_loop import closed_loop, require_wrk, whole_number

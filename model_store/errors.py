@@ -1,8 +1,24 @@
 """Errors about a model or an uploaded image. Clients see their texts."""
 
+from pathlib import Path
+
 
 class ModelError(Exception):
-    """A version cannot be read, verified or served. The text names the file or layer and says what to do."""
+    """A version cannot be read, verified or served. The text names the file or layer and says what to do.
+
+    Logs and commands show the text; clients see `public`, which has no path of the server.
+    """
+
+    def __init__(self, text: str, public: str | None = None) -> None:
+        super().__init__(text)
+        self.public = text if public is None else public
+
+
+class FileError(ModelError):
+    """A file of the store cannot be used; `problem` follows the file's path, or its name for clients."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}{problem}", f"{path.name}{problem}")
 
 
 class ImageError(Exception):

@@ -1,15 +1,15 @@
 """Golden images: every load of a version must reproduce the probabilities recorded when it was published."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.arrays import read_arrays
 from model_store.classifier import Classifier
 from model_store.errors import ModelError
-from model_store.files import GOLDEN
+from model_store.files import GOLDEN, MAX_BYTES
 from model_store.manifest import Manifest
 from model_store.network.layers import INPUT_SHAPE
 
@@ -33,11 +33,7 @@ def read_golden(content: bytes) -> Golden:
     Raises:
         ModelError: the file cannot be read, or an array has another shape or dtype.
     """
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            golden = Golden(arrays["images"], arrays["probabilities"])
-    except Exception as error:  # noqa: BLE001 NumPy and zipfile raise errors of any type on damaged files
-        raise ModelError(f"{GOLDEN} cannot be read: {error}") from None
+    golden = Golden(**read_arrays(content, GOLDEN, ("images", "probabilities"), MAX_BYTES[GOLDEN]))
     if golden.images.dtype != np.uint8 or golden.images.shape[1:] != INPUT_SHAPE or len(golden.images) == 0:
         raise ModelError(f"{GOLDEN} holds images {golden.images.dtype} {golden.images.shape}, not uint8 (M, 32, 32, 3)")
     if golden.probabilities.dtype != np.float32:

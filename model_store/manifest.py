@@ -3,6 +3,7 @@
 Defines its schema, reads it and writes it.
 """
 
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_store.errors import ModelError
+from model_store.errors import FileError
+from model_store.reading import MAX_JSON_BYTES, parse_json, read_regular
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+SCHEMA = 1  # a release that adds a field to the manifest raises it, so that older releases skip the version
 FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?$"  # at most one folder down, never up
 
 
@@ -115,7 +118,7 @@ class Reference(Frozen):
 class Manifest(Frozen):
     """Contents of `manifest.json`. `metrics` and `training` have no fixed keys."""
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(default=SCHEMA, ge=1, le=SCHEMA)
     name: str = Field(pattern=NAME_PATTERN)
     version: int = Field(ge=1)
     created: str
@@ -149,16 +152,27 @@ def read_manifest(path: Path) -> Manifest:
     """Read and validate `manifest.json`.
 
     Raises:
-        ModelError: the file is missing, is not JSON, or does not fit the schema; the text names the field.
+        FileError: the file is missing, is not JSON, or does not fit the schema; the text names the field.
     """
+    if not os.path.lexists(path):
+        raise FileError(path, " is missing; a version without a manifest was never published")
+    content = read_regular(path, MAX_JSON_BYTES, path.parent)
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing; a version without a manifest was never published") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
+        _check_schema(parse_json(content), path)
+        return Manifest.model_validate_json(content, strict=True)  # strict: `true` and "7" are not integers
     except ValidationError as error:
-        raise ModelError(f"{path}: {first_error(error)}") from None
+        raise FileError(path, f": {first_error(error)}") from None
+    except ValueError as error:
+        raise FileError(path, f": the document cannot be parsed: {error}") from None
+
+
+def _check_schema(document: Any, path: Path) -> None:
+    schema = document.get("schema_version") if isinstance(document, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        raise FileError(
+            path,
+            f" has schema_version {schema}, but this release reads up to {SCHEMA}; serve it with a newer release",
+        )
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from model_store.errors import ModelError
 from model_store.manifest import Frozen, Share, first_error
+from model_store.reading import parse_json
 
 REPORT_FOLDER = "report/"  # in a version's folder, also holds the plots
 REPORT_FILE = "evaluation.json"
@@ -142,9 +143,12 @@ def read_report(content: bytes) -> Report:
         ModelError: it is not JSON or does not fit the schema; the text names the field.
     """
     try:
-        return Report.model_validate_json(content)
+        parse_json(content)
+        return Report.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise ModelError(f"{REPORT_FILE}: {first_error(error)}; publish the version again") from None
+    except ValueError as error:
+        raise ModelError(f"{REPORT_FILE}: the document cannot be parsed: {error}; publish the version again") from None
 
 
 def report_to_json(report: Report) -> bytes:

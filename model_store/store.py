@@ -17,11 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.errors import ModelError
+from model_store.errors import FileError, ModelError
 from model_store.files import MANIFEST, REQUIRED, hash_files
 from model_store.manifest import FILE_PATTERN, NAME_PATTERN, File, Manifest, write_manifest
+from model_store.reading import read_regular
 
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
+MAX_ACTIVE_BYTES = 1_000  # a number and white space
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,33 @@ class Store:
         Raises:
             ModelError: the store lacks that version; the text lists the versions it has.
         """
+        return self.candidates(name, pinned)[0]
+
+    def candidates(self, name: str, pinned: int | None = None) -> list[int]:
+        """List the versions that may be served, best first: the pinned one, else the one in ACTIVE, else all.
+
+        Raises:
+            ModelError: the store lacks that version; the text lists the versions it has.
+        """
         check_name(name)
         versions = self.versions(name)
         if not versions:
-            raise ModelError(f"{self.root} holds no version of {name!r}; publish one with `python -m training publish`")
-        version = pinned or self._active(name) or versions[-1]
+            problem = f" holds no version of {name!r}; publish one with `python -m training publish`"
+            raise ModelError(f"{self.root}{problem}", f"the store{problem}")
+        version = pinned or self._active(name)
+        if version is None:
+            return versions[::-1]
         if version not in versions:
             raise ModelError(f"{name!r} has no version {version}; the store holds {', '.join(map(str, versions))}")
-        return version
+        return [version]
 
     def _active(self, name: str) -> int | None:
         path = self.root / name / "ACTIVE"
-        try:
-            text = path.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"{path} cannot be read: {error}; it must hold a version number") from None
+        text = read_regular(path, MAX_ACTIVE_BYTES).decode("utf-8", "replace").strip()
         if not re.fullmatch(VERSION_PATTERN, text):
-            raise ModelError(f"{path} must hold a version number, it holds {text[:40]!r}")
+            raise FileError(path, f" must hold a version number, it holds {text[:40]!r}")
         return int(text)
 
     def publish(self, name: str, write: Callable[[Path, int], Manifest]) -> int:
@@ -137,9 +147,8 @@ def _folders(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     except OSError as error:
-        raise ModelError(
-            f"{str(folder)[:200]} cannot be read: {error.strerror}; the service's user must be able to read it"
-        ) from None
+        problem = f" cannot be read: {error.strerror}; the service's user must be able to read it"
+        raise ModelError(f"{str(folder)[:200]}{problem}", f"the store's folder {folder.name[:80]!r}{problem}") from None
 
 
 def _with_files(manifest: Manifest, files: dict[str, File]) -> Manifest:

@@ -4,8 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.classifier import Classifier, EngineName, PrecisionChoice
-from model_store.errors import ModelError
-from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, QUANTIZATION, REQUIRED, WEIGHTS, read_checked
+from model_store.errors import FileError
+from model_store.files import (
+    ARCHITECTURE,
+    GOLDEN,
+    MANIFEST,
+    NOVELTY,
+    QUANTIZATION,
+    REQUIRED,
+    WEIGHTS,
+    check_sizes,
+    read_checked,
+)
 from model_store.golden import read_golden, replay
 from model_store.manifest import Manifest, read_manifest
 from model_store.network.architecture import parse_architecture
@@ -35,7 +45,7 @@ class Loaded:
         Raises:
             ModelError: the file was removed or altered since `load`.
         """
-        return read_checked(self.folder / name, self.manifest.files[name])
+        return read_checked(self.folder, name, self.manifest.files[name])
 
 
 def load(
@@ -49,14 +59,32 @@ def load(
     The last three arguments are passed to `Classifier`.
 
     Raises:
-        ModelError: a file is missing or altered, the network cannot be served, or the golden images give other
-            probabilities.
+        ModelError: the folder is another version's, a file is missing or altered, the network cannot be served, or the
+            golden images give other probabilities.
     """
-    manifest = read_manifest(folder / MANIFEST)
+    manifest = read_placed_manifest(folder)
     files = verify(folder, manifest)
     network = read_network(manifest, files)
     classifier = Classifier(network, engine, precision, threads)
     return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])), folder)
+
+
+def read_placed_manifest(folder: Path) -> Manifest:
+    """Read the manifest of `{name}/{version}/`, which must be that version's.
+
+    A copied or restored folder would otherwise answer under another version's number.
+
+    Raises:
+        FileError: the manifest cannot be read, or is another version's.
+    """
+    manifest, (*_, name, version) = read_manifest(folder / MANIFEST), folder.absolute().parts
+    if (manifest.name, str(manifest.version)) != (name, version):
+        raise FileError(
+            folder / MANIFEST,
+            f" is that of {manifest.name}/{manifest.version}, but its folder is {name}/{version}; move the folder "
+            f"back, or publish it as the next version with `python -m training publish`",
+        )
+    return manifest
 
 
 def verify(folder: Path, manifest: Manifest) -> dict[str, bytes]:
@@ -66,10 +94,11 @@ def verify(folder: Path, manifest: Manifest) -> dict[str, bytes]:
         ModelError: a file is missing, altered or too large; the text names it.
     """
     if absent := [name for name in REQUIRED if name not in manifest.files]:
-        raise ModelError(f"{folder / MANIFEST} does not list {absent[0]}; the version is not complete")
+        raise FileError(folder / MANIFEST, f" does not list {absent[0]}; the version is not complete")
+    check_sizes(folder, manifest.files)
     contents = {}
     for name, expected in manifest.files.items():
-        content = read_checked(folder / name, expected)
+        content = read_checked(folder, name, expected)
         if name in PARSED:
             contents[name] = content
     return contents

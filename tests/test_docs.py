@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import CODES
+from app.loading import load_chosen
 from app.main import create_app
-from app.pipeline import load_chosen
 from app.prediction import predict_each, prediction_json
 from app.settings import Settings, variables
 from model_store.images.decode import decode

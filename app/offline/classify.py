@@ -17,8 +17,8 @@ from typing import NamedTuple, TextIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from app.loading import choose
 from app.offline.output import Console, FormatName, default_format, file_name, new_format
-from app.pipeline import load_chosen
 from app.prediction import Prediction, predict_each
 from app.process.cores import available_cores
 from app.settings import Settings
@@ -70,8 +70,10 @@ def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None,
     try:
         inputs = find_files(paths)
         if inputs.files:
-            loaded = load_chosen(settings)
-            _classify_files(inputs.files, loaded, settings.max_body_bytes, format_name, top_k, console, tally)
+            chosen = choose(settings)
+            for version, reason in chosen.errors.items():
+                console.report(f"warning: version {version} is skipped: {reason}")
+            _classify_files(inputs.files, chosen.loaded, settings.max_body_bytes, format_name, top_k, console, tally)
         _report_folders(inputs, console, tally)
     except ModelError as error:
         console.report(f"error: {error}")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 logger = logging.getLogger("app")
 RETRY_SECONDS = 1.0, 60.0  # delay before a restart: the first, doubled each time, and the maximum
@@ -28,8 +28,12 @@ class Workers:
         self._stopping = False
         self._environment: dict[str, str] = {}
 
-    def start(self, version: int) -> None:
-        """Start all processes with this version, even if another is published later; needs a running event loop."""
+    def start(self, version: int, options: Sequence[str] = ()) -> None:
+        """Start all processes with this version, even if another is published later; needs a running event loop.
+
+        `options` are added to each process's command line.
+        """
+        self._command += options
         self._environment = os.environ | {"CIFAR10_MODEL_VERSION": str(version)}
         self._tasks = [asyncio.create_task(self._keep_running()) for _ in range(self._count)]
 

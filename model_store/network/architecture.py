@@ -3,7 +3,6 @@
 Reads Sequential and Functional models, connects their layers and checks every size limit.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,8 +11,8 @@ from pydantic import ValidationError
 
 from model_store.errors import ModelError
 from model_store.network.layers import INPUT_SHAPE, LAYERS, InputLayer, Layer, Shape
+from model_store.reading import MAX_JSON_BYTES, parse_json
 
-MAX_JSON_BYTES = 4_000_000
 MAX_LAYERS = 1_000
 MAX_ELEMENTS = 16_000_000  # of one tensor of one image
 MAX_PARAMETERS = 100_000_000
@@ -69,13 +68,14 @@ def parse_architecture(text: str | bytes) -> Architecture:
         ModelError: it is not such JSON, or a layer, attribute, connection, shape or size is not served; the text names
             the layer and the value received.
     """
+    text = text.encode() if isinstance(text, str) else text
     if len(text) > MAX_JSON_BYTES:
         raise ModelError(f"the architecture has {len(text):,} bytes, the limit is {MAX_JSON_BYTES:,}")
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         kind, config = document["class_name"], document["config"]
         layers = config["layers"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the architecture is not the JSON of a Keras model: {error!r}") from None
     if kind not in ("Sequential", "Functional"):
         raise ModelError(f"the model is a {kind!r}; only Sequential and Functional models are served")

@@ -6,15 +6,15 @@ Out-of-Distribution Samples and Adversarial Attacks", arXiv:1807.03888, but with
 `training.evaluate.novelty_statistics` fits it.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.arrays import read_arrays
 from model_store.errors import ModelError
-from model_store.files import NOVELTY
+from model_store.files import MAX_BYTES, NOVELTY
 from model_store.network.architecture import Architecture
 
 Floats = NDArray[np.float32]
@@ -83,11 +83,8 @@ def read_gaussian(content: bytes, architecture: Architecture) -> Gaussian:
     Raises:
         ModelError: it cannot be read, or does not fit a layer of the network whose output is images.
     """
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            layer, fields = str(arrays["layer"]), {name: np.asarray(arrays[name]) for name in ARRAYS}
-    except Exception as error:  # noqa: BLE001 NumPy and zipfile raise errors of any type on damaged files
-        raise ModelError(f"{NOVELTY} cannot be read: {error}") from None
+    fields = read_arrays(content, NOVELTY, ("layer", *ARRAYS), MAX_BYTES[NOVELTY])
+    layer = str(fields.pop("layer"))
     images = (node for node in architecture.nodes[1:] if len(node.shape) == 3 and not node.layer.is_identity)
     shapes = {node.layer.name: node.shape for node in images}
     if layer not in shapes:

@@ -7,13 +7,13 @@ Kernels use 7 of the 8 bits. A processor without instructions for sums of 8-bit 
 bits and saturates; 7-bit kernels never reach that, so every processor computes the same sums.
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
 
+from model_store.arrays import read_arrays
 from model_store.errors import ModelError
-from model_store.files import QUANTIZATION
+from model_store.files import MAX_BYTES, QUANTIZATION
 from model_store.network.architecture import Architecture
 
 Ranges = dict[str, tuple[float, float]]  # layer name -> lowest and highest value of its rounded output
@@ -49,17 +49,15 @@ def read_ranges(content: bytes, architecture: Architecture) -> Ranges:
     Raises:
         ModelError: it cannot be read, or does not hold one valid range for every quantizable layer.
     """
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            names, values = arrays["layers"], arrays["ranges"]
-    except Exception as error:  # noqa: BLE001 NumPy and zipfile raise errors of any type on damaged files
-        raise ModelError(f"{QUANTIZATION} cannot be read: {error}") from None
+    arrays = read_arrays(content, QUANTIZATION, ("layers", "ranges"), MAX_BYTES[QUANTIZATION])
+    names, values = arrays["layers"], arrays["ranges"]
     if values.dtype != np.float32 or values.shape != (names.size, 2) or not np.isfinite(values).all():
         raise ModelError(f"{QUANTIZATION} holds ranges {values.dtype} {values.shape}, not finite float32 (L, 2)")
     quantizable_names = quantizable(architecture)
     if sorted(map(str, names.ravel())) != sorted(quantizable_names):
         raise ModelError(
-            f"{QUANTIZATION} has ranges for {names.tolist()}, the network needs ranges for {list(quantizable_names)}"
+            f"{QUANTIZATION} has ranges for {str(names.tolist())[:200]}, "
+            f"the network needs ranges for {str(list(quantizable_names))[:200]}"
         )
     for name, (low, high) in zip(names, values, strict=True):
         if not low <= 0 <= high or low == high:

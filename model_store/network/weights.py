@@ -4,7 +4,9 @@ Reads the layout of Keras 3's `save_weights`: `layers/{class}[_{n}]/vars/{index}
 """
 
 import io
+import math
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -18,6 +20,7 @@ from model_store.network.layers import Shape
 
 Weights = dict[str, dict[str, NDArray[np.float32]]]  # layer name -> weight name -> array
 MAX_OBJECTS = 20_000
+CHUNK_FILTERS = [[], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]]
 RANDOM_STATE = re.compile(r"^layers/dropout(_\d+)?/seed_generator/vars/0$")  # not used at inference
 
 
@@ -43,7 +46,7 @@ def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], Weights
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             return take(dict(_datasets(file)))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, zlib.error) as error:
         raise ModelError(f"the weights cannot be read as an HDF5 file: {error}") from None
 
 
@@ -85,7 +88,8 @@ def checked_array(dataset: h5py.Dataset | None, shape: Shape, description: str) 
     """Read a dataset and check its type, shape and values; `description` names it in errors.
 
     Raises:
-        ModelError: it is absent, of another shape or type, not finite, or stored outside the file.
+        ModelError: it is absent, of another shape or type, not finite, stored outside the file, or compressed to
+            chunks that are larger than it declares.
     """
     if dataset is None:
         raise ModelError(f"the weights file has no {description}; save both files from the same model")
@@ -93,10 +97,32 @@ def checked_array(dataset: h5py.Dataset | None, shape: Shape, description: str) 
         raise ModelError(f"{description} is stored outside the file; only data in the file itself is read")
     if dataset.shape != shape or dataset.dtype != np.float32:
         raise ModelError(f"{description} is {dataset.dtype} {dataset.shape}, the architecture needs float32 {shape}")
+    if dataset.chunks:
+        _check_chunks(dataset, description)
     array = np.asarray(dataset[()])
     if not np.isfinite(array).all():
         raise ModelError(f"{description} has values that are not finite; the training diverged")
     return array
+
+
+def _check_chunks(dataset: h5py.Dataset, description: str) -> None:
+    """Check that every chunk unpacks to the size it declares, in a dataset that is compressed as h5py does it.
+
+    HDF5 allocates whatever a chunk unpacks to: 2 MB can become 2 GB, however small the dataset is.
+    """
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    if filters not in CHUNK_FILTERS or any(
+        side > full for side, full in zip(dataset.chunks, dataset.shape, strict=True)
+    ):
+        raise ModelError(f"{description} is stored in chunks as Keras does not do; save the weights again with Keras")
+    size = 4 * math.prod(dataset.chunks)
+    for index in range(dataset.id.get_num_chunks()):
+        offset = dataset.id.get_chunk_info(index).chunk_offset
+        skipped, packed = dataset.id.read_direct_chunk(offset)
+        chunk = zlib.decompressobj().decompress(packed, size + 1) if h5py.h5z.FILTER_DEFLATE in filters else packed
+        if skipped or len(chunk) != size:
+            raise ModelError(f"{description} does not unpack to its size; save the weights again with Keras")
 
 
 def _group_name(class_name: str) -> str:

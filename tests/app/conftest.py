@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app.loading import load_chosen
 from app.main import create_app
-from app.pipeline import load_chosen
 from app.settings import SHIPPED_STORE, Settings
 from model_store.drift import count_reference
 from model_store.manifest import Verdicts, write_manifest

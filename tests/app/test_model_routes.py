@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 
@@ -105,8 +106,33 @@ def test_a_report_that_was_altered_after_loading_is_not_served(altered, caplog):
     (folder / "report" / "classes.png").write_bytes(b"other")
     response = client.get("/model/report/classes.png")
     assert re.fullmatch("[0-9a-f]{32}", response.json()["request_id"])
-    assert response.status_code == 500 and response.json()["code"] == "internal"
-    assert str(folder) not in response.text and "not the file that was published" in caplog.text
+    assert response.status_code == 404 and response.json()["code"] == "not_found"
+    assert response.json()["detail"].startswith("classes.png is not the file that was published: it has 5 bytes")
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith(f"a file of the report is not served: {folder}/report/classes.png is not the file")
+
+
+def test_a_card_leaves_out_a_report_that_was_altered_after_loading(altered, caplog):
+    client, folder = altered()
+    (folder / "report" / "evaluation.json").write_bytes(b"other")
+    card = client.get("/model/card")
+    assert card.status_code == 200 and "has no figures by class" in card.text
+    assert "the model card leaves out the report" in caplog.text
+
+
+def test_a_report_file_that_was_removed_alone_is_named(altered):
+    client, folder = altered()
+    (folder / "report" / "classes.png").unlink()
+    response = client.get("/model/report/classes.png")
+    assert response.status_code == 404 and response.json()["detail"].startswith("classes.png cannot be read: No such")
+
+
+def test_a_report_file_that_became_a_pipe_is_not_waited_for(altered):
+    client, folder = altered()
+    (folder / "report" / "classes.png").unlink()
+    os.mkfifo(folder / "report" / "classes.png")
+    response = client.get("/model/report/classes.png")
+    assert response.status_code == 404 and "it is a named pipe, not a regular file" in response.json()["detail"]
 
 
 def test_a_version_that_was_removed_since_it_was_loaded_is_served_without_its_report(altered):

@@ -146,6 +146,24 @@ REFUSED = {
         "count the same number of images",
     ),
     "fewer than none": (changed("reference", "counts", "class", to=[60, -10]), "reference.counts.class.1"),
+    "a later schema": (
+        changed("schema_version", to=10**6) | {"colours": "many"},
+        "reads up to 1; serve it",
+    ),
+    "schema true": (changed("schema_version", to=True), "schema_version"),
+    "schema zero": (changed("schema_version", to=0), "schema_version"),
+    "version true": (changed("version", to=True), "version: Input should be a valid integer (received 'True')"),
+    "version 1.0": (changed("version", to=1.0), "version: Input should be a valid integer (received '1.0')"),
+    "version in quotes": (changed("version", to="1"), "version: Input should be a valid integer"),
+    "size true": (changed("files", "model.weights.h5", "size", to=True), "files.model.weights.h5.size"),
+    "bins true": (changed("reference", "counts", "class", to=[True, 20]), "reference.counts.class.0"),
+    "margin in quotes": (changed("preprocessing", "resize", "jpeg_margin", to="2"), "preprocessing.resize.jpeg_margin"),
+    "a key twice": (json.dumps(DOCUMENT)[:-1] + ', "version": 4}', "the key 'version' appears twice"),
+    "a key twice, inside": (
+        json.dumps(DOCUMENT).replace('"recipe"', '"recipe": "best", "recipe"'),
+        "the key 'recipe' appears twice",
+    ),
+    "too long": (json.dumps(DOCUMENT | {"created": "x" * 4_000_000}), "the limit is 4,000,000"),
     "not JSON": ("{", "the document"),
     "a list": ("[]", "the document"),
     "empty": ("", "the document"),
@@ -176,7 +194,7 @@ def test_a_folder_without_a_manifest_was_never_published(tmp_path):
 
 
 def test_what_cannot_be_opened_is_said(tmp_path):
-    with pytest.raises(ModelError, match="cannot be read: Is a directory"):
+    with pytest.raises(ModelError, match="cannot be read: it is a folder, not a regular file"):
         read_manifest(tmp_path)
 
 

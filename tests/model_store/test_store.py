@@ -1,5 +1,6 @@
 """Versions appear whole or not at all, never change, and are listed, chosen and pruned by number."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -94,6 +95,28 @@ def test_an_active_that_is_no_file_is_refused(store):
     (store.root / NAME / "ACTIVE").mkdir()
     with pytest.raises(ModelError, match="ACTIVE"):
         store.choose_version(NAME)
+
+
+def test_an_active_that_is_a_pipe_is_refused_and_not_waited_for(store):
+    empty_versions(store, 1)
+    os.mkfifo(store.root / NAME / "ACTIVE")
+    with pytest.raises(ModelError, match="ACTIVE cannot be read: it is a named pipe"):
+        store.choose_version(NAME)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "active", "candidates"),
+    [
+        pytest.param(None, None, [10, 9, 2], id="all, newest first"),
+        pytest.param(None, "9", [9], id="only the active one"),
+        pytest.param(2, "9", [2], id="only the pinned one"),
+    ],
+)
+def test_only_a_version_that_nobody_chose_may_be_replaced_by_an_older_one(store, pinned, active, candidates):
+    empty_versions(store, 2, 9, 10)
+    if active:
+        (store.root / NAME / "ACTIVE").write_text(active)
+    assert store.candidates(NAME, pinned) == candidates
 
 
 def test_each_publication_takes_the_next_number_and_touches_no_other(store, write):

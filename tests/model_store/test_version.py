@@ -1,14 +1,18 @@
 """A version is loaded only as it was published: every file hashed, every attribute known."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from model_store.errors import ModelError
-from model_store.files import GOLDEN, MANIFEST, NOVELTY, REQUIRED, WEIGHTS
+from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, REQUIRED, WEIGHTS
 from model_store.network.gaussian import Gaussian, ood_scores, write_gaussian
 from model_store.version import load
+from tests.model_store.test_golden import rehash
 
 NAME = "cifar10"
 
@@ -110,6 +114,54 @@ def test_a_file_said_to_be_absurdly_large_is_not_read(published):
     document["files"][WEIGHTS]["size"] = 10**12
     (published / MANIFEST).write_text(json.dumps(document))
     with pytest.raises(ModelError, match="the limit is 500,000,000"):
+        load(published, precision="float32")
+
+
+def test_files_that_are_absurdly_large_together_are_not_read(published):
+    document = json.loads((published / MANIFEST).read_text())
+    document["files"] |= {f"report/{i}.png": {"size": 16_000_000, "sha256": "0" * 64} for i in range(63)}
+    (published / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(ModelError, match=r"lists 1,008,0.* bytes of files, the limit is 1,000,000,000"):
+        load(published, precision="float32")
+
+
+@pytest.mark.parametrize("place", ["cifar10/2", "other/1", "cifar10/latest"])
+def test_a_copy_of_a_version_is_not_loaded_under_another_name(store, published, place):
+    copy = shutil.copytree(published, store.root / place)
+    with pytest.raises(ModelError, match=f"is that of cifar10/1, but its folder is {place}; move the folder back"):
+        load(copy, precision="float32")
+
+
+def test_a_versions_folder_may_be_a_link(store, published, monkeypatch):
+    published.rename(store.root.parent / "elsewhere")
+    published.symlink_to("../../elsewhere")
+    assert load(published, precision="float32").manifest.version == 1
+    monkeypatch.chdir(published.parent)
+    assert load(Path("1"), precision="float32").manifest.version == 1
+
+
+def test_a_versions_file_may_not_be_a_link_out_of_its_folder(published):
+    (published / GOLDEN).rename(published.parent / GOLDEN)
+    (published / GOLDEN).symlink_to(f"../{GOLDEN}")
+    with pytest.raises(ModelError, match=r"golden\.npz is a link to a file outside the version's folder"):
+        load(published, precision="float32")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *REQUIRED, "report/table.txt"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(published, name):
+    (published / name).unlink()
+    os.mkfifo(published / name)
+    with pytest.raises(ModelError, match="it is a named pipe, not a regular file"):
+        load(published, precision="float32")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ARCHITECTURE])
+def test_a_document_with_a_key_twice_is_refused(published, name):
+    text = (published / name).read_text()
+    (published / name).write_text(text.replace("{", '{"name": 1, "name": 2, ', 1))
+    if name != MANIFEST:
+        rehash(published)
+    with pytest.raises(ModelError, match="the key 'name' appears twice"):
         load(published, precision="float32")
 
 

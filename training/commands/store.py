@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from model_store.errors import ModelError
-from model_store.files import MANIFEST, WEIGHTS
-from model_store.manifest import Manifest, read_manifest
+from model_store.files import WEIGHTS
+from model_store.manifest import Manifest
 from model_store.store import Store
+from model_store.version import read_placed_manifest
 from training.commands.arguments import STORE, Jobs, add_store, positive
 from training.commands.output import print_table
 
@@ -38,7 +39,7 @@ def run_versions(options: argparse.Namespace) -> None:
         for version in store.versions(name):
             mark = "*" if version == active else " "
             try:
-                manifest = read_manifest(store.folder(name, version) / MANIFEST)
+                manifest = read_placed_manifest(store.folder(name, version))
             except ModelError as error:
                 problems.append(f"{name} {version}: {error}")
             else:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from model_store.errors import ModelError
 from model_store.files import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS
 from model_store.manifest import Preprocessing
-from model_store.network.architecture import MAX_JSON_BYTES, Architecture
+from model_store.network.architecture import Architecture
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.weights import Weights
+from model_store.reading import MAX_JSON_BYTES
 from model_store.store import Store
 from training.data.dataset import MAX_LABEL_LENGTH, Dataset, is_label
 from training.errors import TrainingError

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from app.explain.saliency import MASK_COUNT, fit_saliency, hide, sample_masks
-from app.pipeline import load_chosen
+from app.loading import load_chosen
 from app.settings import Settings
 from tests.app.explain.deletion import RANDOM, SERVED, SOBEL, mean_areas
 from training.data.load import load_dataset

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.loading import load_chosen
 from app.monitoring.drift import Drift
-from app.pipeline import load_chosen
 from app.prediction import predict_each
 from app.settings import Settings
 from model_store.drift import FEATURES, MIN_DRIFT_IMAGES

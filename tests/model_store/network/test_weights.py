@@ -1,6 +1,8 @@
 """Exactly the weights that the architecture needs come out of a file, and nothing from outside it."""
 
 import io
+import tracemalloc
+import zlib
 
 import h5py
 import numpy as np
@@ -78,6 +80,50 @@ def test_the_random_state_of_dropout_is_passed_over(layer):
 def test_a_compressed_weight_is_read():
     received = read_weights(replaced(kernel(), compression="gzip", chunks=True, shuffle=True), ARCHITECTURE)
     np.testing.assert_array_equal(received["first"]["kernel"], kernel())
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"shuffle": True, "compression": 9}], ids=str)
+def test_a_weight_in_several_chunks_is_read(options):
+    received = read_weights(replaced(kernel(), chunks=(2, 2, 2, 1), **options), ARCHITECTURE)
+    np.testing.assert_array_equal(received["first"]["kernel"], kernel())
+
+
+def chunked(packed, **options):
+    """The weights with one chunk of a kernel replaced by these bytes."""
+
+    def edit(file):
+        shape = file[KERNEL].shape
+        del file[KERNEL]
+        dataset = file.create_dataset(KERNEL, shape, "float32", chunks=shape, **options)
+        dataset.id.write_direct_chunk((0,) * len(shape), packed)
+
+    return edited(edit)
+
+
+def large_chunks(file):
+    shape = file[KERNEL].shape
+    del file[KERNEL]
+    file.create_dataset(KERNEL, shape, "float32", maxshape=(None,) * 4, chunks=(shape[0] + 1, *shape[1:]))
+
+
+CHUNKS = {
+    "50 MB": (lambda: chunked(zlib.compress(bytes(5 * 10**7)), compression="gzip"), "does not unpack to its size"),
+    "too few": (lambda: chunked(zlib.compress(bytes(8)), compression="gzip"), "does not unpack to its size"),
+    "not compressed at all": (lambda: chunked(b"text", compression="gzip"), "HDF5"),
+    "larger than the weight": (lambda: edited(large_chunks), "in chunks as Keras does not do"),
+    "another compression": (lambda: replaced(kernel(), compression="lzf"), "in chunks as Keras does not do"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), CHUNKS.values(), ids=CHUNKS.keys())
+def test_a_chunk_that_unpacks_to_another_size_is_refused(content, words):
+    data = content()
+    tracemalloc.start()
+    with pytest.raises(ModelError, match=words):
+        read_weights(data, ARCHITECTURE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def delete(path):

@@ -1,0 +1,94 @@
+"""Choose, load and test the version to serve; fall back to an older one if the newest cannot be served."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from app.process.cores import give_way
+from app.settings import Settings
+from model_store.errors import ModelError
+from model_store.store import Store
+from model_store.version import Loaded, load
+
+MAX_REASONS, MAX_REASON_CHARACTERS = 3, 500  # of skipped versions that are shown: /health is asked every few seconds
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A version that should be served but cannot be, and the reason, for clients."""
+
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The version to serve, and the newer ones that cannot be served, newest first, each with its error."""
+
+    loaded: Loaded
+    errors: dict[int, ModelError]
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The newest of them, as /health shows them."""
+        return tuple(
+            Skipped(str(version), error.public[:MAX_REASON_CHARACTERS])
+            for version, error in list(self.errors.items())[:MAX_REASONS]
+        )
+
+
+def choose(settings: Settings, threads: int | None = None) -> Chosen:
+    """Load and test the pinned or active version, or else the newest that can be served.
+
+    An older version than the pinned or active one would not be what the operator asked for.
+
+    Args:
+        threads: threads that run the network; by default the engine chooses.
+
+    Raises:
+        ModelError: no such version can be served; the text says why.
+    """
+    store, name, errors = Store(settings.store), settings.model_name, dict[int, ModelError]()
+    for version in store.candidates(name, settings.model_version):
+        try:
+            return Chosen(load(store.folder(name, version), settings.engine, settings.precision, threads), errors)
+        except ModelError as error:
+            errors[version] = error
+    raise _none_can_be_served(errors)
+
+
+def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:
+    """Load and test the version that `choose` chooses."""
+    return choose(settings, threads).loaded
+
+
+def _none_can_be_served(errors: dict[int, ModelError]) -> ModelError:
+    reasons = list(errors.items())[:MAX_REASONS]
+    more = f"; nor can {len(errors) - MAX_REASONS} older ones" if len(errors) > MAX_REASONS else ""
+    return ModelError(
+        "; ".join(f"version {version}: {error}" for version, error in reasons) + more,
+        "; ".join(f"version {version}: {error.public}" for version, error in reasons) + more,
+    )
+
+
+def in_daemon_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Run a function in a low-priority thread that does not keep the process from ending, unlike an executor's.
+
+    Reading from a disk that hangs may take for ever. Threads that the network's engine starts inherit the priority.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # so that a cancelled wait does not disturb the thread
+
+    def run() -> None:
+        give_way()
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 raised again where it is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return asyncio.wrap_future(future)
