@@ -63,17 +63,31 @@ _JPEG_MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _JPEG_PIXELS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE} - {0xC8}  # frame, tables; JFIF and Adobe define the colours
 
 
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_AS_TEXT = re.compile(rb"(?s)\xff\xd8\xff(?:\xe0\x10JFIF|\xe1.{0,2}Exif(?!\0))")
+_AS_TEXT = "lost bytes on its way because it was sent as text; send it as binary (curl: --data-binary, not -d)"
+
+
 def walk_jpeg(data: bytes) -> Structure:
     """Drop comments and application data: Pillow joins EXIF segments in time quadratic in their number."""
+    if _JPEG_AS_TEXT.match(data):
+        raise UnusableImage(f"this JPEG {_AS_TEXT}")
     segments, exif = [data[:2]], b""
     for marker, start, end in _bounded(_jpeg_segments(data)):
         if marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
             exif = exif or data[start + 4 : end]
         elif marker in _JPEG_PIXELS or marker == 0xDA:
+            _check_jpeg_frame(marker, data[start + 4 : start + 5])
             segments.append(data[start:end])
     if any(islice(_JPEG_SCAN.finditer(segments[-1]), MAX_SCANS, None)):
         raise UnusableImage(f"JPEG has more than {MAX_SCANS} scans; export it as a baseline JPEG")
     return Structure(b"".join(segments), 1, exif)
+
+
+def _check_jpeg_frame(marker: int, precision: bytes) -> None:
+    if marker in _JPEG_FRAMES and precision not in (b"\x08", b""):
+        bits = precision[0]
+        raise UnusableImage(f"JPEG has {bits} bits per channel, only 8 can be read; export it as an 8-bit JPEG or PNG")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Piece]:
@@ -100,6 +114,11 @@ def walk_png(data: bytes) -> Structure:
     """Keep only chunks that pixels depend on: text and profiles can inflate a thousandfold or make Pillow fail."""
     if data.startswith(b"IHDR", 12) and len(data) >= 24:  # Pillow does not report the size of a file truncated here
         check_size(*struct.unpack_from(">II", data, 16))
+    if data.startswith(b"CgBI", 12):
+        message = (
+            "this PNG is in Apple's private format, as Xcode makes for apps; send the original, or save it as JPEG"
+        )
+        raise UnusableImage(message)
     chunks, frames, exif = [data[:8]], 1, b""
     for name, start, end in _bounded(_png_chunks(data)):
         if name in _PNG_PIXELS:
@@ -201,6 +220,14 @@ _REMEDIES = tuple(
     (re.compile(pattern), remedy)
     for pattern, remedy in (
         (rb"$", "the file is empty; choose another"),
+        (rb"MM\0\+", "this is a big-endian BigTIFF; save it as PNG, or as a TIFF of less than 4 GB"),
+        (rb"\x89PNG", f"this PNG {_AS_TEXT}"),
+        (rb"\xef\xbf\xbd(?:PNG|\xef\xbf\xbd)", "these are an image's bytes decoded as text; send the bytes themselves"),
+        (rb"P[1-7Ff]\s", "this is a PBM, PGM, PPM, PAM or PFM image; convert it to PNG"),
+        (rb"\0\0[\1\2]\0", "this is a Windows icon or cursor; export it as PNG"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "this is a PostScript drawing; export it as PNG"),
+        (rb"qoif|DDS |icns|v/1\x01|#\?RA", "this is a QOI, DDS, ICNS, OpenEXR or HDR image; convert it to PNG"),
+        (rb"(?s)FUJIFILMCCD-RAW|.{4}ftypcrx", "this is a camera's raw file; export it as JPEG"),
         (rb"(?s).{4}ftyp(?:he[iv][cmsx]|m[is]f1)", "this is a HEIC photo, as iPhones make; export it as JPEG"),
         (rb"(?s).{4}ftyp", "this is a video; send one frame of it as JPEG"),
         (rb"(?s)\0\0\0\x0cJXL |\xff\x0a", "this is a JPEG XL image; export it as JPEG"),

@@ -126,13 +126,43 @@ def test_opaque_rgba_comes_out_bit_for_bit(kind):
         (b'{"image": "abc"}', "JSON"),
         (b"iVBORw0KGgoAAAANSUhEUg", "base64"),
         (b"BMW is not a bitmap, and this is text", "no known image type"),
-        (b"P6 1 1 255 abc", "no known image type"),
+        (b"P6\n1 1\n255\nabc", "PPM.*convert it to PNG"),
+        (b"P4U", "no known image type"),
+        (PNG.replace(b"\r", b"").replace(b"\n", b"") + b"IHDR", "PNG lost bytes.*sent as text.*--data-binary"),
+        (PNG.replace(b"\r\n", b"\n"), "PNG lost bytes"),
+        (PNG.decode(errors="replace").encode(), "decoded as text"),
+        (b"\xff\xd8\xff\xe0".decode(errors="replace").encode(), "decoded as text"),
+        (b"MM\0+\0\x08\0\0" + bytes(8), "big-endian BigTIFF.*save it as PNG"),
+        (b"\0\0\1\0\1\0", "icon"),
+        (b"%!PS-Adobe-3.0", "PostScript"),
+        (b"qoif" + bytes(10), "QOI"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_other_types_are_refused_with_a_remedy(data, hint):
     with pytest.raises(UnsupportedImage, match=f"(?s){hint}.*accepted types are JPEG, PNG"):
         decode(data, POLICY)
+
+
+def test_twelve_bit_jpeg_is_refused_by_its_depth():
+    data = FILES["JPEG"].replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c")
+    assert "JPEG has 12 bits per channel, only 8 can be read; export it as an 8-bit JPEG" in str(error_of(data))
+
+
+def test_png_that_xcode_rewrote_is_refused_with_a_remedy():
+    data = PNG + chunk(b"CgBI", b"\x50\0\x20\x06") + FILES["PNG"][8:]
+    assert "Apple's private format" in str(error_of(data))
+
+
+@pytest.mark.parametrize("options", [{}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}], ids=["JFIF", "EXIF"])
+def test_jpeg_sent_as_text_is_refused_with_a_remedy(options):
+    data = encode(photo(), "JPEG", **options)
+    if options:  # as cameras write it, without JFIF
+        data = data[:2] + data[20:]
+    decode(data, POLICY)
+    data = data.replace(b"\0", b"").replace(b"\r", b"").replace(b"\n", b"")  # as `curl -d` does
+    assert "JPEG lost bytes on its way because it was sent as text" in str(error_of(data))
 
 
 def test_type_this_pillow_lacks_is_named(monkeypatch):
@@ -507,6 +537,43 @@ def test_what_pillow_thinks_of_metadata_is_not_printed():
         [sys.executable, "-c", code], input=odd, cwd=Path(__file__).parents[3], capture_output=True, check=True
     )
     assert done.stderr == b""
+
+
+def printed_by_decoding(data):
+    """Everything a fresh process writes to stdout and stderr when it is sent these bytes."""
+    code = """
+import sys
+from model_store.errors import ImageError
+from model_store.images.decode import *
+try:
+    decode(sys.stdin.buffer.read(), Resize())
+except ImageError:
+    print("refused")
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        input=data,
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
+    ).stdout
+
+
+@TIFF_ONLY
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_libtiff_does_not_print_about_damaged_strips(compression):
+    data = bytearray(encode(photo(), "TIFF", compression=compression))
+    tags = Image.open(io.BytesIO(data)).tag_v2
+    middle = tags[273][0] + tags[279][0] // 2
+    data[middle : middle + 200] = b"\x7f" * 200
+    assert printed_by_decoding(bytes(data)) == b"refused\n"
+
+
+@TIFF_ONLY
+def test_pillow_does_not_log_about_damaged_tags():
+    data = tiff([(256, 4, 1, 1), (257, 4, 1, 1), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 65_535)])
+    assert printed_by_decoding(data) == b"refused\n"
 
 
 def test_junk_between_jpeg_segments_is_skipped():
