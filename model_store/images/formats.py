@@ -18,6 +18,7 @@ MAX_SIDE = 65_535  # no photo has a longer side, and the resampling table grows 
 MAX_FRAMES = 1_000
 MAX_PIECES = 100_000  # segments, chunks, blocks, tiles: each takes microseconds of Python; encoders write a few hundred
 MAX_SCANS = 50  # passes of a progressive JPEG: encoders write about ten, and each visits every pixel for a few bytes
+JPEG_READ_AHEAD = 8  # bytes: libjpeg fills a register of 64 bits before it decodes the last of them
 MAX_TAGS = 500  # of a TIFF: libtiff may write a line to stderr about each, past any logger
 MAX_TILE_SIDE = 4_096  # of a TIFF: a tile is decoded whole, however small the image it belongs to
 
@@ -62,8 +63,8 @@ _JPEG_SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _JPEG_PIXELS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE} - {0xC8}  # frame, tables; JFIF and Adobe define the colours
 
-
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_PROGRESSIVE = (0xC2, 0xCA)
 _JPEG_AS_TEXT = re.compile(rb"(?s)\xff\xd8\xff(?:\xe0\x10JFIF|\xe1.{0,2}Exif(?!\0))")
 _AS_TEXT = "lost bytes on its way because it was sent as text; send it as binary (curl: --data-binary, not -d)"
 
@@ -81,7 +82,37 @@ def walk_jpeg(data: bytes) -> Structure:
             segments.append(data[start:end])
     if any(islice(_JPEG_SCAN.finditer(segments[-1]), MAX_SCANS, None)):
         raise UnusableImage(f"JPEG has more than {MAX_SCANS} scans; export it as a baseline JPEG")
+    if b"\xff\xd9" not in segments[-1]:
+        segments[-1] = segments[-1].removesuffix(b"\xff") + _jpeg_end(segments)
     return Structure(b"".join(segments), 1, exif)
+
+
+def _jpeg_end(segments: list[bytes]) -> bytes:
+    """Complete a JPEG without an end marker, if no more than a few bytes can be missing.
+
+    libjpeg fills in whatever is missing before an end marker, even half an image. So a JPEG of one pass gets no
+    marker but a few bytes, which its decoder reads ahead: if more is missing, it still runs out of data. A
+    progressive one gets the marker if its last pass has begun: the end of that is fine detail.
+    """
+    frame = next((segment for segment in segments if segment[1] in _JPEG_PROGRESSIVE), None)
+    if frame is None:
+        return bytes(JPEG_READ_AHEAD)
+    passes = list(_jpeg_final_passes(segments[-1]))
+    complete = all(
+        any(component in components and first == 0 for components, first, _ in passes)
+        and any(component in components and last == 63 for components, _, last in passes)
+        for component in frame[10::3]
+    )
+    return b"\xff\xd9" if complete else b""
+
+
+def _jpeg_final_passes(scans: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield components, first and last coefficient of each pass that leaves no bits of them for a later one."""
+    for match in _JPEG_SCAN.finditer(scans):
+        start = match.end()
+        end = start + 2 * scans[start - 1]
+        if scans[end + 2 : end + 3] and scans[end + 2] & 15 == 0:
+            yield scans[start:end:2], scans[end], scans[end + 1]
 
 
 def _check_jpeg_frame(marker: int, precision: bytes) -> None:

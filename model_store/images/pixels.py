@@ -118,7 +118,7 @@ def _transparent_colour(colour: object, mode: str, raw_mode: str) -> object:
 def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale (H, W) uint16 by its full range, int32 and float32 by the range in use; NaN and infinities count as 0."""
     if grey.dtype.itemsize == 2:
-        return SIXTEEN_BITS_TO_EIGHT[grey]
+        return np.take(SIXTEEN_BITS_TO_EIGHT, grey.astype(np.uint16, copy=False))
     with np.errstate(invalid="ignore"):
         values = np.where(np.isfinite(grey), grey, 0).astype(np.float64)
     low, high = values.min(), values.max()

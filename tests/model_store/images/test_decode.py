@@ -623,6 +623,44 @@ def test_kinds_of_tiff_are_read(options):
     assert np.abs(decode(encode(photo(), "TIFF", **options), POLICY) - expected).mean() < 3
 
 
+# --- JPEGs without an end marker
+
+
+@pytest.mark.parametrize("cut", [1, 2], ids=["half", "whole"])
+@pytest.mark.parametrize("size", [(8, 8), (96, 64), (1200, 900)], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+def test_jpeg_that_lacks_only_its_end_marker_is_read_in_full(cut, size, mode, progressive):
+    data = encode(photo(*size).convert(mode), "JPEG", progressive=progressive)
+    assert np.array_equal(decode(data[:-cut], POLICY), decode(data, POLICY))
+
+
+@pytest.mark.parametrize("cut", [100, 1000, 10_000])
+def test_baseline_jpeg_that_lacks_more_is_refused(cut):
+    data = encode(Image.fromarray(noise(640, 480)), "JPEG")
+    assert "ends early" in str(error_of(data[:-cut]))
+
+
+def test_progressive_jpeg_is_read_once_its_last_pass_has_begun():
+    data = encode(photo(640, 480), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    whole, early = decode(data, POLICY).astype(int), decode(data[: last + 10], POLICY)
+    assert np.abs(early - whole).max() <= 2
+    for end in (last, data.rindex(b"\xff\xda", 0, last), data.index(b"\xff\xda") + 200):
+        assert "ends early" in str(error_of(data[:end]))
+
+
+@fuzzing
+@given(st.floats(0, 1), st.booleans())
+def test_cut_jpeg_is_refused_or_looks_like_the_whole_one(share, progressive):
+    data = encode(photo(320, 240), "JPEG", progressive=progressive)
+    try:
+        pixels = decode(data[: int(len(data) * share)], POLICY)
+    except ImageError:
+        return
+    assert np.abs(pixels.astype(int) - decode(data, POLICY)).mean() < 1
+
+
 # --- hostile bytes
 
 
