@@ -94,7 +94,7 @@ def read_header(data: bytes) -> "Encoded":
     image_type = _TYPES[name]
     with _refusing(name):
         structure = image_type.walk(data)
-        image = _open(name, structure.data)
+        image = image_type.open(io.BytesIO(structure.data))
         check_size(*image.size)
         check_frames(getattr(image, "n_frames", 1) if structure.frames is None else structure.frames)
         _check_coding(image)
@@ -128,6 +128,12 @@ class Encoded:
             return np.frombuffer(upright.tobytes(), np.uint8).reshape(SIDE, SIDE, 3)
 
 
+# Pillow's words for layouts that it cannot read. They quote numbers of the file, never its texts.
+_UNSUPPORTED = re.compile(
+    r"Unsupported BMP|unknown (?:pixel|raw) mode|unknown data organization|cannot handle|invalid palette"
+)
+
+
 @contextmanager
 def _refusing(name: str) -> Iterator[None]:
     """Turn every error that Pillow raises on damaged bytes, from struct.error to MemoryError, into `UnusableImage`."""
@@ -137,23 +143,12 @@ def _refusing(name: str) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large("image is too large") from None
-    except Exception:  # noqa: BLE001 - see above
-        message = f"the {name} file ends early or is damaged; send the original again, or export it as JPEG or PNG"
+    except Exception as error:  # noqa: BLE001 - see above
+        if _UNSUPPORTED.match(str(error)):
+            message = f"the {name} file stores its pixels in a rare way ({error}); export it as JPEG or as an 8-bit PNG"
+        else:
+            message = f"the {name} file ends early or is damaged; send the original again, or export it as JPEG or PNG"
         raise UnusableImage(message) from None
-
-
-def _open(name: str, data: bytes) -> ImageFile.ImageFile:
-    try:
-        return _TYPES[name].open(io.BytesIO(data))
-    except (OSError, SyntaxError) as error:
-        if not _UNSUPPORTED.match(str(error)):
-            raise
-        message = f"the {name} file stores its pixels in a rare way ({error}); export it as JPEG or as an 8-bit PNG"
-        raise UnusableImage(message) from None
-
-
-# Pillow's words for layouts that it cannot read. They quote numbers of the file, never its texts.
-_UNSUPPORTED = re.compile(r"(?i)unsupported|unknown (?:pixel mode|data organization)|cannot handle")
 
 
 def _recognise(data: bytes) -> str:

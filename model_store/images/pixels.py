@@ -19,8 +19,9 @@ def can_read_planes(image: ImageFile.ImageFile) -> bool:
     """Tell whether a TIFF's channels lie together, or apart (PlanarConfiguration 2) where Pillow gets them right."""
     if _tag(image, TIFF_PLANES) != SEPARATE or image.mode in ("1", "L", "P"):
         return True
-    plain = _tag(image, TIFF_BITS) == 8 and _tag(image, TIFF_FILL_ORDER) != REVERSED
-    return plain and image.mode in ("RGB", "RGBA", "CMYK")
+    by_pillow = image.tile[0].codec_name == "raw"  # not by libtiff, which reads compressed and tiled files
+    mixed_up = _tag(image, TIFF_FILL_ORDER) == REVERSED or (by_pillow and _tag(image, TIFF_BITS) != 8)
+    return image.mode in ("RGB", "RGBA", "CMYK") and not mixed_up
 
 
 def averageable(image: ImageFile.ImageFile) -> Image.Image:

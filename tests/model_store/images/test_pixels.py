@@ -197,6 +197,15 @@ def test_planes_are_read_where_pillow_keeps_them_apart_and_refused_elsewhere():
 
 
 @TIFF_ONLY
+def test_compressed_planes_of_sixteen_bits_are_read():
+    deep = (RGB.astype(np.uint16) * 257).transpose(2, 0, 1)
+    strips = [zlib.compress(plane.tobytes()) for plane in deep]
+    size = max(map(len, strips))
+    strips = b"".join(strip.ljust(size, b"\0") for strip in strips)
+    assert np.array_equal(decoded(tiff(strips, [16] * 3, 2, t284=2, t259=8)), RGB)
+
+
+@TIFF_ONLY
 def test_tiff_of_a_layout_pillow_lacks_is_refused_as_rare_not_as_damaged():
     with pytest.raises(UnusableImage, match=r"rare way \(unknown pixel mode\); export it as JPEG"):
         decoded(tiff(np.zeros((SIDE, SIDE)), [64], t339=3))
