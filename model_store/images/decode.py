@@ -5,11 +5,13 @@ pixels do not depend on), let Pillow read the header, check the limits, and only
 it. Colour profiles are not applied: pixels are used as stored, as CIFAR-10's were.
 """
 
+import ctypes
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    _imaging,
     features,
 )
 
@@ -41,6 +44,7 @@ from model_store.images.formats import (
     walk_png,
     walk_tiff,
 )
+from model_store.images.pixels import averageable, can_read_planes, to_rgb
 from model_store.manifest import Resize
 
 SIDE = 32
@@ -51,6 +55,15 @@ TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_
 # warning for ever. This is a global filter because `catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+# Pillow logs an error for some damaged files, which their senders are told anyway.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+logging.getLogger("PIL").propagate = False
+
+# libtiff writes a line to stderr, in between the JSON log, for every damaged strip. Its error handler is one pointer a
+# process; Pillow only resets the one for warnings. A Pillow with libtiff built in does not export the function.
+with suppress(OSError, AttributeError):
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
 # By default every AVIF starts one thread per core of the host, ignoring the container's quota, although the service
 # already decodes several images at once. Pillow has no option per image.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -60,8 +73,8 @@ def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
     """Decode an image file of any accepted type into the network's input: uint8 (32, 32, 3) RGB, C order, read-only.
 
     Takes the first frame, rotates it by its EXIF orientation, blends transparency with white and resizes it. An RGB
-    image of 32×32 pixels is returned bit for bit. 16-bit grey is scaled to 8 bits (its tRNS colour is
-    ignored); 32-bit and float grey has no defined range, so its darkest pixel becomes 0 and its lightest 255.
+    image of 32×32 pixels is returned bit for bit. 12- and 16-bit grey is scaled to 8 bits; signed, 32-bit and float
+    grey has no defined range, so its darkest pixel becomes 0 and its lightest 255.
 
     Raises:
         UnsupportedImage: the bytes are of no type in `ACCEPTED`.
@@ -109,10 +122,16 @@ class Encoded:
         """
         with _refusing(self.type):
             self.image.draft(None, (resize.jpeg_margin * SIDE, resize.jpeg_margin * SIDE))
-            small = _rgb(_resized(_averageable(self.image), resize))
+            small = to_rgb(_resized(averageable(self.image), resize))
             # Rotating 32×32 pixels equals rotating the whole image, up to rounding, and costs almost nothing.
             upright = _upright(_padded(small), orientation(self.exif or self.image.info.get("exif", b"")))
             return np.frombuffer(upright.tobytes(), np.uint8).reshape(SIDE, SIDE, 3)
+
+
+# Pillow's words for layouts that it cannot read. They quote numbers of the file, never its texts.
+_UNSUPPORTED = re.compile(
+    r"Unsupported BMP|unknown (?:pixel|raw) mode|unknown data organization|cannot handle|invalid palette"
+)
 
 
 @contextmanager
@@ -124,8 +143,11 @@ def _refusing(name: str) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large("image is too large") from None
-    except Exception:  # noqa: BLE001 - see above
-        message = f"the {name} file ends early or is damaged; send the original again, or export it as JPEG or PNG"
+    except Exception as error:  # noqa: BLE001 - see above
+        if _UNSUPPORTED.match(str(error)):
+            message = f"the {name} file stores its pixels in a rare way ({error}); export it as JPEG or as an 8-bit PNG"
+        else:
+            message = f"the {name} file ends early or is damaged; send the original again, or export it as JPEG or PNG"
         raise UnusableImage(message) from None
 
 
@@ -145,18 +167,11 @@ def _check_coding(image: ImageFile.ImageFile) -> None:
     if any(tile.codec_name == "bmp_rle" for tile in image.tile) and pixels > MAX_RUN_LENGTH_PIXELS:
         limit = f"the limit of a run-length BMP is {MAX_RUN_LENGTH_PIXELS} pixels"
         raise UnusableImage(f"image is {image.width}×{image.height} px, {limit}; save it as PNG")
-    # Other compressions are rare, and libtiff writes a line to stderr for every damaged row of a fax.
-    if image.format == "TIFF" and compression not in TIFF_COMPRESSIONS:
+    if image.format == "TIFF" and compression not in TIFF_COMPRESSIONS:  # others are rare, and faxes show no objects
         raise UnusableImage(f"TIFF is compressed as {compression}, accepted are {TIFF_COMPRESSIONS}; save it as PNG")
-
-
-def _averageable(image: Image.Image) -> Image.Image:
-    """Decode the pixels into a mode that can be averaged: no palette indices, bits or inks."""
-    if image.mode in ("LA", "RGBA", "F") or image.mode.startswith("I"):
-        return image
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+    if image.format == "TIFF" and not can_read_planes(image):
+        message = "TIFF stores each channel apart, which is read for RGB, RGBA and CMYK of 8 bits; save it as PNG"
+        raise UnusableImage(message)
 
 
 def _resized(image: Image.Image, resize: Resize) -> Image.Image:
@@ -172,28 +187,6 @@ def _resized(image: Image.Image, resize: Resize) -> Image.Image:
     if image.size == size:
         return image
     return image.resize(size, Image.Resampling[resize.filter.upper()], box)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert a small averageable image to RGB: transparency over white, more than 8 bits scaled to 8."""
-    if image.mode in ("LA", "RGBA"):
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, (0, 0), image)
-        return white
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale (H, W) uint16 by its full range, int32 and float32 by the range in use; NaN and infinities count as 0."""
-    if grey.dtype.itemsize == 2:
-        return np.rint(grey.astype(np.float64) / 257).astype(np.uint8)
-    with np.errstate(invalid="ignore"):
-        values = np.where(np.isfinite(grey), grey, 0).astype(np.float64)
-    low, high = values.min(), values.max()
-    scaled: NDArray[np.float64] = (values - low) / ((high - low) or 1) * 255
-    return np.rint(scaled).astype(np.uint8)
 
 
 def _padded(image: Image.Image) -> Image.Image:

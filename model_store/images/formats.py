@@ -18,6 +18,7 @@ MAX_SIDE = 65_535  # no photo has a longer side, and the resampling table grows 
 MAX_FRAMES = 1_000
 MAX_PIECES = 100_000  # segments, chunks, blocks, tiles: each takes microseconds of Python; encoders write a few hundred
 MAX_SCANS = 50  # passes of a progressive JPEG: encoders write about ten, and each visits every pixel for a few bytes
+JPEG_READ_AHEAD = 8  # bytes: libjpeg fills a register of 64 bits before it decodes the last of them
 MAX_TAGS = 500  # of a TIFF: libtiff may write a line to stderr about each, past any logger
 MAX_TILE_SIDE = 4_096  # of a TIFF: a tile is decoded whole, however small the image it belongs to
 
@@ -62,18 +63,62 @@ _JPEG_SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _JPEG_PIXELS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE} - {0xC8}  # frame, tables; JFIF and Adobe define the colours
 
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_PROGRESSIVE = (0xC2, 0xCA)
+_JPEG_AS_TEXT = re.compile(rb"(?s)\xff\xd8\xff(?:\xe0\x10JFIF|\xe1.{0,2}Exif(?!\0))")
+_AS_TEXT = "lost bytes on its way because it was sent as text; send it as binary (curl: --data-binary, not -d)"
+
 
 def walk_jpeg(data: bytes) -> Structure:
     """Drop comments and application data: Pillow joins EXIF segments in time quadratic in their number."""
+    if _JPEG_AS_TEXT.match(data):
+        raise UnusableImage(f"this JPEG {_AS_TEXT}")
     segments, exif = [data[:2]], b""
     for marker, start, end in _bounded(_jpeg_segments(data)):
         if marker == 0xE1 and data.startswith(b"Exif\0\0", start + 4):
             exif = exif or data[start + 4 : end]
         elif marker in _JPEG_PIXELS or marker == 0xDA:
+            _check_jpeg_frame(marker, data[start + 4 : start + 5])
             segments.append(data[start:end])
     if any(islice(_JPEG_SCAN.finditer(segments[-1]), MAX_SCANS, None)):
         raise UnusableImage(f"JPEG has more than {MAX_SCANS} scans; export it as a baseline JPEG")
+    if b"\xff\xd9" not in segments[-1]:
+        segments[-1] = segments[-1].removesuffix(b"\xff") + _jpeg_end(segments)
     return Structure(b"".join(segments), 1, exif)
+
+
+def _jpeg_end(segments: list[bytes]) -> bytes:
+    """Complete a JPEG without an end marker, if no more than a few bytes can be missing.
+
+    libjpeg fills in whatever is missing before an end marker, even half an image. So a JPEG of one pass gets no
+    marker but a few bytes, which its decoder reads ahead: if more is missing, it still runs out of data. A
+    progressive one gets the marker if its last pass has begun: the end of that is fine detail.
+    """
+    frame = next((segment for segment in segments if segment[1] in _JPEG_PROGRESSIVE), None)
+    if frame is None:
+        return bytes(JPEG_READ_AHEAD)
+    passes = list(_jpeg_final_passes(segments[-1]))
+    complete = all(
+        any(component in components and first == 0 for components, first, _ in passes)
+        and any(component in components and last == 63 for components, _, last in passes)
+        for component in frame[10::3]
+    )
+    return b"\xff\xd9" if complete else b""
+
+
+def _jpeg_final_passes(scans: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield components, first and last coefficient of each pass that leaves no bits of them for a later one."""
+    for match in _JPEG_SCAN.finditer(scans):
+        start = match.end()
+        end = start + 2 * scans[start - 1]
+        if scans[end + 2 : end + 3] and scans[end + 2] & 15 == 0:
+            yield scans[start:end:2], scans[end], scans[end + 1]
+
+
+def _check_jpeg_frame(marker: int, precision: bytes) -> None:
+    if marker in _JPEG_FRAMES and precision not in (b"\x08", b""):
+        bits = precision[0]
+        raise UnusableImage(f"JPEG has {bits} bits per channel, only 8 can be read; export it as an 8-bit JPEG or PNG")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Piece]:
@@ -100,6 +145,11 @@ def walk_png(data: bytes) -> Structure:
     """Keep only chunks that pixels depend on: text and profiles can inflate a thousandfold or make Pillow fail."""
     if data.startswith(b"IHDR", 12) and len(data) >= 24:  # Pillow does not report the size of a file truncated here
         check_size(*struct.unpack_from(">II", data, 16))
+    if data.startswith(b"CgBI", 12):
+        message = (
+            "this PNG is in Apple's private format, as Xcode makes for apps; send the original, or save it as JPEG"
+        )
+        raise UnusableImage(message)
     chunks, frames, exif = [data[:8]], 1, b""
     for name, start, end in _bounded(_png_chunks(data)):
         if name in _PNG_PIXELS:
@@ -201,6 +251,14 @@ _REMEDIES = tuple(
     (re.compile(pattern), remedy)
     for pattern, remedy in (
         (rb"$", "the file is empty; choose another"),
+        (rb"MM\0\+", "this is a big-endian BigTIFF; save it as PNG, or as a TIFF of less than 4 GB"),
+        (rb"\x89PNG", f"this PNG {_AS_TEXT}"),
+        (rb"\xef\xbf\xbd(?:PNG|\xef\xbf\xbd)", "these are an image's bytes decoded as text; send the bytes themselves"),
+        (rb"P[1-7Ff]\s", "this is a PBM, PGM, PPM, PAM or PFM image; convert it to PNG"),
+        (rb"\0\0[\1\2]\0", "this is a Windows icon or cursor; export it as PNG"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "this is a PostScript drawing; export it as PNG"),
+        (rb"qoif|DDS |icns|v/1\x01|#\?RA", "this is a QOI, DDS, ICNS, OpenEXR or HDR image; convert it to PNG"),
+        (rb"(?s)FUJIFILMCCD-RAW|.{4}ftypcrx", "this is a camera's raw file; export it as JPEG"),
         (rb"(?s).{4}ftyp(?:he[iv][cmsx]|m[is]f1)", "this is a HEIC photo, as iPhones make; export it as JPEG"),
         (rb"(?s).{4}ftyp", "this is a video; send one frame of it as JPEG"),
         (rb"(?s)\0\0\0\x0cJXL |\xff\x0a", "this is a JPEG XL image; export it as JPEG"),

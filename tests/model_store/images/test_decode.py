@@ -126,13 +126,43 @@ def test_opaque_rgba_comes_out_bit_for_bit(kind):
         (b'{"image": "abc"}', "JSON"),
         (b"iVBORw0KGgoAAAANSUhEUg", "base64"),
         (b"BMW is not a bitmap, and this is text", "no known image type"),
-        (b"P6 1 1 255 abc", "no known image type"),
+        (b"P6\n1 1\n255\nabc", "PPM.*convert it to PNG"),
+        (b"P4U", "no known image type"),
+        (PNG.replace(b"\r", b"").replace(b"\n", b"") + b"IHDR", "PNG lost bytes.*sent as text.*--data-binary"),
+        (PNG.replace(b"\r\n", b"\n"), "PNG lost bytes"),
+        (PNG.decode(errors="replace").encode(), "decoded as text"),
+        (b"\xff\xd8\xff\xe0".decode(errors="replace").encode(), "decoded as text"),
+        (b"MM\0+\0\x08\0\0" + bytes(8), "big-endian BigTIFF.*save it as PNG"),
+        (b"\0\0\1\0\1\0", "icon"),
+        (b"%!PS-Adobe-3.0", "PostScript"),
+        (b"qoif" + bytes(10), "QOI"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_other_types_are_refused_with_a_remedy(data, hint):
     with pytest.raises(UnsupportedImage, match=f"(?s){hint}.*accepted types are JPEG, PNG"):
         decode(data, POLICY)
+
+
+def test_twelve_bit_jpeg_is_refused_by_its_depth():
+    data = FILES["JPEG"].replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c")
+    assert "JPEG has 12 bits per channel, only 8 can be read; export it as an 8-bit JPEG" in str(error_of(data))
+
+
+def test_png_that_xcode_rewrote_is_refused_with_a_remedy():
+    data = PNG + chunk(b"CgBI", b"\x50\0\x20\x06") + FILES["PNG"][8:]
+    assert "Apple's private format" in str(error_of(data))
+
+
+@pytest.mark.parametrize("options", [{}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}], ids=["JFIF", "EXIF"])
+def test_jpeg_sent_as_text_is_refused_with_a_remedy(options):
+    data = encode(photo(), "JPEG", **options)
+    if options:  # as cameras write it, without JFIF
+        data = data[:2] + data[20:]
+    decode(data, POLICY)
+    data = data.replace(b"\0", b"").replace(b"\r", b"").replace(b"\n", b"")  # as `curl -d` does
+    assert "JPEG lost bytes on its way because it was sent as text" in str(error_of(data))
 
 
 def test_type_this_pillow_lacks_is_named(monkeypatch):
@@ -509,6 +539,43 @@ def test_what_pillow_thinks_of_metadata_is_not_printed():
     assert done.stderr == b""
 
 
+def printed_by_decoding(data):
+    """Everything a fresh process writes to stdout and stderr when it is sent these bytes."""
+    code = """
+import sys
+from model_store.errors import ImageError
+from model_store.images.decode import *
+try:
+    decode(sys.stdin.buffer.read(), Resize())
+except ImageError:
+    print("refused")
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        input=data,
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
+    ).stdout
+
+
+@TIFF_ONLY
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_libtiff_does_not_print_about_damaged_strips(compression):
+    data = bytearray(encode(photo(), "TIFF", compression=compression))
+    tags = Image.open(io.BytesIO(data)).tag_v2
+    middle = tags[273][0] + tags[279][0] // 2
+    data[middle : middle + 200] = b"\x7f" * 200
+    assert printed_by_decoding(bytes(data)) == b"refused\n"
+
+
+@TIFF_ONLY
+def test_pillow_does_not_log_about_damaged_tags():
+    data = tiff([(256, 4, 1, 1), (257, 4, 1, 1), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 65_535)])
+    assert printed_by_decoding(data) == b"refused\n"
+
+
 def test_junk_between_jpeg_segments_is_skipped():
     data = after_jpeg_start(FILES["JPEG"], b"\xff\0junk\xff\xff\xff")
     assert np.array_equal(decode(data, POLICY), decode(FILES["JPEG"], POLICY))
@@ -554,6 +621,44 @@ def test_costly_tiff_is_refused_undecoded(data, cause):
 def test_kinds_of_tiff_are_read(options):
     expected = decode(encode(photo(), "PNG"), POLICY).astype(int)
     assert np.abs(decode(encode(photo(), "TIFF", **options), POLICY) - expected).mean() < 3
+
+
+# --- JPEGs without an end marker
+
+
+@pytest.mark.parametrize("cut", [1, 2], ids=["half", "whole"])
+@pytest.mark.parametrize("size", [(8, 8), (96, 64), (1200, 900)], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+def test_jpeg_that_lacks_only_its_end_marker_is_read_in_full(cut, size, mode, progressive):
+    data = encode(photo(*size).convert(mode), "JPEG", progressive=progressive)
+    assert np.array_equal(decode(data[:-cut], POLICY), decode(data, POLICY))
+
+
+@pytest.mark.parametrize("cut", [100, 1000, 10_000])
+def test_baseline_jpeg_that_lacks_more_is_refused(cut):
+    data = encode(Image.fromarray(noise(640, 480)), "JPEG")
+    assert "ends early" in str(error_of(data[:-cut]))
+
+
+def test_progressive_jpeg_is_read_once_its_last_pass_has_begun():
+    data = encode(photo(640, 480), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    whole, early = decode(data, POLICY).astype(int), decode(data[: last + 10], POLICY)
+    assert np.abs(early - whole).max() <= 2
+    for end in (last, data.rindex(b"\xff\xda", 0, last), data.index(b"\xff\xda") + 200):
+        assert "ends early" in str(error_of(data[:end]))
+
+
+@fuzzing
+@given(st.floats(0, 1), st.booleans())
+def test_cut_jpeg_is_refused_or_looks_like_the_whole_one(share, progressive):
+    data = encode(photo(320, 240), "JPEG", progressive=progressive)
+    try:
+        pixels = decode(data[: int(len(data) * share)], POLICY)
+    except ImageError:
+        return
+    assert np.abs(pixels.astype(int) - decode(data, POLICY)).mean() < 1
 
 
 # --- hostile bytes
