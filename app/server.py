@@ -16,6 +16,7 @@ from app.monitoring.logs import configure_logging
 from app.monitoring.metrics import forget_process
 from app.process.connection import Connection
 from app.process.cores import available_cores
+from app.process.open_connections import OpenConnections, connection_limit
 from app.process.shutdown import DrainingServer, WorkerServer
 from app.process.supervisor import Workers
 from app.settings import Settings
@@ -46,7 +47,8 @@ def serve(settings: Settings, host: str, port: int) -> int:
     logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
     workers = Workers(count - 1, host, port, partial(forget_process, settings.metrics_directory)) if count > 1 else None
     app = create_app(settings, count, _network_threads(count), workers)
-    return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)
+    server = DrainingServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, workers)
+    return _run(server, listener)
 
 
 def work(settings: Settings, host: str, port: int, skipped: tuple[Skipped, ...]) -> int:
@@ -54,7 +56,7 @@ def work(settings: Settings, host: str, port: int, skipped: tuple[Skipped, ...])
     configure_logging(settings.log_level)
     count = settings.workers or available_cores()
     app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
-    server = WorkerServer(_config(app, settings), app, settings.drain_seconds, None)
+    server = WorkerServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, None)
     return _run(server, _bind(host, port, shared=True))
 
 
@@ -92,6 +94,10 @@ def _bind(host: str, port: int, shared: bool) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _connections(settings: Settings) -> OpenConnections:
+    return OpenConnections(connection_limit(settings.max_connections), settings.keep_alive_seconds)
 
 
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     )
     decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded in parallel")
     timeout_seconds: Seconds = Field(30.0, description="time for a request to arrive and be answered")
+    keep_alive_seconds: Seconds = Field(
+        75.0, description="how long a connection stays open without a request; longer than a proxy keeps its own"
+    )
+    max_connections: Count | None = Field(
+        None, description="open connections of each process; default: what the limit of open files allows"
+    )
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="after SIGTERM, how long requests are still accepted while /health/ready answers 503"
     )

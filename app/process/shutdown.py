@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from app.process.open_connections import SWEEP_SECONDS, OpenConnections
 from app.process.supervisor import Workers
 
 
@@ -19,14 +20,25 @@ class DrainingServer(uvicorn.Server):
     SIGHUP (a closed terminal) stops it like SIGTERM. In-flight requests finish unless a second signal arrives.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float, workers: Workers | None) -> None:
+    server_state: OpenConnections
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: OpenConnections,
+        app: FastAPI,
+        drain_seconds: float,
+        workers: Workers | None,
+    ) -> None:
         super().__init__(config)
+        self.server_state = connections
         self._pipeline, self._drain_seconds, self._workers = app.state.pipeline, drain_seconds, workers
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Keep the event loop, on which the signal handlers schedule their work."""
+        """Keep the event loop, on which the signal handlers schedule their work, and start to sweep connections."""
         self._loop = asyncio.get_running_loop()
+        self._sweep(self._loop)
         if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
             self._loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGTERM, None)
         await super().startup(sockets)
@@ -34,6 +46,8 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the shutdown. uvicorn's own handler would raise the signal again at exit and change the exit code."""
         repeated, self._pipeline.draining = self._pipeline.draining, True
+        if self._loop:
+            self._loop.call_soon_threadsafe(self.server_state.drain)
         if self._loop and self._workers:
             self._loop.call_soon_threadsafe(self._workers.stop, signal.SIGINT if repeated else sig)
         if sig == signal.SIGTERM and not repeated and self._loop:
@@ -42,6 +56,15 @@ class DrainingServer(uvicorn.Server):
             if self.should_exit and self._loop:
                 self._loop.call_soon_threadsafe(self._hang_up)
             self._stop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish in-flight requests, but wait only briefly for clients that do not read their answers."""
+        self.server_state.stop()
+        await super().shutdown(sockets)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.server_state.sweep()
+        loop.call_later(SWEEP_SECONDS, self._sweep, loop)
 
     def _stop(self) -> None:
         self.should_exit = True

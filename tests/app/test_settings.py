@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
         ("MAX_FILES", "0"),
         ("TIMEOUT_SECONDS", "soon"),
         ("DRAIN_SECONDS", "inf"),
+        ("KEEP_ALIVE_SECONDS", "0"),
+        ("MAX_CONNECTIONS", "0"),
         ("ROOT_PATH", "cifar10"),
         ("ROOT_PATH", "/cifar10/"),
         ("ROOT_PATH", "/größe"),

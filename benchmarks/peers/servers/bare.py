@@ -14,6 +14,7 @@ from app.batcher import Batcher
 from app.prediction import predict_each
 from app.process.connection import Connection
 from app.process.cores import give_way
+from app.process.open_connections import OpenConnections
 
 Receive, Send = Callable[[], Awaitable[dict[str, Any]]], Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -68,7 +69,9 @@ def serve(port: int) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(Application(), loop="uvloop", http=Connection, log_level="warning", access_log=False)
-    uvicorn.Server(config).run([listener])
+    server = uvicorn.Server(config)
+    server.server_state = OpenConnections(limit=1_024, keep_alive_seconds=75.0)
+    server.run([listener])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import socket
+from contextlib import ExitStack
 
 import httpx2
 import pytest
@@ -44,6 +45,30 @@ def test_sigterm_lets_readiness_fall_first_and_the_request_under_way_finish(tmp_
         assert json.loads(slow.getresponse().read())["label"]
         slow.close()
         assert server.process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_answers_close_their_connections_while_draining(tmp_path):
+    get = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving(tmp_path, workers="1", drain_seconds="600") as server, server.connect() as client:
+        client.sendall(get)
+        assert b"connection: close" not in client.recv(65_536)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: httpx2.get(server.url("/health/ready")).status_code == 503)
+        client.sendall(get)
+        assert b"connection: close\r\n" in client.recv(65_536)
+        assert client.recv(65_536) == b""
+
+
+def test_clients_that_do_not_read_their_answers_do_not_hold_up_the_end(tmp_path):
+    with serving(tmp_path, workers="1", drain_seconds="0") as server, ExitStack() as clients:
+        for request in (b"GET /page/swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n",) * 3:
+            client = clients.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(request * 4)
+            assert client.recv(1) == b"H"
+        assert stop(server) == 0
+        assert not [line for line in server.lines() if "timeout graceful shutdown exceeded" in line["message"]]
 
 
 def begin_predictions(server: Server, body: bytes, count: int) -> list[http.client.HTTPConnection]:

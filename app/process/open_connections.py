@@ -1,0 +1,134 @@
+"""The open connections of a process: how many there may be, and how long each may wait for its client.
+
+One sweep a second closes the connections that have waited too long, so that no request needs a timer of its own.
+"""
+
+import logging
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING
+
+from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    from app.process.connection import Connection
+
+logger = logging.getLogger("app")
+SWEEP_SECONDS = 1.0
+MAX_HEAD_SECONDS = 30.0  # from the connection's start or the head's first byte to the head's last
+MAX_REST_SECONDS = 30.0  # for the rest of a body that was answered before it was complete
+# For a client to read what fills the buffer, 64 to 128 kB: a client that reads less than 2 kB/s is not waited for.
+MAX_UNREAD_SECONDS, MAX_UNREAD_SECONDS_AT_STOP = 30.0, 5.0
+# A connection may have a file open, which it sends. 22 descriptors are open before the first connection.
+RESERVED_FILES, FILES_PER_CONNECTION, MIN_CONNECTIONS = 64, 2, 8
+DEFAULT_CONNECTIONS = 10_000  # an idle connection takes about 6 kB, ten thousand 60 MB
+
+
+class Queue:
+    """Connections that wait for the same thing, the longest-waiting first."""
+
+    def __init__(self, seconds: float, expire: Callable[["Connection"], None]) -> None:
+        """`expire` is called with each connection that has waited for so many seconds."""
+        self.seconds, self.expire = seconds, expire
+        self.since: OrderedDict[Connection, float] = OrderedDict()
+
+    def oldest(self) -> "Connection | None":
+        """Return the connection that has waited longest."""
+        return next(iter(self.since), None)
+
+
+class OpenConnections(ServerState):
+    """uvicorn's state of a server, with a queue for each thing that a connection may wait for."""
+
+    def __init__(self, limit: int, keep_alive_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.draining = False  # each answer is the last of its connection
+        self._limit, self._clock = limit, clock
+        self._full = False  # since the last log line about it
+        self.idle = Queue(keep_alive_seconds, _close)  # the next request
+        self.rest = Queue(MAX_REST_SECONDS, _close)  # the end of a body that needs no answer any more
+        self.head = Queue(MAX_HEAD_SECONDS, _close)  # the end of a request's head
+        self.unread = Queue(MAX_UNREAD_SECONDS, _abort)  # the client to read
+        self.body = Queue(inf, _abort)  # the end of a body; the endpoint limits its time
+        self._evicted_first = self.idle, self.rest, self.head, self.unread, self.body
+
+    def make_room(self, newcomer: "Connection") -> None:
+        """Drop the connection that has waited longest for its client if `newcomer` is one too many.
+
+        Drops the newcomer if all others have requests that are being answered.
+        """
+        if len(self.connections) <= self._limit:
+            return
+        if not self._full:
+            self._full = True
+            logger.warning(
+                "all %d connections are in use; closing those that wait longest for their clients; raise "
+                "CIFAR10_MAX_CONNECTIONS, the limit of open files (ulimit -n) or CIFAR10_WORKERS",
+                self._limit,
+            )
+        _abort(next((oldest for queue in self._evicted_first if (oldest := queue.oldest())), newcomer))
+
+    def wait(self, connection: "Connection", queue: Queue | None) -> None:
+        """Move a connection to a queue, or out of its queue. One that is there already keeps its place."""
+        if queue is connection.queue:
+            return
+        if connection.queue is not None:
+            del connection.queue.since[connection]
+        if queue is not None:
+            queue.since[connection] = self._clock()
+        connection.queue = queue
+
+    def sweep(self) -> None:
+        """Let every connection expire that has waited too long."""
+        now = self._clock()
+        for queue in self._evicted_first:
+            while (connection := queue.oldest()) and now - queue.since[connection] >= queue.seconds:
+                self.wait(connection, None)
+                queue.expire(connection)
+        if len(self.connections) <= self._limit // 2:
+            self._full = False
+
+    def drain(self) -> None:
+        """Close each connection after the answer to its current or next request."""
+        self.draining = True
+        for connection in self.connections:
+            connection.answer_last()  # type: ignore[union-attr]
+
+    def stop(self) -> None:
+        """Wait less for clients that do not read their answers: they delay the end of the process."""
+        self.unread.seconds = MAX_UNREAD_SECONDS_AT_STOP
+
+
+def _close(connection: "Connection") -> None:
+    connection.transport.close()
+
+
+def _abort(connection: "Connection") -> None:
+    connection.transport.flush()
+    connection.transport.abort()
+
+
+def connection_limit(wanted: int | None) -> int:
+    """Return how many connections the process may have open, so that descriptors never run out."""
+    possible = _possible_connections()
+    if wanted is not None and wanted > possible:
+        logger.warning(
+            "CIFAR10_MAX_CONNECTIONS is %d, but the limit of open files allows %d; raise it (ulimit -n)",
+            wanted,
+            possible,
+        )
+    return min(wanted or DEFAULT_CONNECTIONS, possible)
+
+
+def _possible_connections() -> int:
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(MIN_CONNECTIONS, (files - RESERVED_FILES) // FILES_PER_CONNECTION)
