@@ -157,13 +157,13 @@ class Pipeline:
         self.reason = "the model is being loaded and tested"
         self.draining = False
         self._limits, self._metrics, self._threads = limits, metrics, threads
-        self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
+        self.decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
 
     async def start(self) -> None:
         """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
         loop = asyncio.get_running_loop()
         try:  # in a low-priority thread: threads that the engine starts inherit its priority
-            loaded = await loop.run_in_executor(self._decoders, load_chosen, self.settings, self._threads)
+            loaded = await loop.run_in_executor(self.decoders, load_chosen, self.settings, self._threads)
             masks = await asyncio.to_thread(sample_masks)
         except ModelError as error:
             self.reason = str(error)
@@ -180,7 +180,7 @@ class Pipeline:
             self._metrics,
             self.settings.metrics_directory,
             self.admission,
-            self._decoders,
+            self.decoders,
         )
         self._metrics.watch_model(loaded.manifest.name, loaded.manifest.version, serving.drift)
         gc.freeze()  # the model is never freed, so the garbage collector can skip it
@@ -200,7 +200,7 @@ class Pipeline:
     async def stop(self) -> None:
         """Release the threads and the model."""
         serving, self.serving, self.reason = self.serving, None, "the service is shutting down"
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self.decoders.shutdown(wait=False, cancel_futures=True)
         if serving:
             await serving.close()
 

@@ -19,7 +19,7 @@ from app.openapi import image_body, or_picture, responses
 from app.pipeline import Pipeline
 from app.prediction import Prediction, model_name, prediction_json, to_json
 from app.process.connection import while_connected
-from app.uploads import parse_images, read_body
+from app.uploads import is_large_form, parse_images, read_body
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
@@ -163,7 +163,11 @@ async def _receive(request: Request, pipeline: Pipeline, field: str, limit: int)
     """Receive up to `limit` encoded images: the form's files named `field`, or the body as one image."""
     with _timed(request, "receive"):
         body = await read_body(request, pipeline.settings.max_body_bytes)
-        return parse_images(request.headers.get("content-type", ""), body, field, limit)
+        content_type = request.headers.get("content-type", "")
+        if is_large_form(content_type, body):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(pipeline.decoders, parse_images, content_type, body, field, limit)
+        return parse_images(content_type, body, field, limit)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
         pytest.param(
             {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
             "malformed_request",
-            "cannot be read",
+            "has no boundary",
             id="no boundary",
         ),
         pytest.param({"content": png(), "params": {"top_k": 0}}, "invalid_parameter", "top_k", id="top_k 0"),
