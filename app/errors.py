@@ -28,13 +28,16 @@ CODES: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "The body is not a valid multipart form, or the form lacks the file."),
     "not_found": (404, "The address does not exist."),
     "method_not_allowed": (405, "The address does not support this method."),
-    "slow_upload": (408, "The body did not arrive in time."),
+    "slow_upload": (408, "The body did not arrive in time, or arrives too slowly."),
     "too_large": (413, "The body has more bytes, or the batch more files, than the service accepts."),
     "unsupported_image": (415, "The bytes are not an image in a supported format."),
     "unusable_image": (422, "The image is truncated or damaged, or has too many pixels or frames."),
     "invalid_parameter": (422, "A query parameter has an invalid value."),
     "internal": (500, "The service failed; its log gives the cause under the request id."),
-    "overloaded": (503, "Too many requests or images are waiting; try again after Retry-After seconds."),
+    "overloaded": (
+        503,
+        "Too many requests or images are waiting or fill the memory; try again after Retry-After seconds.",
+    ),
     "not_ready": (503, "No model is ready, or the service is shutting down; try again after Retry-After seconds."),
     "timeout": (504, "The answer was not ready in time."),
 }

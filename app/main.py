@@ -13,14 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import __version__, model_routes, routes
+from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
 from app.fast_path import FastPath
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
 from app.pipeline import Pipeline
+from app.process.memory import memory_limit
 from app.process.supervisor import Workers
 from app.settings import Settings
+from app.uploads import Uploads
 from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
@@ -55,7 +58,9 @@ def create_app(
     )
     app.state.page = PAGE
     app.state.metrics = Metrics(settings.metrics_directory)
-    app.state.pipeline = Pipeline(settings, settings.limits(processes), app.state.metrics, threads)
+    limits = settings.limits(processes, memory_limit())
+    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads)
+    app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     _add_routes(app)
     return app
 

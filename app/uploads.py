@@ -5,14 +5,19 @@ be. python-multipart's parser visits every part in Python: 32 MB of empty parts 
 counts the body as it arrives, and cuts forms at their boundaries. Its work is bounded by the number of parts.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from app.admission import BODY_COPIES, Reservation
 from app.errors import Problem
 
+# Bytes per second, in intervals of this many seconds. On the slowest network (GPRS) a phone sends 2,500 bytes/s and
+# pauses for seconds between cells; at less than 1,000 bytes/s no photograph arrives within CIFAR10_TIMEOUT_SECONDS.
+MIN_RATE, RATE_SECONDS = 1_000, 10
 FORM = "multipart/form-data"
 # Forms of browsers and HTTP libraries carry a token or a caption beside the images, seldom more than a few.
 MAX_OTHER_PARTS = 16
@@ -28,23 +33,92 @@ _PADDING = re.compile(rb"[ \t]{0,64}\r\n")
 _DISPOSITION = re.compile(rb"(?im)^content-disposition[ \t]*:([^\r\n]*)")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read the whole body.
+class Uploads:
+    """The bodies that are arriving. Ends those that stop or trickle, and the largest when they take too much memory."""
 
-    Raises:
-        Problem: the body has more than `limit` bytes, by its Content-Length or as received.
-        ClientDisconnect: the client disconnected before the body was complete.
-    """
-    announced = request.headers.get("content-length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced) > limit:
-        raise _too_large(f"{int(announced):,}", limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(f"{size:,} or more", limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    def __init__(self, capacity: int) -> None:
+        """`capacity` is the number of bytes that all of them may have."""
+        self._capacity = capacity
+        self._arriving: set[_Upload] = set()
+        self._size = 0  # of all of them
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read_body(
+        self, request: Request, limit: int, reservation: Reservation, deadline: asyncio.Timeout
+    ) -> bytes:
+        """Read the whole body, into reserved memory.
+
+        Raises:
+            Problem: the body has more than `limit` bytes, by its Content-Length or as received; it arrives too slowly;
+                or memory is short.
+            ClientDisconnect: the client disconnected before the body was complete.
+        """
+        announced = request.headers.get("content-length", "0")
+        if announced.isascii() and announced.isdigit() and int(announced) > limit:
+            raise _too_large(f"{int(announced):,}", limit)
+        upload = _Upload(deadline)
+        self._arriving.add(upload)
+        if not self._timer:
+            self._timer = asyncio.get_running_loop().call_later(RATE_SECONDS, self.end_slow)
+        try:
+            async for chunk in request.stream():
+                if len(upload.body) + len(chunk) > limit:
+                    raise _too_large(f"{len(upload.body) + len(chunk):,} or more", limit)
+                reservation.grow(BODY_COPIES * len(chunk))
+                upload.body += chunk
+                self._size += len(chunk)
+                if self._size > self._capacity:
+                    self._end_largest()
+            return bytes(upload.body)
+        except asyncio.CancelledError:
+            if upload.refusal:
+                raise Problem(*upload.refusal) from None
+            raise
+        finally:
+            self._forget(upload)
+
+    def end_slow(self) -> None:
+        """End the uploads that received too little since the last call, and call again while others arrive."""
+        for upload in [upload for upload in self._arriving if upload.is_slow()]:
+            self._forget(upload)
+            received = f"fewer than {MIN_RATE * RATE_SECONDS:,} bytes of the body arrived in {RATE_SECONDS} s"
+            upload.end("slow_upload", f"{received}; try again with a better connection or a smaller image")
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(RATE_SECONDS, self.end_slow) if self._arriving else None
+
+    def _end_largest(self) -> None:
+        """End one upload, so that bodies sent half-way leave room for others. Small ones are never the largest."""
+        largest = max(self._arriving, key=lambda upload: len(upload.body))
+        self._forget(largest)
+        detail = f"the uploads in progress take {self._capacity // 1_000_000} MB of memory, and this was the largest"
+        largest.end("overloaded", f"{detail}; try again")
+
+    def _forget(self, upload: "_Upload") -> None:
+        if upload in self._arriving:
+            self._arriving.remove(upload)
+            self._size -= len(upload.body)
+
+
+class _Upload:
+    """A body that is arriving."""
+
+    def __init__(self, deadline: asyncio.Timeout) -> None:
+        self.body = bytearray()  # not a list of chunks: the client decides how many there are
+        # Code and text of a problem, not the problem: its traceback would refer to the body until garbage is collected.
+        self.refusal: tuple[str, str] | None = None
+        self._deadline = deadline
+        self._judged_size = -MIN_RATE * RATE_SECONDS  # so that the interval in which it begins does not count
+
+    def is_slow(self) -> bool:
+        """True if it received too little since the last call."""
+        previous, self._judged_size = self._judged_size, len(self.body)
+        return self._judged_size - previous < MIN_RATE * RATE_SECONDS
+
+    def end(self, code: str, detail: str) -> None:
+        """Let the task that reads the body raise a problem."""
+        if not self._deadline.expired():
+            self.refusal = code, detail
+            self._deadline.reschedule(asyncio.get_running_loop().time())
 
 
 def _too_large(received: str, limit: int) -> Problem:

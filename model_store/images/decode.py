@@ -101,6 +101,21 @@ class Encoded:
         """Number of pixels to decode."""
         return self.image.width * self.image.height
 
+    @property
+    def peak_bytes(self) -> int:
+        """Upper estimate of the memory that `decode` takes beside the file's bytes."""
+        if self.type == "JPEG":  # decoded at a reduced scale, but a progressive one keeps all coefficients
+            return self.pixels * (9 if self.image.info.get("progressive") else 1)
+        if self.type in _DECODER_BYTES:
+            return self.pixels * _DECODER_BYTES[self.type]
+        mode = self.image.mode
+        stored = self.pixels * (1 if mode in ("1", "L", "P") else 4)
+        if mode in ("LA", "RGBA"):
+            return stored + 5 * self.pixels  # resized with the colours multiplied by alpha
+        if self.image.has_transparency_data:
+            return stored + 9 * self.pixels  # the same, after conversion
+        return stored + (1 if mode in ("L", "RGB", "F") or mode.startswith("I") else 5) * self.pixels
+
     def decode(self, resize: Resize) -> NDArray[np.uint8]:
         """Decode the pixels, with the result of the module's `decode`.
 
@@ -241,6 +256,7 @@ _TYPES = {
     ),
     "TIFF": _Type(re.compile(rb"II[*+]\0|MM\0\*"), TiffImagePlugin.TiffImageFile, "libtiff", walk_tiff),
 }
+_DECODER_BYTES = {"WEBP": 17, "AVIF": 9}  # bytes per pixel of decoders that hold pixels of their own, as measured
 ACCEPTED = tuple(
     name for name, image_type in _TYPES.items() if image_type.feature is None or features.check(image_type.feature)
 )
