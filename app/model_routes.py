@@ -82,10 +82,18 @@ async def model_report(request: Request) -> Response:
         raise Problem(
             "not_found", f"this version's report has no {name[:80]!r}; it has {', '.join(types) or 'no files'}"
         )
-    content = await _published_file(loaded, REPORT_FOLDER + name)
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{loaded.manifest.files[REPORT_FOLDER + name].sha256}"'}
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    try:
+        content = await _published_file(loaded, REPORT_FOLDER + name)
+    except ModelError as error:
+        logger.warning("a report file is not served: %s", error)
+        altered = f"the file {name!r} was altered in the store after its version was loaded, so it is not served"
+        raise Problem("not_found", f"{altered}; its operator can publish the version again") from None
     if content is None:
         raise Problem("not_found", "the version and its report were removed from the store after it was loaded")
-    return Response(content, media_type=types[name])
+    return Response(content, media_type=types[name], headers=headers)
 
 
 @router.get("/metrics", summary="Counts and timings for Prometheus", response_class=PlainTextResponse)
@@ -103,12 +111,10 @@ async def _published_file(loaded: Loaded, name: str) -> bytes | None:
 
 
 async def _published_report(loaded: Loaded) -> Report | None:
-    """Read the served version's report; None if it is missing or unreadable."""
-    content = await _published_file(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else None
-    if content is None:
-        return None
+    """Read the served version's report; None if it is missing, altered or unreadable."""
     try:
-        return read_report(content)
+        content = await _published_file(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else None
+        return None if content is None else read_report(content)
     except ModelError as error:
         logger.warning("the model card leaves out the report of %s: %s", loaded.folder.name, error)
         return None

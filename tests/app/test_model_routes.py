@@ -100,13 +100,30 @@ def test_labels_are_no_markup_and_pages_in_a_report_are_not_served(altered):
     assert client.get("/model/report/page.html").status_code == 404
 
 
-def test_a_report_that_was_altered_after_loading_is_not_served(altered, caplog):
+def test_a_report_file_that_was_altered_after_loading_is_not_served_and_told_so(altered, caplog):
     client, folder = altered()
     (folder / "report" / "classes.png").write_bytes(b"other")
     response = client.get("/model/report/classes.png")
-    assert re.fullmatch("[0-9a-f]{32}", response.json()["request_id"])
-    assert response.status_code == 500 and response.json()["code"] == "internal"
-    assert str(folder) not in response.text and "not the file that was published" in caplog.text
+    assert response.status_code == 404 and response.json()["code"] == "not_found"
+    assert "'classes.png' was altered in the store after its version was loaded" in response.json()["detail"]
+    assert str(folder) not in response.text and caplog.text.count("not the file that was published") == 1
+
+
+def test_a_card_leaves_out_a_report_that_was_altered_after_loading(altered, caplog):
+    client, folder = altered()
+    (folder / "report" / "evaluation.json").write_bytes(b"{}")
+    card = client.get("/model/card")
+    assert card.status_code == 200 and "has no figures by class" in card.text
+    assert caplog.text.count("not the file that was published") == 1
+
+
+@pytest.mark.parametrize("name", ["classes.png", "evaluation.json"])
+def test_a_report_file_is_sent_again_only_if_it_has_changed(client, name):
+    first = client.get(f"/model/report/{name}")
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get(f"/model/report/{name}", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert client.get(f"/model/report/{name}", headers={"If-None-Match": '"other"'}).content == first.content
 
 
 def test_a_version_that_was_removed_since_it_was_loaded_is_served_without_its_report(altered):
