@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from app.batcher import QueueFullError
 from app.monitoring.logs import request_id
-from model_store.errors import ImageError, UnsupportedImage
+from model_store.errors import ImageError, OutOfMemory, UnsupportedImage
 
 logger = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 1
@@ -73,12 +73,16 @@ class Problem(Exception):
 
 
 def problem_from_error(error: Exception) -> Problem:
-    """Convert any exception to the problem that the client sees."""
+    """Convert any exception to the problem that the client sees. Logs a lack of memory: no client caused it."""
     match error:
         case Problem():
             return error
         case UnsupportedImage():
             return Problem("unsupported_image", str(error))
+        case OutOfMemory() | MemoryError():
+            detail = str(error) or "the server has too little memory for this request; try again"
+            logger.error("out of memory: %s", detail)
+            return Problem("overloaded", detail)
         case ImageError():
             return Problem("unusable_image", str(error))
         case QueueFullError():

@@ -28,7 +28,16 @@ from model_store.errors import ImageError
 
 PAGE = Path(__file__).parent / "page"
 ROUTERS = routes.router, model_routes.router
-HANDLED = Problem, ImageError, QueueFullError, RequestValidationError, HTTPException, ClientDisconnect, Exception
+HANDLED = (
+    Problem,
+    ImageError,
+    MemoryError,
+    QueueFullError,
+    RequestValidationError,
+    HTTPException,
+    ClientDisconnect,
+    Exception,
+)
 
 
 def create_app(

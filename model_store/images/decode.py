@@ -28,7 +28,7 @@ from PIL import (
     features,
 )
 
-from model_store.errors import ImageError, UnsupportedImage, UnusableImage
+from model_store.errors import ImageError, OutOfMemory, UnsupportedImage, UnusableImage
 from model_store.images.formats import (
     Structure,
     check_frames,
@@ -44,6 +44,7 @@ from model_store.images.formats import (
 from model_store.manifest import Resize
 
 SIDE = 32
+HEADER_BYTES = 100_000_000  # opening a WebP allocates two canvases, 8 bytes a pixel: this is one of 12 megapixels
 MAX_RUN_LENGTH_PIXELS = 2_500_000  # Pillow decodes a run-length BMP in Python
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "zstd")
 
@@ -66,6 +67,7 @@ def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
     Raises:
         UnsupportedImage: the bytes are of no type in `ACCEPTED`.
         UnusableImage: over a limit, truncated or damaged.
+        OutOfMemory: memory ran out.
     """
     return read_header(data).decode(resize)
 
@@ -121,8 +123,9 @@ class Encoded:
 
         Raises:
             UnusableImage: truncated or damaged.
+            OutOfMemory: memory ran out.
         """
-        with _refusing(self.type):
+        with _refusing(self.type, self.peak_bytes):
             self.image.draft(None, (resize.jpeg_margin * SIDE, resize.jpeg_margin * SIDE))
             small = _rgb(_resized(_averageable(self.image), resize))
             # Rotating 32×32 pixels equals rotating the whole image, up to rounding, and costs almost nothing.
@@ -131,17 +134,37 @@ class Encoded:
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn every error that Pillow raises on damaged bytes, from struct.error to MemoryError, into `UnusableImage`."""
+def _refusing(name: str, size: int = HEADER_BYTES) -> Iterator[None]:
+    """Turn every error that Pillow raises on damaged bytes, from struct.error to OSError, into `UnusableImage`.
+
+    The decoders of WebP and JPEG report a lack of memory as damage. So an error while not even `size` bytes can be
+    allocated is taken for a lack of memory.
+    """
     try:
         yield
     except ImageError:
         raise
+    except MemoryError:
+        raise _out_of_memory(name) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large("image is too large") from None
     except Exception:  # noqa: BLE001 - see above
+        if not _can_allocate(size):
+            raise _out_of_memory(name) from None
         message = f"the {name} file ends early or is damaged; send the original again, or export it as JPEG or PNG"
         raise UnusableImage(message) from None
+
+
+def _out_of_memory(name: str) -> OutOfMemory:
+    return OutOfMemory(f"there is too little memory to decode the {name} file; try again, or resize the image")
+
+
+def _can_allocate(size: int) -> bool:
+    try:
+        np.empty(size, np.uint8)  # address space only: no page is touched
+    except MemoryError:
+        return False
+    return True
 
 
 def _recognise(data: bytes) -> str:
