@@ -6,6 +6,7 @@ for the client.
 
 import json
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -72,8 +73,11 @@ class Problem(Exception):
         return Response(json.dumps(self.document()), self.status, headers, PROBLEM)
 
 
-def problem_from_error(error: Exception) -> Problem:
-    """Convert any exception to the problem that the client sees. Logs a lack of memory: no client caused it."""
+def problem_from_error(error: Exception, path: str = "") -> Problem:
+    """Convert any exception, of a request for `path`, to the problem that the client sees.
+
+    Logs a lack of memory, which no client can act on.
+    """
     match error:
         case Problem():
             return error
@@ -93,6 +97,9 @@ def problem_from_error(error: Exception) -> Problem:
                 "invalid_parameter",
                 f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {str(first['input'])[:64]!r}",
             )
+        case HTTPException(status_code=404) if path.endswith("/"):
+            remedy = f"ask for {path[:80].rstrip('/') or '/'!r}, without the slash at the end"
+            return Problem("not_found", f"this address does not exist; {remedy}")
         case HTTPException(status_code=404):
             return Problem("not_found", "this address does not exist; GET /docs lists the endpoints")
         case HTTPException(status_code=405):
@@ -105,11 +112,19 @@ def problem_from_error(error: Exception) -> Problem:
     return Problem("internal", "the service failed; give its operator the request_id")
 
 
+def allowed_methods(methods: Collection[str]) -> str:
+    """Write a route's methods as an Allow header: GET includes HEAD, and OPTIONS is answered everywhere."""
+    answered = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    return ", ".join(sorted(answered))
+
+
 async def answer_error(request: Request, error: Exception) -> Response:
     """Handle every exception: count it, log it if unexpected, and respond with a problem document."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_LEFT)  # for the log and the metrics
-    problem = problem_from_error(error)
+    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
+        error.headers = {**error.headers, "Allow": allowed_methods(error.headers["Allow"].split(", "))}
+    problem = problem_from_error(error, request.scope["path"])
     request.app.state.metrics.count_refusal(problem.code)
     if problem.code == "internal":
         logger.error("request failed", exc_info=error)

@@ -62,6 +62,7 @@ def create_app(
         lifespan=partial(_lifespan, workers=workers, is_worker=is_worker),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the client's Host header
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
@@ -104,5 +105,7 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     # The fast path wraps FastAPI's own middleware, which most requests can skip.
-    fast_path = FastPath(app.build_middleware_stack(), [route for router in ROUTERS for route in router.routes])
+    fast_path = FastPath(
+        app.build_middleware_stack(), [route for router in ROUTERS for route in router.routes], app.routes
+    )
     app.middleware_stack = RequestContext(fast_path, app.state.metrics)

@@ -55,7 +55,8 @@ def test_predict_explains_what_is_wrong(client, request_, code, detail):
 def test_unknown_address_and_method_are_problems_too(client):
     assert client.get("/nope").json()["code"] == "not_found"
     wrong = client.get("/predict")
-    assert wrong.json()["code"] == "method_not_allowed" and wrong.headers["allow"] == "POST"
+    assert wrong.json()["code"] == "method_not_allowed" and wrong.headers["allow"] == "OPTIONS, POST"
+    assert "supports only OPTIONS, POST" in wrong.json()["detail"]
 
 
 def test_an_error_nobody_foresaw_is_a_problem_that_tells_the_log_and_not_the_client(tmp_path, caplog):
