@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -19,6 +18,7 @@ from app.errors import Problem, answer_error
 from app.fast_path import FastPath
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
+from app.page_files import Page, PageFiles
 from app.pipeline import Pipeline
 from app.process.memory import memory_limit
 from app.process.supervisor import Workers
@@ -66,7 +66,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
-    app.state.page = PAGE
+    app.state.page = Page(PAGE)
     app.state.metrics = Metrics(settings.metrics_directory)
     limits = settings.limits(processes, memory_limit())
     app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads)
@@ -103,7 +103,7 @@ async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
 def _add_routes(app: FastAPI) -> None:
     for router in ROUTERS:
         app.include_router(router)
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/page", PageFiles(app.state.page), name="page")
     # The fast path wraps FastAPI's own middleware, which most requests can skip.
     fast_path = FastPath(
         app.build_middleware_stack(), [route for router in ROUTERS for route in router.routes], app.routes

@@ -63,7 +63,9 @@ async def model_card(request: Request) -> HTMLResponse:
     loaded: Loaded = request.app.state.pipeline.require_serving().loaded
     report, classifier = await _published_report(loaded), loaded.classifier
     served = ServedVersion(loaded.manifest, report, classifier.engine, classifier.precision)
-    return HTMLResponse(await asyncio.to_thread(render_card, served))  # the first one compiles the template
+    return HTMLResponse(
+        await asyncio.to_thread(render_card, served, request.app.state.page.address)
+    )  # the first one compiles the template
 
 
 @router.get(

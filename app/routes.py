@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 
 from app import schemas
 from app.admission import Reservation
@@ -17,6 +17,7 @@ from app.explain import heatmap
 from app.explain.explainer import Explanation
 from app.explain.saliency import METHOD
 from app.openapi import image_body, or_picture, responses
+from app.page_files import Page
 from app.pipeline import Pipeline, Serving
 from app.prediction import Prediction, model_name, prediction_json, to_json
 from app.process.connection import while_connected
@@ -122,15 +123,20 @@ async def live(request: Request) -> Response:
 
 
 @router.get("/", include_in_schema=False)
-async def index(request: Request) -> FileResponse:
+async def index(request: Request) -> Response:
     """Serve the page for trying the service in a browser."""
-    return FileResponse(request.app.state.page / "index.html")
+    return _page_document(request, "index.html")
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> FileResponse:
+async def docs(request: Request) -> Response:
     """Serve the API documentation, which renders /openapi.json."""
-    return FileResponse(request.app.state.page / "docs.html")
+    return _page_document(request, "docs.html")
+
+
+def _page_document(request: Request, name: str) -> Response:
+    page: Page = request.app.state.page
+    return page.answer(name, request.headers.get("if-none-match", ""))
 
 
 @asynccontextmanager
