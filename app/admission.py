@@ -1,9 +1,10 @@
-"""Load shedding: refuses predictions when too many are in flight or they take too long.
+"""Load shedding: refuses predictions when too many are in flight, they take too long or images fill the memory.
 
 Knows neither settings nor the network.
 """
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ from app.errors import Problem
 NO_BACKLOG = 32
 # A call of the network completes many predictions at once, and the first calls are slow: measuring a rate takes four.
 MIN_COMPLETED, MAX_COMPLETED = 4 * NO_BACKLOG, 8 * NO_BACKLOG
+
+# While a body is joined, cut out of a form, or rid of what pixels do not depend on, there are two copies of it.
+BODY_COPIES = 2
 
 
 class Backlog:
@@ -58,16 +62,15 @@ class Backlog:
 
 
 class Admission:
-    """Limits how many requests are in flight, since each holds a body in memory, and how long predictions take."""
+    """Limits how many requests are in flight, uploads excepted, and how long predictions take."""
 
     def __init__(self, max_requests: int, max_wait_seconds: float) -> None:
         self._max_requests, self._max_wait_seconds = max_requests, max_wait_seconds
-        self.requests = 0  # in flight
+        self.requests = 0  # in flight: their bodies have arrived
         self.backlog = Backlog()
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Admit one request.
+    def check(self) -> None:
+        """Refuse a request that `admit` would refuse, before its body is read.
 
         Raises:
             Problem: too many requests are in flight, or predictions take too long.
@@ -76,8 +79,68 @@ class Admission:
             raise Problem("overloaded", f"{self.requests} requests are in flight, which is the limit; try again")
         if (seconds := self.backlog.seconds) > self._max_wait_seconds:
             raise Problem("overloaded", f"predictions currently take {seconds:.1f} s, which is too long; try again")
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Admit one request whose body has arrived.
+
+        Raises:
+            Problem: as `check`.
+        """
+        self.check()
         self.requests += 1
         try:
             yield
         finally:
             self.requests -= 1
+
+
+class ImageMemory:
+    """The bytes that bodies and decoded pixels of this process may take together, in all its threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = self.free = capacity
+        self._lock = threading.Lock()
+
+    def reserve(self) -> "Reservation":
+        """Begin with nothing; what is reserved is given back at the end of a `with` block."""
+        return Reservation(self)
+
+    def take(self, size: int) -> None:
+        """Take bytes.
+
+        Raises:
+            Problem: fewer are free.
+        """
+        with self._lock:
+            if self.free < size:
+                used, capacity = (self.capacity - self.free) // 1_000_000, self.capacity // 1_000_000
+                raise Problem("overloaded", f"other images take {used} of {capacity} MB of memory; try again")
+            self.free -= size
+
+    def give_back(self, size: int) -> None:
+        """Give bytes back."""
+        with self._lock:
+            self.free += size
+
+
+class Reservation:
+    """A share of `ImageMemory`: one body's, or one decoder's."""
+
+    def __init__(self, memory: ImageMemory) -> None:
+        self._memory, self._size = memory, 0
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.give_back(self._size)
+
+    def grow(self, size: int) -> None:
+        """Take `size` more bytes.
+
+        Raises:
+            Problem: they are not free.
+        """
+        self._memory.take(size)
+        self._size += size

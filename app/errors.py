@@ -6,6 +6,7 @@ for the client.
 
 import json
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -16,7 +17,7 @@ from starlette.responses import Response
 
 from app.batcher import QueueFullError
 from app.monitoring.logs import request_id
-from model_store.errors import ImageError, UnsupportedImage
+from model_store.errors import ImageError, OutOfMemory, UnsupportedImage
 
 logger = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 1
@@ -28,13 +29,16 @@ CODES: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "The body is not a valid multipart form, or the form lacks the file."),
     "not_found": (404, "The address does not exist."),
     "method_not_allowed": (405, "The address does not support this method."),
-    "slow_upload": (408, "The body did not arrive in time."),
+    "slow_upload": (408, "The body did not arrive in time, or arrives too slowly."),
     "too_large": (413, "The body has more bytes, or the batch more files, than the service accepts."),
     "unsupported_image": (415, "The bytes are not an image in a supported format."),
     "unusable_image": (422, "The image is truncated or damaged, or has too many pixels or frames."),
     "invalid_parameter": (422, "A query parameter has an invalid value."),
     "internal": (500, "The service failed; its log gives the cause under the request id."),
-    "overloaded": (503, "Too many requests or images are waiting; try again after Retry-After seconds."),
+    "overloaded": (
+        503,
+        "Too many requests or images are waiting or fill the memory; try again after Retry-After seconds.",
+    ),
     "not_ready": (503, "No model is ready, or the service is shutting down; try again after Retry-After seconds."),
     "timeout": (504, "The answer was not ready in time."),
 }
@@ -69,13 +73,20 @@ class Problem(Exception):
         return Response(json.dumps(self.document()), self.status, headers, PROBLEM)
 
 
-def problem_from_error(error: Exception) -> Problem:
-    """Convert any exception to the problem that the client sees."""
+def problem_from_error(error: Exception, path: str = "") -> Problem:
+    """Convert any exception, of a request for `path`, to the problem that the client sees.
+
+    Logs a lack of memory, which no client can act on.
+    """
     match error:
         case Problem():
             return error
         case UnsupportedImage():
             return Problem("unsupported_image", str(error))
+        case OutOfMemory() | MemoryError():
+            detail = str(error) or "the server has too little memory for this request; try again"
+            logger.error("out of memory: %s", detail)
+            return Problem("overloaded", detail)
         case ImageError():
             return Problem("unusable_image", str(error))
         case QueueFullError():
@@ -86,6 +97,9 @@ def problem_from_error(error: Exception) -> Problem:
                 "invalid_parameter",
                 f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {str(first['input'])[:64]!r}",
             )
+        case HTTPException(status_code=404) if path.endswith("/"):
+            remedy = f"ask for {path[:80].rstrip('/') or '/'!r}, without the slash at the end"
+            return Problem("not_found", f"this address does not exist; {remedy}")
         case HTTPException(status_code=404):
             return Problem("not_found", "this address does not exist; GET /docs lists the endpoints")
         case HTTPException(status_code=405):
@@ -98,11 +112,19 @@ def problem_from_error(error: Exception) -> Problem:
     return Problem("internal", "the service failed; give its operator the request_id")
 
 
+def allowed_methods(methods: Collection[str]) -> str:
+    """Write a route's methods as an Allow header: GET includes HEAD, and OPTIONS is answered everywhere."""
+    answered = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    return ", ".join(sorted(answered))
+
+
 async def answer_error(request: Request, error: Exception) -> Response:
     """Handle every exception: count it, log it if unexpected, and respond with a problem document."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_LEFT)  # for the log and the metrics
-    problem = problem_from_error(error)
+    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
+        error.headers = {**error.headers, "Allow": allowed_methods(error.headers["Allow"].split(", "))}
+    problem = problem_from_error(error, request.scope["path"])
     request.app.state.metrics.count_refusal(problem.code)
     if problem.code == "internal":
         logger.error("request failed", exc_info=error)

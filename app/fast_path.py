@@ -1,6 +1,6 @@
-"""Fast path: calls the endpoint directly when the request has no query string.
+"""Fast path: calls the endpoint directly when the request has no query string, and answers HEAD and OPTIONS.
 
-FastAPI's parameter parsing costs more than decoding a small image.
+FastAPI's parameter parsing costs more than decoding a small image, and its routes know neither method.
 """
 
 from collections.abc import Iterable
@@ -8,26 +8,27 @@ from collections.abc import Iterable
 from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import answer_error
+from app.errors import allowed_methods, answer_error
 
 
 class FastPath:
     """Calls endpoints directly for requests without parameters, and passes all others to FastAPI."""
 
-    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
-        """Collect the routes without path parameters.
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], others: Iterable[BaseRoute] = ()) -> None:
+        """Collect the routes without path parameters; `others` are answered by `app`.
 
         Raises:
             TypeError: an endpoint takes more than the request and optional query parameters, so a direct call would
                 fail or ignore part of the request.
         """
         self.app = app
+        self._all_routes = [*routes, *others]
         self._routes = {
             (method, route.path): route
-            for route in routes
+            for route in self._all_routes
             if isinstance(route, APIRoute) and not route.param_convertors
             for method in route.methods or ()
         }
@@ -36,6 +37,13 @@ class FastPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it to FastAPI."""
+        method = scope.get("method")
+        if method == "HEAD":
+            await self._answer_head(scope, receive, send)
+            return
+        if method == "OPTIONS" and (methods := self._methods(scope)):
+            await Response(status_code=204, headers={"Allow": allowed_methods(methods)})(scope, receive, send)
+            return
         route = None
         if scope["type"] == "http" and not scope["query_string"]:
             route = self._routes.get((scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))))
@@ -48,6 +56,24 @@ class FastPath:
         except Exception as error:  # noqa: BLE001 FastAPI's handlers are bypassed here
             response = await answer_error(request, error)
         await response(scope, receive, send)
+
+    async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as GET does, without the body."""
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        asked = {**scope, "method": "GET"}
+        await self(asked, receive, send_without_body)
+        scope["route"] = asked.get("route")  # for the log
+
+    def _methods(self, scope: Scope) -> set[str]:
+        """Return the methods of the routes with the request's path; a mount holds files."""
+        matching = [route for route in self._all_routes if route.matches({**scope})[0] is not Match.NONE]
+        methods = [("GET",) if isinstance(route, Mount) else getattr(route, "methods", None) for route in matching]
+        return {method for each in methods for method in each or ()}
 
 
 def _check_parameters(route: APIRoute) -> None:

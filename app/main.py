@@ -10,20 +10,23 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import __version__, model_routes, routes
+from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
 from app.fast_path import FastPath
 from app.loading import Skipped
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
+from app.page_files import Page, PageFiles
 from app.pipeline import Pipeline
+from app.process.memory import memory_limit
 from app.process.supervisor import Workers
 from app.settings import Settings
+from app.uploads import Uploads
 from model_store.errors import ImageError
 
 logger = logging.getLogger("app")
@@ -32,7 +35,16 @@ logger = logging.getLogger("app")
 LOADING_SECONDS = 3.0
 PAGE = Path(__file__).parent / "page"
 ROUTERS = routes.router, model_routes.router
-HANDLED = Problem, ImageError, QueueFullError, RequestValidationError, HTTPException, ClientDisconnect, Exception
+HANDLED = (
+    Problem,
+    ImageError,
+    MemoryError,
+    QueueFullError,
+    RequestValidationError,
+    HTTPException,
+    ClientDisconnect,
+    Exception,
+)
 
 
 def create_app(
@@ -59,12 +71,15 @@ def create_app(
         lifespan=partial(_lifespan, workers=workers, is_worker=is_worker),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the client's Host header
         telemetry={"tracing": False, "metrics": False, "logs": False},
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
-    app.state.page = PAGE
+    app.state.page = Page(PAGE)
     app.state.metrics = Metrics(settings.metrics_directory)
-    app.state.pipeline = Pipeline(settings, settings.limits(processes), app.state.metrics, threads, skipped)
+    limits = settings.limits(processes, memory_limit())
+    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped)
+    app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     _add_routes(app)
     return app
 
@@ -103,7 +118,9 @@ async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
 def _add_routes(app: FastAPI) -> None:
     for router in ROUTERS:
         app.include_router(router)
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/page", PageFiles(app.state.page), name="page")
     # The fast path wraps FastAPI's own middleware, which most requests can skip.
-    fast_path = FastPath(app.build_middleware_stack(), [route for router in ROUTERS for route in router.routes])
+    fast_path = FastPath(
+        app.build_middleware_stack(), [route for router in ROUTERS for route in router.routes], app.routes
+    )
     app.middleware_stack = RequestContext(fast_path, app.state.metrics)

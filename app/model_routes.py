@@ -64,7 +64,9 @@ async def model_card(request: Request) -> HTMLResponse:
     loaded: Loaded = request.app.state.pipeline.require_serving().loaded
     report, classifier = await _published_report(loaded), loaded.classifier
     served = ServedVersion(loaded.manifest, report, classifier.engine, classifier.precision)
-    return HTMLResponse(await asyncio.to_thread(render_card, served))  # the first one compiles the template
+    return HTMLResponse(
+        await asyncio.to_thread(render_card, served, request.app.state.page.address)
+    )  # the first one compiles the template
 
 
 @router.get(
@@ -83,6 +85,9 @@ async def model_report(request: Request) -> Response:
         raise Problem(
             "not_found", f"this version's report has no {name[:80]!r}; it has {', '.join(types) or 'no files'}"
         )
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{loaded.manifest.files[REPORT_FOLDER + name].sha256}"'}
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
     try:
         content = await _published_file(loaded, REPORT_FOLDER + name)
     except ModelError as error:
@@ -90,7 +95,7 @@ async def model_report(request: Request) -> Response:
         raise Problem("not_found", error.public) from None
     if content is None:
         raise Problem("not_found", "the version and its report were removed from the store after it was loaded")
-    return Response(content, media_type=types[name])
+    return Response(content, media_type=types[name], headers=headers)
 
 
 @router.get("/metrics", summary="Counts and timings for Prometheus", response_class=PlainTextResponse)
@@ -112,7 +117,7 @@ async def _published_file(loaded: Loaded, name: str) -> bytes | None:
 
 
 async def _published_report(loaded: Loaded) -> Report | None:
-    """Read the served version's report; None if it is missing or unreadable."""
+    """Read the served version's report; None if it is missing, altered or unreadable."""
     try:
         content = await _published_file(loaded, EVALUATION) if EVALUATION in loaded.manifest.files else None
         return None if content is None else read_report(content)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.admission import Admission
+from app.admission import BODY_COPIES, Admission, ImageMemory
 from app.batcher import Batcher, Output
 from app.errors import Problem
 from app.explain.explainer import CHUNK, Explainer, Explanation
@@ -26,8 +26,9 @@ from app.monitoring.metrics import Metrics
 from app.prediction import Prediction, predict_each
 from app.process.cores import give_way
 from app.settings import Limits, Settings
-from model_store.errors import ImageError, ModelError
-from model_store.images.decode import decode, read_header
+from model_store.errors import ImageError, ModelError, UnusableImage
+from model_store.images.decode import Encoded, read_header
+from model_store.manifest import Resize
 from model_store.version import Loaded
 
 logger = logging.getLogger("app")
@@ -53,10 +54,11 @@ class Serving:
         metrics: Metrics,
         metrics_directory: Path | None,
         admission: Admission,
+        memory: ImageMemory,
         decoders: ThreadPoolExecutor,
     ) -> None:
         """Start the queue; needs a running event loop."""
-        self.loaded, self._admission, self._decoders = loaded, admission, decoders
+        self.loaded, self._admission, self._memory, self._decoders = loaded, admission, memory, decoders
         self.drift = Drift(loaded.manifest, metrics_directory)
         self._batcher = Batcher(
             lambda images: predict_each(loaded.classifier, images),
@@ -132,12 +134,12 @@ class Serving:
     async def _decode(self, data: bytes) -> NDArray[np.uint8]:
         resize, loop = self.loaded.manifest.preprocessing.resize, asyncio.get_running_loop()
         if len(data) > SMALL_BYTES:
-            return await loop.run_in_executor(self._decoders, decode, data, resize)
+            return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize)
         image = read_header(data)
         busy = self._admission.requests >= BUSY_REQUESTS
         small = SMALL_JPEG_PIXELS if image.type == "JPEG" and not busy else SMALL_PIXELS
         if image.pixels > small:
-            return await loop.run_in_executor(self._decoders, image.decode, resize)
+            return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize, image)
         return image.decode(resize)
 
     async def _decode_or_error(self, data: bytes) -> NDArray[np.uint8] | ImageError:
@@ -163,11 +165,14 @@ class Pipeline:
     ) -> None:
         self.settings, self.skipped = settings, skipped
         self.admission = Admission(limits.max_requests, settings.max_wait_seconds)
+        self.memory = ImageMemory(limits.image_bytes)
+        # The largest body for which ImageMemory has room, if it is alone.
+        self.max_body_bytes = min(settings.max_body_bytes, limits.image_bytes // 2 // BODY_COPIES)
         self.serving: Serving | None = None
         self.reason = "the model is being loaded and tested"
         self.draining = False
         self._limits, self._metrics, self._threads = limits, metrics, threads
-        self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
+        self.decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
 
     async def start(self) -> None:
         """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
@@ -193,7 +198,8 @@ class Pipeline:
             self._metrics,
             self.settings.metrics_directory,
             self.admission,
-            self._decoders,
+            self.memory,
+            self.decoders,
         )
         self._metrics.watch_model(loaded.manifest.name, loaded.manifest.version, serving.drift)
         gc.freeze()  # the model is never freed, so the garbage collector can skip it
@@ -213,7 +219,7 @@ class Pipeline:
     async def stop(self) -> None:
         """Release the threads and the model."""
         serving, self.serving, self.reason = self.serving, None, "the service is shutting down"
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self.decoders.shutdown(wait=False, cancel_futures=True)
         if serving:
             await serving.close()
 
@@ -227,9 +233,18 @@ class Pipeline:
             raise Problem("not_ready", self.reason)
         return self.serving
 
+    def check(self) -> None:
+        """Refuse a request that `admit` would refuse, before its body is read.
+
+        Raises:
+            Problem: as `admit`.
+        """
+        self.require_serving()
+        self.admission.check()
+
     @contextmanager
     def admit(self) -> Iterator[Serving]:
-        """Admit one request.
+        """Admit one request whose body has arrived.
 
         Raises:
             Problem: no version is loaded, too many requests are in flight, or predictions take too long.
@@ -237,6 +252,23 @@ class Pipeline:
         serving = self.require_serving()
         with self.admission.admit():
             yield serving
+
+
+def decode_large(memory: ImageMemory, data: bytes, resize: Resize, image: Encoded | None = None) -> NDArray[np.uint8]:
+    """Decode an image within the memory; smaller ones, which decode in the event loop, take too little to count.
+
+    Raises:
+        ImageError: the bytes are not a usable image, or their pixels take more memory than the process has.
+        Problem: the memory is taken by other images.
+    """
+    image = image or read_header(data)
+    if image.peak_bytes + BODY_COPIES * len(data) > memory.capacity:
+        taken, capacity = image.peak_bytes // 1_000_000, memory.capacity // 1_000_000
+        received = f"decoding this {image.type} of {image.pixels:,} pixels takes {taken} MB"
+        raise UnusableImage(f"{received}, and the server has {capacity} MB for images; resize it before uploading")
+    with memory.reserve() as reservation:
+        reservation.grow(image.peak_bytes)
+        return image.decode(resize)
 
 
 def _images(decoded: Sequence[NDArray[np.uint8] | ImageError]) -> list[NDArray[np.uint8]]:

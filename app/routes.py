@@ -8,18 +8,20 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 
 from app import schemas
+from app.admission import Reservation
 from app.errors import Problem, problem_from_error
 from app.explain import heatmap
 from app.explain.explainer import Explanation
 from app.explain.saliency import METHOD
 from app.openapi import image_body, or_picture, responses
-from app.pipeline import Pipeline
+from app.page_files import Page
+from app.pipeline import Pipeline, Serving
 from app.prediction import Prediction, model_name, prediction_json, to_json
 from app.process.connection import while_connected
-from app.uploads import parse_images, read_body
+from app.uploads import Uploads, is_large_form, parse_images
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
@@ -43,10 +45,8 @@ router = APIRouter()
 async def predict(request: Request, top_k: TopK = None) -> Response:
     """Send the image as form field `file`, or as the request body with any content type but `multipart/form-data`."""
     pipeline: Pipeline = request.app.state.pipeline
-    with pipeline.admit() as serving:
-        async with _deadline(request, pipeline.settings.timeout_seconds):
-            (data,) = await _receive(request, pipeline, "file", 1)
-            row = await serving.predict(data, request.scope["stages"])
+    async with _received(request, pipeline, "file", 1) as (serving, (data,)):
+        row = await serving.predict(data, request.scope["stages"])
         with _timed(request, "serialize"):
             return _json_response(prediction_json(serving.loaded.manifest, row, top_k))
 
@@ -60,10 +60,8 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
 async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     """Send the images as form fields named `files`. The result of an unusable image is a problem."""
     pipeline: Pipeline = request.app.state.pipeline
-    with pipeline.admit() as serving:
-        async with _deadline(request, pipeline.settings.timeout_seconds):
-            files = await _receive(request, pipeline, "files", pipeline.settings.max_files)
-            rows = await serving.predict_all(files, request.scope["stages"])
+    async with _received(request, pipeline, "files", pipeline.settings.max_files) as (serving, files):
+        rows = await serving.predict_all(files, request.scope["stages"])
         with _timed(request, "serialize"):
             return _json_response({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})
 
@@ -79,11 +77,9 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
 async def explain(request: Request, label: Label = None, kind: ExplanationFormat = "png") -> Response:
     """Send the image as for /predict. The PNG is a 256×256 heatmap over the pixels that the network saw."""
     pipeline: Pipeline = request.app.state.pipeline
-    with pipeline.admit() as serving:
-        index = None if label is None else _class_index(serving.loaded.manifest, label)
-        async with _deadline(request, pipeline.settings.timeout_seconds):
-            (data,) = await _receive(request, pipeline, "file", 1)
-            explanation = await serving.explain(data, index, request.scope["stages"])
+    index = None if label is None else _class_index(pipeline.require_serving().loaded.manifest, label)
+    async with _received(request, pipeline, "file", 1) as (serving, (data,)):
+        explanation = await serving.explain(data, index, request.scope["stages"])
         render = _explanation_picture if kind == "png" else _explanation_json
         with _timed(request, "serialize"):  # in a thread: drawing would block others for milliseconds
             return await asyncio.to_thread(render, serving.loaded.manifest, explanation)
@@ -128,43 +124,67 @@ async def live(request: Request) -> Response:
 
 
 @router.get("/", include_in_schema=False)
-async def index(request: Request) -> FileResponse:
+async def index(request: Request) -> Response:
     """Serve the page for trying the service in a browser."""
-    return FileResponse(request.app.state.page / "index.html")
+    return _page_document(request, "index.html")
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> FileResponse:
+async def docs(request: Request) -> Response:
     """Serve the API documentation, which renders /openapi.json."""
-    return FileResponse(request.app.state.page / "docs.html")
+    return _page_document(request, "docs.html")
+
+
+def _page_document(request: Request, name: str) -> Response:
+    page: Page = request.app.state.page
+    return page.answer(name, request.headers.get("if-none-match", ""))
 
 
 @asynccontextmanager
-async def _deadline(request: Request, seconds: float) -> AsyncIterator[None]:
-    """Limit receiving and answering a request to `seconds` in total, and cancel both when the client disconnects.
+async def _received(
+    request: Request, pipeline: Pipeline, field: str, limit: int
+) -> AsyncIterator[tuple[Serving, list[bytes]]]:
+    """Receive up to `limit` encoded images, admit the request, and bound the time and memory that it takes.
 
-    One deadline covers both, because a timer costs as much as parsing the request.
+    A request counts as in flight once its body has arrived. One deadline covers receiving and answering, because a
+    timer costs as much as parsing the request. Both are cancelled when the client disconnects.
 
     Raises:
         ClientDisconnect: the client disconnected.
-        Problem: the deadline passed.
+        Problem: the request is refused, or the deadline passed.
     """
-    try:
-        with while_connected(request.scope):
-            async with asyncio.timeout(seconds):
-                yield
-    except TimeoutError:
-        if "receive" not in request.scope["stages"]:
-            detail = f"the body did not arrive within {seconds:g} s; send a smaller image"
-            raise Problem("slow_upload", detail) from None
-        raise Problem("timeout", f"the answer was not ready within {seconds:g} s; try again later") from None
+    pipeline.check()
+    seconds = pipeline.settings.timeout_seconds
+    with pipeline.memory.reserve() as reservation, while_connected(request.scope):
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                files = await _receive(request, pipeline, field, limit, reservation, deadline)
+                with pipeline.admit() as serving:
+                    yield serving, files
+        except TimeoutError:
+            if "receive" not in request.scope["stages"]:
+                detail = f"the body did not arrive within {seconds:g} s; send a smaller image"
+                raise Problem("slow_upload", detail) from None
+            raise Problem("timeout", f"the answer was not ready within {seconds:g} s; try again later") from None
 
 
-async def _receive(request: Request, pipeline: Pipeline, field: str, limit: int) -> list[bytes]:
-    """Receive up to `limit` encoded images: the form's files named `field`, or the body as one image."""
+async def _receive(
+    request: Request,
+    pipeline: Pipeline,
+    field: str,
+    limit: int,
+    reservation: Reservation,
+    deadline: asyncio.Timeout,
+) -> list[bytes]:
+    """Receive the form's files named `field`, or the body as one image."""
     with _timed(request, "receive"):
-        body = await read_body(request, pipeline.settings.max_body_bytes)
-        return parse_images(request.headers.get("content-type", ""), body, field, limit)
+        uploads: Uploads = request.app.state.uploads
+        body = await uploads.read_body(request, pipeline.max_body_bytes, reservation, deadline)
+        content_type = request.headers.get("content-type", "")
+        if is_large_form(content_type, body):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(pipeline.decoders, parse_images, content_type, body, field, limit)
+        return parse_images(content_type, body, field, limit)
 
 
 @contextmanager

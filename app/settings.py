@@ -25,6 +25,10 @@ REMOVED = {
 # Decoded images waiting for the network, in all processes together. They take at most 6 MB; the limit bounds the wait
 # of batch requests, which is 0.7 s if the network computes 3,000 images/s.
 MAX_WAITING_IMAGES = 2_048
+# Memory of a process besides bodies and pixels: 165 to 180 MB with cifar10 7, and room for more of OpenVINO's kernels.
+PROCESS_BYTES = 256_000_000
+# Bodies that are arriving take at most half of it, and there are two copies of each: room for one of 32 MB.
+MIN_IMAGE_BYTES = 128_000_000
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -40,6 +44,7 @@ class Limits:
     max_requests: int
     decode_threads: int
     max_waiting_images: int  # decoded, waiting for the network
+    image_bytes: int  # of bodies and decoded pixels
 
 
 class Settings(BaseSettings):
@@ -62,6 +67,10 @@ class Settings(BaseSettings):
     max_requests: Count = Field(256, description="maximum predictions in flight; more are answered 503")
     max_wait_seconds: Seconds = Field(
         0.5, description="new predictions are answered 503 while they take longer than this"
+    )
+    max_memory_mb: Count | None = Field(
+        None,
+        description="megabytes of memory for all processes; default: the container's limit, or half of the machine's",
     )
     decode_threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="images decoded in parallel")
     timeout_seconds: Seconds = Field(30.0, description="time for a request to arrive and be answered")
@@ -101,13 +110,15 @@ class Settings(BaseSettings):
             ip_network(proxy.strip())
         return value
 
-    def limits(self, processes: int) -> Limits:
-        """Divide the service's limits among its processes."""
+    def limits(self, processes: int, memory: int) -> Limits:
+        """Divide the service's limits among its processes; `memory` is the default of `max_memory_mb`, in bytes."""
+        memory = self.max_memory_mb * 1_000_000 if self.max_memory_mb else memory
         return Limits(
             max_requests=_share(self.max_requests, processes),
             decode_threads=_share(self.decode_threads, processes),
             # Every process's queue has room for a whole batch request.
             max_waiting_images=max(_share(MAX_WAITING_IMAGES, processes), min(self.max_files, MAX_WAITING_IMAGES)),
+            image_bytes=max(MIN_IMAGE_BYTES, memory // processes - PROCESS_BYTES),
         )
 
 

@@ -31,3 +31,7 @@ class UnsupportedImage(ImageError):
 
 class UnusableImage(ImageError):
     """The bytes are of an accepted type but cannot be used: truncated, too many pixels, too many frames."""
+
+
+class OutOfMemory(ImageError):
+    """Decoding an image takes more memory than the process gets. The image may be fine."""

@@ -50,12 +50,13 @@ class Card:
     mentions_cifar10: bool
 
 
-def render_card(served: ServedVersion) -> str:
-    """Render the card as an HTML document."""
+def render_card(served: ServedVersion, page_address: str = "page/") -> str:
+    """Render the card as an HTML document; `page_address` is the folder of the page's files, relative to /."""
     return _template().render(
         card=make_card(served),
         precision=served.precision,
         base=BASE_ADDRESS,
+        page=BASE_ADDRESS + page_address,
         evaluation=EVALUATION if EVALUATION in served.manifest.files else None,
     )
 

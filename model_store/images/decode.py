@@ -31,7 +31,7 @@ from PIL import (
     features,
 )
 
-from model_store.errors import ImageError, UnsupportedImage, UnusableImage
+from model_store.errors import ImageError, OutOfMemory, UnsupportedImage, UnusableImage
 from model_store.images.formats import (
     Structure,
     check_frames,
@@ -48,6 +48,7 @@ from model_store.images.pixels import averageable, can_read_planes, to_rgb
 from model_store.manifest import Resize
 
 SIDE = 32
+HEADER_BYTES = 100_000_000  # opening a WebP allocates two canvases, 8 bytes a pixel: this is one of 12 megapixels
 MAX_RUN_LENGTH_PIXELS = 2_500_000  # Pillow decodes a run-length BMP in Python
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "zstd")
 
@@ -79,6 +80,7 @@ def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
     Raises:
         UnsupportedImage: the bytes are of no type in `ACCEPTED`.
         UnusableImage: over a limit, truncated or damaged.
+        OutOfMemory: memory ran out.
     """
     return read_header(data).decode(resize)
 
@@ -114,13 +116,29 @@ class Encoded:
         """Number of pixels to decode."""
         return self.image.width * self.image.height
 
+    @property
+    def peak_bytes(self) -> int:
+        """Upper estimate of the memory that `decode` takes beside the file's bytes."""
+        if self.type == "JPEG":  # decoded at a reduced scale, but a progressive one keeps all coefficients
+            return self.pixels * (9 if self.image.info.get("progressive") else 1)
+        if self.type in _DECODER_BYTES:
+            return self.pixels * _DECODER_BYTES[self.type]
+        mode = self.image.mode
+        stored = self.pixels * (1 if mode in ("1", "L", "P") else 4)
+        if mode in ("LA", "RGBA"):
+            return stored + 5 * self.pixels  # resized with the colours multiplied by alpha
+        if self.image.has_transparency_data:
+            return stored + 9 * self.pixels  # the same, after conversion
+        return stored + (1 if mode in ("L", "RGB", "F") or mode.startswith("I") else 5) * self.pixels
+
     def decode(self, resize: Resize) -> NDArray[np.uint8]:
         """Decode the pixels, with the result of the module's `decode`.
 
         Raises:
             UnusableImage: truncated or damaged.
+            OutOfMemory: memory ran out.
         """
-        with _refusing(self.type):
+        with _refusing(self.type, self.peak_bytes):
             self.image.draft(None, (resize.jpeg_margin * SIDE, resize.jpeg_margin * SIDE))
             small = to_rgb(_resized(averageable(self.image), resize))
             # Rotating 32×32 pixels equals rotating the whole image, up to rounding, and costs almost nothing.
@@ -135,20 +153,40 @@ _UNSUPPORTED = re.compile(
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn every error that Pillow raises on damaged bytes, from struct.error to MemoryError, into `UnusableImage`."""
+def _refusing(name: str, size: int = HEADER_BYTES) -> Iterator[None]:
+    """Turn every error that Pillow raises on damaged bytes, from struct.error to OSError, into `UnusableImage`.
+
+    The decoders of WebP and JPEG report a lack of memory as damage. So an error while not even `size` bytes can be
+    allocated is taken for a lack of memory.
+    """
     try:
         yield
     except ImageError:
         raise
+    except MemoryError:
+        raise _out_of_memory(name) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large("image is too large") from None
     except Exception as error:  # noqa: BLE001 - see above
+        if not _can_allocate(size):
+            raise _out_of_memory(name) from None
         if _UNSUPPORTED.match(str(error)):
             message = f"the {name} file stores its pixels in a rare way ({error}); export it as JPEG or as an 8-bit PNG"
         else:
             message = f"the {name} file ends early or is damaged; send the original again, or export it as JPEG or PNG"
         raise UnusableImage(message) from None
+
+
+def _out_of_memory(name: str) -> OutOfMemory:
+    return OutOfMemory(f"there is too little memory to decode the {name} file; try again, or resize the image")
+
+
+def _can_allocate(size: int) -> bool:
+    try:
+        np.empty(size, np.uint8)  # address space only: no page is touched
+    except MemoryError:
+        return False
+    return True
 
 
 def _recognise(data: bytes) -> str:
@@ -234,6 +272,7 @@ _TYPES = {
     ),
     "TIFF": _Type(re.compile(rb"II[*+]\0|MM\0\*"), TiffImagePlugin.TiffImageFile, "libtiff", walk_tiff),
 }
+_DECODER_BYTES = {"WEBP": 17, "AVIF": 9}  # bytes per pixel of decoders that hold pixels of their own, as measured
 ACCEPTED = tuple(
     name for name, image_type in _TYPES.items() if image_type.feature is None or features.check(image_type.feature)
 )

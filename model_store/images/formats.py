@@ -261,6 +261,10 @@ _REMEDIES = tuple(
         (rb"(?s)FUJIFILMCCD-RAW|.{4}ftypcrx", "this is a camera's raw file; export it as JPEG"),
         (rb"(?s).{4}ftyp(?:he[iv][cmsx]|m[is]f1)", "this is a HEIC photo, as iPhones make; export it as JPEG"),
         (rb"(?s).{4}ftyp", "this is a video; send one frame of it as JPEG"),
+        (
+            rb"\x89PNG",
+            "this is a PNG whose line breaks were changed on its way; send it with curl -F or --data-binary, not -d",
+        ),
         (rb"(?s)\0\0\0\x0cJXL |\xff\x0a", "this is a JPEG XL image; export it as JPEG"),
         (rb"(?s)\0\0\0\x0cjP  |\xff\x4f\xff\x51", "this is a JPEG 2000 image; export it as JPEG"),
         (rb"8BPS", "this is a Photoshop document; export it as JPEG or PNG"),

@@ -4,8 +4,11 @@ import asyncio
 from contextlib import ExitStack, suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.admission import MAX_COMPLETED, NO_BACKLOG, Backlog
+from app.admission import MAX_COMPLETED, NO_BACKLOG, Backlog, ImageMemory
+from app.errors import Problem
 from tests.app.conftest import Clock, png
 
 
@@ -121,3 +124,48 @@ def test_more_waiting_images_than_allowed_are_refused_with_retry_after(client_wi
     response = small.post("/predict/batch", files=[("files", png())] * 3)
     assert response.status_code == 503 and response.json()["code"] == "overloaded"
     assert int(response.headers["retry-after"]) >= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400)), max_size=60))
+def test_reservations_never_take_more_than_there_is_and_give_all_back(steps):
+    memory = ImageMemory(1_000)
+    with ExitStack() as stack:
+        reservations = [stack.enter_context(memory.reserve()) for _ in range(4)]
+        for number, size in steps:
+            with suppress(Problem):
+                reservations[number].grow(size)
+            assert 0 <= memory.free <= memory.capacity
+    assert memory.free == memory.capacity
+
+
+def test_an_image_is_refused_while_others_take_the_memory_and_read_afterwards(client_with):
+    client = client_with()
+    memory = client.app.state.pipeline.memory
+    with memory.reserve() as others:
+        others.grow(memory.free - 200_000)
+        response = client.post("/predict", content=png(side=160))
+        assert (response.status_code, response.json()["code"]) == (503, "overloaded")
+        assert "other images take" in response.json()["detail"]
+        assert client.post("/predict", content=png()).status_code == 200
+    assert client.post("/predict", content=png(side=160)).status_code == 200
+    assert memory.free == memory.capacity
+
+
+def test_a_body_is_refused_while_others_take_the_memory(client_with):
+    client = client_with()
+    memory = client.app.state.pipeline.memory
+    with memory.reserve() as others:
+        others.grow(memory.free - 2_000)
+        assert "other images take" in client.post("/predict", content=png()).json()["detail"]
+    assert client.post("/predict", content=png()).status_code == 200
+
+
+def test_an_image_whose_pixels_never_fit_is_told_so_and_spoils_no_batch(client_with):
+    client = client_with()
+    client.app.state.pipeline.memory.capacity = 400_000
+    wide = png(side=300)
+    response = client.post("/predict", content=wide)
+    assert (response.status_code, response.json()["code"]) == (422, "unusable_image")
+    assert "PNG of 90,000 pixels" in response.json()["detail"] and "resize it" in response.json()["detail"]
+    results = client.post("/predict/batch", files=[("files", wide), ("files", png())]).json()["results"]
+    assert [list(result) for result in results] == [["problem"], ["prediction"]]

@@ -19,5 +19,7 @@ def test_pages_need_no_other_host_and_no_inline_code(client, page):
     html = client.get(page).text
     assert "://" not in re.sub(r"curl -F.*", "", html)
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", html)
-    for reference in re.findall(r'(?:src|href)="([^"]+\.(?:js|css|svg))"', html):
+    references = re.findall(r'(?:src|href)="([^"]+\.(?:js|css|svg|png))"', html)
+    assert references and all(reference.startswith(client.app.state.page.address) for reference in references)
+    for reference in references:
         assert client.get("/" + reference).status_code == 200

@@ -101,7 +101,7 @@ def test_labels_are_no_markup_and_pages_in_a_report_are_not_served(altered):
     assert client.get("/model/report/page.html").status_code == 404
 
 
-def test_a_report_that_was_altered_after_loading_is_not_served(altered, caplog):
+def test_a_report_file_that_was_altered_after_loading_is_not_served_and_told_so(altered, caplog):
     client, folder = altered()
     (folder / "report" / "classes.png").write_bytes(b"other")
     response = client.get("/model/report/classes.png")
@@ -118,6 +118,7 @@ def test_a_card_leaves_out_a_report_that_was_altered_after_loading(altered, capl
     card = client.get("/model/card")
     assert card.status_code == 200 and "has no figures by class" in card.text
     assert "the model card leaves out the report" in caplog.text
+    assert caplog.text.count("not the file that was published") == 1
 
 
 def test_a_report_file_that_was_removed_alone_is_named(altered):
@@ -133,6 +134,15 @@ def test_a_report_file_that_became_a_pipe_is_not_waited_for(altered):
     os.mkfifo(folder / "report" / "classes.png")
     response = client.get("/model/report/classes.png")
     assert response.status_code == 404 and "it is a named pipe, not a regular file" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["classes.png", "evaluation.json"])
+def test_a_report_file_is_sent_again_only_if_it_has_changed(client, name):
+    first = client.get(f"/model/report/{name}")
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get(f"/model/report/{name}", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert client.get(f"/model/report/{name}", headers={"If-None-Match": '"other"'}).content == first.content
 
 
 def test_a_version_that_was_removed_since_it_was_loaded_is_served_without_its_report(altered):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
+from app.admission import BODY_COPIES
 from app.settings import Limits, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -65,13 +66,17 @@ def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
 
 def test_limits_of_the_service_are_shared_out():
     settings = Settings(max_requests=100, decode_threads=2, max_files=100)
-    assert settings.limits(8) == Limits(max_requests=13, decode_threads=1, max_waiting_images=256)
-    assert settings.limits(1) == Limits(max_requests=100, decode_threads=2, max_waiting_images=2_048)
+    assert settings.limits(8, 8_000_000_000) == Limits(
+        max_requests=13, decode_threads=1, max_waiting_images=256, image_bytes=744_000_000
+    )
+    assert settings.limits(1, 512_000_000) == Limits(
+        max_requests=100, decode_threads=2, max_waiting_images=2_048, image_bytes=256_000_000
+    )
 
 
 def test_each_process_has_room_for_one_whole_batch_request():
-    assert Settings(max_files=256).limits(64).max_waiting_images == 256
-    assert Settings(max_files=3_000).limits(64).max_waiting_images == 2_048
+    assert Settings(max_files=256).limits(64, 1_000_000_000).max_waiting_images == 256
+    assert Settings(max_files=3_000).limits(64, 1_000_000_000).max_waiting_images == 2_048
 
 
 @pytest.mark.parametrize(("value", "directory"), [("metrics", Path("metrics")), ("", None)], ids=["named", "empty"])
@@ -80,3 +85,12 @@ def test_the_metrics_directory_is_set_by_the_variable_of_prometheus_client(monke
     assert Settings().metrics_directory == directory
     assert main(["check"]) == 0
     assert f"\nPROMETHEUS_MULTIPROC_DIR={value}\n" in capsys.readouterr().out
+
+
+def test_the_memory_can_be_set():
+    assert Settings(max_memory_mb=2_000).limits(2, 512_000_000).image_bytes == 744_000_000
+
+
+def test_where_memory_is_short_a_body_of_the_usual_limit_still_fits():
+    settings = Settings()
+    assert settings.limits(8, 1_000_000_000).image_bytes >= 2 * BODY_COPIES * settings.max_body_bytes

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, features
 
 import model_store.images.decode
-from model_store.errors import ImageError, UnsupportedImage, UnusableImage
+from model_store.errors import ImageError, OutOfMemory, UnsupportedImage, UnusableImage
 from model_store.images import formats
 from model_store.images.decode import ACCEPTED, SIDE, decode
 from model_store.manifest import Resize
@@ -714,3 +714,87 @@ def test_threads_do_not_disturb_each_other():
         decoded = list(threads.map(lambda data: decode(data, POLICY), SAMPLES * 8))
     assert all(np.array_equal(a, b) for a, b in zip(expected * 8, decoded, strict=True))
     assert any(not np.array_equal(a, b) for a, b in pairwise(expected))
+
+
+DECODE_WITH_LITTLE_MEMORY = """
+import ctypes, resource, sys
+from model_store.images.decode import decode
+from model_store.manifest import Resize
+
+small, large = (open(path, "rb").read() for path in sys.argv[2:])
+decode(small, Resize())
+ctypes.CDLL(None).malloc_trim(0)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(sys.argv[1]), resource.RLIM_INFINITY))
+try:
+    decode(large, Resize())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+@pytest.mark.parametrize("room", [2_000_000, 12_000_000], ids=["2 MB", "12 MB"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {}), ("JPEG", {"progressive": True, "subsampling": 0})],
+    ids=["PNG", "BMP", "TIFF", "WEBP", "JPEG"],
+)
+def test_a_lack_of_memory_is_not_taken_for_damage(tmp_path, kind, options, room):
+    paths = tmp_path / "small", tmp_path / "large"
+    for path, side in zip(paths, (32, 3_000), strict=True):
+        path.write_bytes(encode(photo(side, side), kind, **options))
+    command = [sys.executable, "-c", DECODE_WITH_LITTLE_MEMORY, str(room), *map(str, paths)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("OutOfMemory there is too little memory to decode"), result.stdout
+
+
+def test_damage_is_told_from_a_lack_of_memory():
+    with pytest.raises(UnusableImage, match="ends early or is damaged"):
+        decode(encode(photo(3_000, 3_000), "JPEG")[:20_000], POLICY)
+    assert not issubclass(UnusableImage, OutOfMemory)
+
+
+BYTES_PER_PIXEL = """
+import sys
+from model_store.images.decode import read_header
+from model_store.manifest import Resize
+
+def memory(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024
+
+data = open(sys.argv[1], "rb").read()
+before, _ = memory("VmRSS"), open("/proc/self/clear_refs", "w").write("5")
+image = read_header(data)
+estimated = image.peak_bytes
+image.decode(Resize())
+print(memory("VmHWM") - before - 2 * len(data), estimated)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("PNG", "RGB", {}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "P", {"transparency": 3}),
+        ("PNG", "RGB", {"transparency": (1, 2, 3)}),
+        ("GIF", "P", {}),
+        ("BMP", "RGB", {}),
+        ("WEBP", "RGBA", {}),
+        ("AVIF", "RGB", {}),
+        ("TIFF", "CMYK", {}),
+        ("JPEG", "RGB", {}),
+        ("JPEG", "CMYK", {"progressive": True}),
+    ],
+    ids=str,
+)
+def test_decoding_takes_no_more_memory_than_estimated(tmp_path, kind, mode, options):
+    path = tmp_path / "image"
+    path.write_bytes(encode(photo(2_000, 2_000).convert(mode), kind, **options))
+    result = subprocess.run([sys.executable, "-c", BYTES_PER_PIXEL, str(path)], capture_output=True, text=True)
+    taken, estimated = map(int, result.stdout.split())
+    assert taken <= estimated + 4_000_000, result.stderr  # and a few megabytes of code and tables
