@@ -170,7 +170,7 @@ class HealthAnswer(BaseModel):
     model: ModelName
     engine: str
     precision: str
-    skipped: list[SkippedVersion]
+    skipped: list[SkippedVersion] = []
 
 
 class FeatureDrift(BaseModel):

@@ -11,7 +11,8 @@ from tests.app.conftest import png
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness of its own")
 def test_what_computes_gives_way_to_the_event_loop(client):
-    assert client.post("/predict/batch", files=[("files", png()), ("files", png())]).status_code == 200
+    large = png(side=128)  # small ones are decoded in the event loop
+    assert client.post("/predict/batch", files=[("files", large), ("files", large)]).status_code == 200
     computing = [thread for thread in threading.enumerate() if thread.name.startswith(("decode", "inference"))]
     assert {thread.name.split("_")[0] for thread in computing} == {"decode", "inference"}
     usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

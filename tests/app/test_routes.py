@@ -174,6 +174,7 @@ def test_health_tells_what_is_served(client):
         "model": {"name": "cifar10", "version": str(loaded.manifest.version)},
         "engine": "openvino",
         "precision": loaded.classifier.precision,
+        "skipped": [],
     }
     assert client.get("/health/ready").json() == health
 
