@@ -55,6 +55,15 @@ def test_bmp_without_an_alpha_mask_ignores_the_fourth_byte():
     assert np.array_equal(decoded(bmp(7, masks=(0xFF0000, 0xFF00, 0xFF, 0))), RGB)
 
 
+@pytest.mark.parametrize("alpha", [0, 0x8000])
+def test_one_bit_of_alpha_beside_fifteen_of_colour_is_ignored(alpha):
+    pixels = np.full((SIDE, SIDE), 31 << 10 | alpha, "<u2").tobytes()
+    header = struct.pack("<IiiHHIIiiII", 108, SIDE, SIDE, 1, 16, 3, len(pixels), 2835, 2835, 0, 0)
+    header += struct.pack("<IIII", 0x7C00, 0x3E0, 0x1F, 0x8000) + b"BGRs" + bytes(48)
+    data = b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + header + pixels
+    assert (decoded(data) == (255, 0, 0)).all()
+
+
 def test_bmp_with_masks_pillow_lacks_is_refused_as_rare_not_as_damaged():
     with pytest.raises(UnusableImage, match=r"BMP file stores its pixels in a rare way.*bitfields.*export it as JPEG"):
         decoded(bmp(0, masks=(0xFF00, 0xFF, 0xFF0000, 0)))
