@@ -23,7 +23,7 @@ from app.process.open_connections import OpenConnections, Queue
 STOP = "stop"  # key in a request's scope, for the function that cancels it
 # A head arrives in one or two reads of up to 262,144 bytes each; the first may begin with the previous request's body.
 MAX_HEAD_BYTES = 524_288
-MAX_HEADERS = 100  # as Apache; 130,000 in one head would block the event loop for 0.4 s
+MAX_HEADERS = 100  # as Apache; 130,000 in one head blocked the event loop for 0.4 s
 MAX_TRAILER_BYTES, MAX_TRAILERS = 16_384, 100
 MAX_CHUNKS = 100_000  # of one body; each costs half a microsecond, which would be 16 s for 32 MB of single bytes
 MAX_PIPELINED = 100  # requests received while one is answered; each takes 2 kB, and one read may hold 8,000
