@@ -103,7 +103,7 @@ TRAINING_COMMANDS: dict[str, list[str]] = {
     "publish, absent": ["publish", "absent"],
     "train, unknown recipe": ["train", "--recipe", "unheard-of", "--out", "absent"],
     "train, no data": ["train", "--recipe", "fast", "--data", "absent", "--out", "absent"],
-    "export, existing": ["export", "model_store/models/cifar10/7", "--format", "openvino", "--out", "docs/cat.png"],
+    "export, existing": ["export", "model_store/models/cifar10/8", "--format", "openvino", "--out", "docs/cat.png"],
     "prune, absent": ["prune", "--name", "unheard-of", "--keep", "1"],
     "compare, absent": ["compare", "absent"],
 }

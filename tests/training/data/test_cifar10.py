@@ -64,7 +64,7 @@ def test_val_is_the_last_5000_images_and_train_the_others():
 
 @pytest.mark.data
 @real
-@pytest.mark.parametrize("version", ["cifar10/7", "cifar10-small/1"])
+@pytest.mark.parametrize("version", ["cifar10/8", "cifar10-small/2"])
 def test_the_shipped_models_were_trained_on_the_published_batches(version):
     manifest = json.loads((ROOT / "model_store" / "models" / version / "manifest.json").read_text())
     assert load_dataset(Path(os.environ["CIFAR10_DATA"])).sha256 == manifest["training"]["data_sha256"]

@@ -117,7 +117,7 @@ def test_an_exported_network_equals_keras(build, name, tmp_path):
 
 @every_format
 def test_the_shipped_version_is_exported_from_the_command_line(name, tmp_path, capsys):
-    version = ROOT / "model_store/models/cifar10-small/1"
+    version = ROOT / "model_store/models/cifar10-small/2"
     out = tmp_path / "new" / OUT[name]
     assert main(["export", str(version), "--format", name, "--out", str(out)]) == 0
     assert f"written {out}; it agrees" in capsys.readouterr().out
