@@ -9,7 +9,8 @@ from training.commands.arguments import Jobs, add_data, positive, seed
 from training.errors import TrainingError
 from training.fit.run_directory import Run, RunInfo
 from training.fit.sources import read_record, read_source
-from training.recipes import RECIPES, Pretrained, get_recipe, set_options
+from training.recipe_values import set_options
+from training.recipes import RECIPES, Pretrained, get_recipe
 
 
 def add_train(jobs: Jobs) -> None:

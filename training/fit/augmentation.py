@@ -113,23 +113,23 @@ def _cutout_squares(count: int, side: int, rng: Generator, size: int) -> NDArray
 
 def resize_like_uploads(pixels: Pixels, rng: Generator, uploads: Uploads) -> Pixels:
     """Squeeze, stretch, resample and compress a share of the images; see `recipes.Uploads`."""
-    chosen = np.flatnonzero(rng.random(len(pixels)) < uploads.share)
+    indices = np.flatnonzero(rng.random(len(pixels)) < uploads.share)
     bounds = np.log([1 / uploads.zoom, uploads.zoom]), np.log([uploads.narrowest, uploads.widest])
-    zoom, aspect = (np.exp(rng.uniform(low, high, len(chosen))) for low, high in bounds)
+    zoom, aspect = (np.exp(rng.uniform(low, high, len(indices))) for low, high in bounds)
     lengths = np.stack([zoom, zoom], 1)  # of the rows and of the columns, as fractions of what the image holds
-    lengths[np.arange(len(chosen)), rng.integers(0, 2, len(chosen))] *= aspect
+    lengths[np.arange(len(indices)), rng.integers(0, 2, len(indices))] *= aspect
     starts = rng.random(lengths.shape) * (1 - lengths)
-    kernels = rng.integers(0, len(KERNELS), len(chosen))
-    seen = pixels.copy()
+    kernels = rng.integers(0, len(KERNELS), len(indices))
+    resampled = pixels.copy()
     for index, (reach, kernel) in enumerate(KERNELS):
         of_kernel = np.flatnonzero(kernels == index)
         for part in np.split(of_kernel, range(CHUNK, len(of_kernel), CHUNK)):
-            where = chosen[part]
-            seen[where] = resample(pixels[where], starts[part], lengths[part], reach, kernel)
-    compressed = chosen[rng.random(len(chosen)) < uploads.compressed]
+            where = indices[part]
+            resampled[where] = resample(pixels[where], starts[part], lengths[part], reach, kernel)
+    compressed = indices[rng.random(len(indices)) < uploads.compressed]
     for index, quality in zip(compressed, rng.integers(uploads.quality, 96, len(compressed)), strict=True):
-        seen[index] = _through_jpeg(seen[index], int(quality))
-    return seen
+        resampled[index] = _through_jpeg(resampled[index], int(quality))
+    return resampled
 
 
 def resample(
@@ -141,8 +141,8 @@ def resample(
     for axis in (0, 1):  # the axis in question comes first, and both are back in place at the end
         weights = _window_weights(starts[:, axis], lengths[:, axis], side, reach, kernel)
         image = (weights @ image.reshape(count, side, side * 3)).reshape(count, side, side, 3).transpose(0, 2, 1, 3)
-    seen: Pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return seen
+    resampled: Pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return resampled
 
 
 def _window_weights(

@@ -24,6 +24,7 @@ from training.fit.environment import describe_environment
 from training.fit.learner import steps_per_epoch
 from training.fit.run_directory import Run, RunInfo
 from training.fit.sources import Source
+from training.recipe_values import recipe_from_values
 from training.recipes import Pretrained, Recipe
 
 
@@ -82,7 +83,7 @@ def recipe_from_info(info: RunInfo) -> Recipe:
     Raises:
         TrainingError: the recipe has been removed, or this code lacks an option of it.
     """
-    return recipes.recipe_from_values(info.recipe, info.recipe_values)
+    return recipe_from_values(info.recipe, info.recipe_values)
 
 
 def split_images(run: Run, dataset: Dataset) -> tuple[Images, Images | None]:

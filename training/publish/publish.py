@@ -98,15 +98,13 @@ def publish_version(
         raise TrainingError(f"{folder} cannot be published: {error}") from None
     check_same_labels(store, name, manifest.labels)
     training = manifest.training | {"published_from": f"{manifest.name}/{manifest.version}"}
-    if dataset and photographs:
-        fitted = _fit_on_photographs(folder, manifest, network, dataset, photographs)
-        metrics = manifest.metrics | fitted.metrics
-        candidate = Candidate(folder, fitted.compiled, training, read_history(folder), metrics, fitted.reference)
-        return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
     if dataset:
-        _check_fittable(folder, manifest, dataset)
-        bare = replace(network, ranges=None, verdicts=None, gaussian=None)
-        fitted = fit_on_val(bare, bare, dataset, calibrate=False)
+        if photographs:
+            fitted = _fit_on_photographs(folder, manifest, network, dataset, photographs)
+        else:
+            _check_fittable(folder, manifest, dataset)
+            bare = replace(network, ranges=None, verdicts=None, gaussian=None)
+            fitted = fit_on_val(bare, bare, dataset, calibrate=False)
         metrics = manifest.metrics | fitted.metrics
         candidate = Candidate(folder, fitted.compiled, training, read_history(folder), metrics, fitted.reference)
         return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)

@@ -6,7 +6,8 @@ from model_store.manifest import Preprocessing
 from training.errors import TrainingError
 from training.fit.run_directory import RunInfo
 from training.fit.start import recipe_from_info
-from training.recipes import RECIPES, LookaheadSGD, Mixing, Muon, RMSprop, Uploads, get_recipe, set_options
+from training.recipe_values import set_options
+from training.recipes import RECIPES, LookaheadSGD, Mixing, Muon, RMSprop, Uploads, get_recipe
 
 
 def recorded(name: str, **changes) -> RunInfo:
