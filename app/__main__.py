@@ -100,8 +100,10 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
+    from app.monitoring.logs import configure_logging
     from app.process.shared_directory import shared_directory
 
+    configure_logging(settings.log_level)
     with shared_directory(settings.metrics_directory) as directory:
         from app.server import serve  # imports prometheus_client, which reads the directory from the environment
 

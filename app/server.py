@@ -5,14 +5,12 @@ import logging
 import os
 import socket
 import sys
-from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from app.main import create_app
 from app.monitoring.logs import configure_logging
-from app.monitoring.metrics import forget_process
 from app.process.connection import Connection
 from app.process.cores import available_cores
 from app.process.shutdown import DrainingServer, WorkerServer
@@ -43,7 +41,7 @@ def serve(settings: Settings, host: str, port: int) -> int:
         )
         return 1
     logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
-    workers = Workers(count - 1, host, port, partial(forget_process, settings.metrics_directory)) if count > 1 else None
+    workers = Workers(count - 1, host, port) if count > 1 else None
     app = create_app(settings, count, _network_threads(count), workers)
     return _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listener)
 

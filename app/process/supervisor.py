@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
 
 logger = logging.getLogger("app")
 RETRY_SECONDS = 1.0, 60.0  # delay before a restart: the first, doubled each time, and the maximum
@@ -19,10 +18,9 @@ RETRY_SECONDS = 1.0, 60.0  # delay before a restart: the first, doubled each tim
 class Workers:
     """Keeps `count` worker processes running until it is stopped."""
 
-    def __init__(self, count: int, host: str, port: int, on_end: Callable[[int], None]) -> None:
-        """`on_end` is called with the id of each process that ends."""
+    def __init__(self, count: int, host: str, port: int) -> None:
         self._command = [sys.executable, "-m", "app", "worker", "--host", host, "--port", str(port)]
-        self._count, self._on_end = count, on_end
+        self._count = count
         self._processes: set[asyncio.subprocess.Process] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -62,7 +60,6 @@ class Workers:
                 process.terminate()
             code = await process.wait()
             self._processes.discard(process)
-            self._on_end(process.pid)
             if self._stopping:
                 return
             if loop.time() - began > max_delay:
