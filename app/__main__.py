@@ -112,6 +112,9 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _work(options: argparse.Namespace, settings: "Settings") -> int:
+    from app.monitoring.logs import configure_logging
+
+    configure_logging(settings.log_level)
     from app.server import work
 
     return work(settings, options.host, options.port)

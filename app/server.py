@@ -10,7 +10,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.main import create_app
-from app.monitoring.logs import configure_logging
 from app.process.connection import Connection
 from app.process.cores import available_cores
 from app.process.shutdown import DrainingServer, WorkerServer
@@ -26,7 +25,6 @@ MIN_THREADS = (
 
 def serve(settings: Settings, host: str, port: int) -> int:
     """Serve in the configured number of processes until a signal arrives. Returns the exit code."""
-    configure_logging(settings.log_level)
     count = settings.workers or available_cores()
     try:
         listener = _bind(host, port, shared=False)
@@ -48,7 +46,6 @@ def serve(settings: Settings, host: str, port: int) -> int:
 
 def work(settings: Settings, host: str, port: int) -> int:
     """Serve as a worker process of `serve`. Returns the exit code."""
-    configure_logging(settings.log_level)
     count = settings.workers or available_cores()
     app = create_app(settings, count, _network_threads(count), is_worker=True)
     server = WorkerServer(_config(app, settings), app, settings.drain_seconds, None)

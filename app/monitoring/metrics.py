@@ -72,6 +72,9 @@ class Metrics:
         self._refusals = Counter(
             "cifar10_refusals", "Requests answered with a problem, by error code", ["code"], registry=self._registry
         )
+        self._dropped_lines = Counter(
+            "cifar10_log_lines_dropped", "Log lines that stderr did not take", registry=self._registry
+        )
         self._model: tuple[str, str] = ("", "")
         self._drift: DriftGauges | None = None
         self._request_series, self._stage_series = cache(self._requests.labels), cache(self._stages.labels)
@@ -95,6 +98,10 @@ class Metrics:
     def count_refusal(self, code: str) -> None:
         """Count one problem document."""
         self._refusals.labels(code).inc()
+
+    def count_dropped_lines(self, lines: int) -> None:
+        """Count log lines that could not be written."""
+        self._dropped_lines.inc(lines)
 
     def render(self) -> bytes:
         """Render all processes' metrics in Prometheus's text format; only this one's if the files cannot be read."""

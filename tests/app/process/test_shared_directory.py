@@ -13,7 +13,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.__main__ import main
 from app.process.shared_directory import LOCK, PREFIX, claim_file, reserve, shared_directory
 from tests.app.conftest import png
 from tests.app.service import ROOT, needs_reuseport, serving, stop
@@ -41,11 +40,18 @@ def test_a_service_without_a_metrics_directory_makes_one_and_removes_it(tmp_path
     assert not folder.exists()
 
 
-def test_a_metrics_directory_that_is_none_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file"))
+@pytest.mark.process
+def test_a_metrics_directory_that_is_none_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit, match=r"PROMETHEUS_MULTIPROC_DIR is .*: File exists; name a folder"):
-        main(["serve", "--port", "0"])
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "serve", "--port", "0"],
+        cwd=ROOT,
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert re.search(r"PROMETHEUS_MULTIPROC_DIR is .*: File exists; name a folder", ended.stderr)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems free a dead process's memory files themselves")
