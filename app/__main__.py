@@ -1,11 +1,13 @@
 """Command line of the service: `python -m app serve | classify | check`."""
 
 import argparse
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve over HTTP until stopped by a signal")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--inherited", type=json.loads, default=[], help=argparse.SUPPRESS)  # see `_serve`
     serve.set_defaults(command=_serve)
     worker = commands.add_parser("worker")  # no help: `serve` starts these
-    worker.add_argument("--host")
-    worker.add_argument("--port", type=int)
+    worker.add_argument("listeners", nargs="+", type=int)
     worker.set_defaults(command=_work)
     classify = commands.add_parser("classify", help="classify image files and folders without a server")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
@@ -100,15 +102,24 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
+    """Serve; after SIGHUP, replace this program by a new one, which inherits its sockets and processes."""
     from app.monitoring.logs import configure_logging
     from app.process.shared_directory import shared_directory
+    from app.process.supervisor import Place
 
     configure_logging(settings.log_level)
-    with shared_directory(settings.metrics_directory) as directory:
+    places = [Place(**place) for place in options.inherited]
+    with shared_directory(settings.metrics_directory, inherited=bool(places)) as directory:
         from app.server import serve  # imports prometheus_client, which reads the directory from the environment
 
         settings = settings.model_copy(update={"metrics_directory": directory})
-        return serve(settings, options.host, options.port)
+        ended = serve(settings, options.host, options.port, places)
+        if not isinstance(ended, int):
+            arguments = ["--host", options.host, "--port", str(options.port)]
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the new program handles it
+            inherited = json.dumps(ended, default=asdict)
+            os.execv(sys.executable, [sys.executable, "-m", "app", "serve", *arguments, "--inherited", inherited])
+        return ended
 
 
 def _work(options: argparse.Namespace, settings: "Settings") -> int:
@@ -117,7 +128,7 @@ def _work(options: argparse.Namespace, settings: "Settings") -> int:
     configure_logging(settings.log_level)
     from app.server import work
 
-    return work(settings, options.host, options.port)
+    return work(settings, options.listeners)
 
 
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:

@@ -34,6 +34,7 @@ def create_app(
     threads: int | None = None,
     workers: Workers | None = None,
     is_worker: bool = False,
+    answers_at_once: bool = True,
 ) -> FastAPI:
     """Create the application.
 
@@ -42,12 +43,14 @@ def create_app(
         threads: threads that run the network in this process; by default the engine chooses.
         workers: the other processes, started once this one is ready.
         is_worker: whether this is one of the other processes.
+        answers_at_once: whether the first process says why it is not ready while it loads the model; it need not where
+            others answer.
     """
     app = FastAPI(
         title="CIFAR-10 image classification",
         version=__version__,
         description="Upload a photo and get a softmax probability for each class. No image is stored.",
-        lifespan=partial(_lifespan, workers=workers, is_worker=is_worker),
+        lifespan=partial(_lifespan, workers=workers, is_worker=is_worker, answers_at_once=answers_at_once),
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -61,7 +64,9 @@ def create_app(
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, workers: Workers | None, is_worker: bool) -> AsyncIterator[None]:
+async def _lifespan(
+    app: FastAPI, workers: Workers | None, is_worker: bool, answers_at_once: bool
+) -> AsyncIterator[None]:
     """Load the model at start-up; release it and wait for the workers at shutdown.
 
     The first process loads the model in the background, so that /health can say why the service is not ready yet. A
@@ -69,8 +74,9 @@ async def _lifespan(app: FastAPI, workers: Workers | None, is_worker: bool) -> A
     """
     pipeline: Pipeline = app.state.pipeline
     loading = asyncio.create_task(_load(pipeline, workers))
-    if is_worker:
+    if is_worker or not answers_at_once:
         await loading
+    if is_worker:
         pipeline.require_serving()
     yield
     await loading  # its thread cannot be cancelled, and finishes within a second

@@ -27,17 +27,23 @@ PREFIX, LOCK = "cifar10-metrics-", "lock"
 
 
 @contextmanager
-def shared_directory(directory: Path | None) -> Iterator[Path | None]:
+def shared_directory(directory: Path | None, inherited: bool = False) -> Iterator[Path | None]:
     """Delete an earlier run's files from `directory`; without one, create a temporary directory, in memory if possible.
 
     Yields None if no temporary directory can be created: each process then counts for itself.
 
+    Args:
+        inherited: `directory` is in use by this service; another program in this process prepared it.
+
     Raises:
         SystemExit: the directory is not writable.
     """
-    if directory:
+    if directory and not inherited:
         _empty(directory)
+    if directory:
         yield directory
+        if inherited and (directory / LOCK).exists():  # a temporary one
+            shutil.rmtree(directory, ignore_errors=True)
         return
     try:
         parent = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
@@ -102,6 +108,7 @@ def _create_locked(parent: Path) -> tuple[Path, int]:
     path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         lock = os.open(path / "new", os.O_RDWR | os.O_CREAT, 0o600)
+        os.set_inheritable(lock, True)  # by the program that replaces this one after SIGHUP
         fcntl.flock(lock, fcntl.LOCK_EX)
         (path / "new").rename(path / LOCK)  # nobody finds it unlocked
     except OSError:

@@ -58,7 +58,8 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
     environment |= {name: value for name, value in settings.items() if name.isupper()}
     with log.open("w") as out, default_signals():
         command = [sys.executable, "-m", "app", "serve", "--port", "0"]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+        # In a session of its own, so that it has no controlling terminal even where the test run has one.
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
         server = Server(process, wait_until(lambda: _port(process, log), log.read_text), log)
         wait_until(lambda: _is_ready(server), log.read_text)
