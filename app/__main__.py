@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve over HTTP until stopped by a signal")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--host", help="address or name to listen on; default: CIFAR10_BIND_HOST, else 127.0.0.1")
+    serve.add_argument("--port", type=_port, help="default: CIFAR10_BIND_PORT, else PORT, else 8000")
     serve.add_argument("--inherited", type=json.loads, default=[], help=argparse.SUPPRESS)  # see `_serve`
     serve.set_defaults(command=_serve)
     worker = commands.add_parser("worker")  # no help: `serve` starts these
@@ -113,9 +113,11 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
         from app.server import serve  # imports prometheus_client, which reads the directory from the environment
 
         settings = settings.model_copy(update={"metrics_directory": directory})
-        ended = serve(settings, options.host, options.port, places)
+        host = settings.bind_host if options.host is None else options.host
+        port = settings.bind_port if options.port is None else options.port
+        ended = serve(settings, host, port, places)
         if not isinstance(ended, int):
-            arguments = ["--host", options.host, "--port", str(options.port)]
+            arguments = ["--host", host, "--port", str(port)]
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the new program handles it
             inherited = json.dumps(ended, default=asdict)
             os.execv(sys.executable, [sys.executable, "-m", "app", "serve", *arguments, "--inherited", inherited])

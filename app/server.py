@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.process.connection import Connection
-from app.process.cores import available_cores
+from app.process.cores import available_cores, choose_processes
 from app.process.listeners import bind, close
 from app.process.shutdown import DrainingServer, WorkerServer
 from app.process.supervisor import Place, Workers
@@ -34,7 +34,7 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     Returns:
         The exit code; or what the next program of this process inherits, which is to be started.
     """
-    count = len(inherited) or settings.workers or available_cores()
+    count, reason = choose_processes(len(inherited) or settings.workers)
     try:
         listeners = (
             [socket.socket(fileno=fd) for fd in inherited[0].listeners] if inherited else bind(host, port, False)
@@ -48,10 +48,17 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "invalid host name"
         logger.error(
-            "cannot listen on %s port %s: %s; choose another address with --host and --port", host, port, reason
+            "cannot listen on %s port %s: %s; choose another address with --host and --port, or "
+            "CIFAR10_BIND_HOST and CIFAR10_BIND_PORT",
+            host,
+            port,
+            reason,
         )
         return 1
-    logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
+    processes = f"{count} process{'es' if count > 1 else ''}"
+    if inherited:
+        reason = "replacing the earlier ones"
+    logger.info("starting on http://%s:%s in %s: %s", f"[{host}]" if ":" in host else host, port, processes, reason)
     workers = Workers(count - 1, partial(bind, host, port, True), listeners, inherited)
     app = create_app(settings, count, _network_threads(count), workers, answers_at_once=not inherited)
     _run(DrainingServer(_config(app, settings), app, settings.drain_seconds, workers), listeners)
@@ -63,7 +70,7 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
 
 def work(settings: Settings, listeners: list[int]) -> int:
     """Serve as a worker process of `serve`, on sockets inherited from it. Returns the exit code."""
-    count = settings.workers or available_cores()
+    count, _ = choose_processes(settings.workers)
     app = create_app(settings, count, _network_threads(count), is_worker=True)
     server = WorkerServer(_config(app, settings), app, settings.drain_seconds, None)
     return _run(server, [socket.socket(fileno=descriptor) for descriptor in listeners])

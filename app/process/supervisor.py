@@ -38,7 +38,7 @@ HEARTBEAT_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 20.0
 MAX_START_SECONDS = 300.0  # imports and the model's tests take 2 s on an idle core, and far longer on a slow disk
 EXIT_POLL_SECONDS = 0.01  # a process whose socket has closed ends within milliseconds
-VERSION = "CIFAR10_MODEL_VERSION"
+VERSION, WORKERS = "CIFAR10_MODEL_VERSION", "CIFAR10_WORKERS"
 Listeners = list[socket.socket]
 
 
@@ -210,7 +210,7 @@ class Workers:
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._environment: dict[str, str] = {}
+        self._environment = os.environ | {WORKERS: str(1 + count)}  # the first process's choice
         self.handed_over: list[Place] = []
 
     def adopt(self) -> None:
@@ -226,7 +226,7 @@ class Workers:
 
     def start(self, version: int) -> None:
         """Start all processes with this version, even if another is published later; needs a running event loop."""
-        self._environment = os.environ | {VERSION: str(version)}
+        self._environment = self._environment | {VERSION: str(version)}
         adopted = any(slot.worker for slot in self._slots)
         self._tasks = [asyncio.create_task(self._keep_running(slot)) for slot in self._slots]
         if adopted:
@@ -240,7 +240,9 @@ class Workers:
 
     async def start_stand_in(self) -> bool:
         """Start a process that accepts from this one's sockets, with the version a start would choose now."""
-        self._own.worker = await self._start_ready(self._own.listeners, os.environ)
+        self._own.worker = await self._start_ready(
+            self._own.listeners, self._environment | {VERSION: os.environ.get(VERSION, "")}
+        )
         return self._own.worker is not None
 
     def stop(self, signal_: int) -> None:
