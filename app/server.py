@@ -17,6 +17,8 @@ from app.process.listeners import bind, close
 from app.process.shutdown import DrainingServer, WorkerServer
 from app.process.supervisor import Place, Workers
 from app.settings import Settings
+from model_store.errors import ModelError
+from model_store.network.processor import new_core
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); glibc's initial threshold
@@ -34,6 +36,12 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     Returns:
         The exit code; or what the next program of this process inherits, which is to be started.
     """
+    try:
+        if settings.engine == "openvino":
+            new_core()
+    except ModelError as error:  # another version would not help, nor would waiting
+        logger.error("%s", error)
+        return 1
     count, reason = choose_processes(len(inherited) or settings.workers)
     try:
         listeners = (

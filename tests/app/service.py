@@ -21,6 +21,18 @@ ROOT = Path(__file__).parent.parent.parent
 LISTENING = re.compile(r"starting on http://127\.0\.0\.1:(\d+) in ")
 needs_reuseport = pytest.mark.skipif(sys.platform != "linux", reason="connections are spread by Linux's SO_REUSEPORT")
 
+MOUNTING = ["unshare", "--map-root-user", "--mount"]  # starts a command that may mount file systems for itself
+
+
+def _may_mount() -> bool:
+    try:
+        return subprocess.run([*MOUNTING, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+needs_mounts = pytest.mark.skipif(not _may_mount(), reason="this user or machine may not make a mount namespace")
+
 
 @dataclass
 class Server:

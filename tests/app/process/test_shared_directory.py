@@ -15,7 +15,7 @@ import pytest
 
 from app.process.shared_directory import LOCK, PREFIX, claim_file, reserve, shared_directory
 from tests.app.conftest import png
-from tests.app.service import ROOT, needs_reuseport, serving, stop
+from tests.app.service import MOUNTING, ROOT, needs_mounts, needs_reuseport, serving, stop
 
 
 @pytest.mark.process
@@ -117,24 +117,16 @@ END
 kill $service
 wait $service
 """
-MAY_MOUNT = ["unshare", "--map-root-user", "--mount"]
-
-
-def may_mount() -> bool:
-    try:
-        return subprocess.run([*MAY_MOUNT, "true"], capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.process
-@pytest.mark.skipif(not may_mount(), reason="a full /dev/shm needs a mount namespace")
+@needs_mounts
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_full_memory_disk_costs_metrics_but_no_answers(tmp_path, workers):
     (tmp_path / "image").write_bytes(png())
     environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     ended = subprocess.run(
-        [*MAY_MOUNT, "bash", "-c", FULL, sys.executable, str(tmp_path)],
+        [*MOUNTING, "bash", "-c", FULL, sys.executable, str(tmp_path)],
         cwd=ROOT,
         env=environment | {"CIFAR10_WORKERS": workers, "CIFAR10_DRAIN_SECONDS": "0"},
         capture_output=True,
