@@ -85,7 +85,8 @@ class Worker:
         """Watch the process; needs a running event loop."""
         self._process, self._control = process, control
         self._control.setblocking(False)
-        self._news, self._is_ready, self._missed_seconds = asyncio.Event(), False, 0.0
+        self._news, self._is_ready = asyncio.Event(), False
+        self._missed_seconds, self._limit = 0.0, MAX_START_SECONDS
         asyncio.get_running_loop().add_reader(self._control, self._read)
         self.ended = asyncio.create_task(self._wait())
 
@@ -94,7 +95,8 @@ class Worker:
         return self._process.pid, inherited(self._control)
 
     def send_signal(self, signal_: int) -> None:
-        """Send a signal, unless the process has ended."""
+        """Send a signal, unless the process has ended. One that is still starting has no more time than others."""
+        self._limit = MAX_PAUSE_SECONDS
         self._process.send_signal(signal_)
 
     def retire(self) -> None:
@@ -116,7 +118,7 @@ class Worker:
         except OSError:
             alive = False
         if alive:
-            self._is_ready, self._missed_seconds = True, 0.0
+            self._is_ready, self._missed_seconds, self._limit = True, 0.0, MAX_PAUSE_SECONDS
         else:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
@@ -132,9 +134,8 @@ class Worker:
             seconds = EXIT_POLL_SECONDS if self._control.fileno() < 0 else HEARTBEAT_SECONDS
             if not await self._wait_for_news(seconds):
                 self._missed_seconds += seconds
-            limit = MAX_PAUSE_SECONDS if self._is_ready else MAX_START_SECONDS
-            if self._missed_seconds > limit:
-                logger.error("a worker process made no progress for %.0f s and is killed", limit)
+            if self._missed_seconds > self._limit:
+                logger.error("a worker process made no progress for %.0f s and is killed", self._limit)
                 self._process.send_signal(signal.SIGKILL)
                 self._missed_seconds = 0.0
         self._news.set()
