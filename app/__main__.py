@@ -105,6 +105,7 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
     """Serve; after SIGHUP, replace this program by a new one, which inherits its sockets and processes."""
     from app.monitoring.logs import configure_logging
     from app.process.shared_directory import shared_directory
+    from app.process.shutdown import HANDLED
     from app.process.supervisor import Place
 
     configure_logging(settings.log_level)
@@ -118,7 +119,7 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
         ended = serve(settings, host, port, places)
         if not isinstance(ended, int):
             arguments = ["--host", host, "--port", str(port)]
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the new program handles it
+            signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the new program handles them
             inherited = json.dumps(ended, default=asdict)
             os.execv(sys.executable, [sys.executable, "-m", "app", "serve", *arguments, "--inherited", inherited])
         return ended

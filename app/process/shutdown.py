@@ -22,6 +22,7 @@ logger = logging.getLogger("app")
 # memory is in use until then.
 RETIRE_SECONDS = 10.0
 CLOSE = b"connection", b"close"
+HANDLED = signal.SIGHUP, signal.SIGINT, signal.SIGTERM
 
 
 class DrainingServer(uvicorn.Server):
@@ -47,13 +48,14 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         if self._workers and self._pipeline.serving:
             self._workers.retire_stand_in()
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # the earlier program of this process blocked them
 
     def _handle_hangup(self) -> None:
         assert self._loop
         if sys.platform == "win32":
             return
-        renewed = self._workers and self._workers.inherited  # by a program that ignored it until now
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL and not renewed:  # nohup ignores it
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:  # nohup ignores it
             return
         if has_terminal():
             self._loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGTERM, None)
