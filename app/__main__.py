@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,12 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve over HTTP until stopped by a signal")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--host", help="address or name to listen on; default: CIFAR10_BIND_HOST, else 127.0.0.1")
+    serve.add_argument("--port", type=_port, help="default: CIFAR10_BIND_PORT, else PORT, else 8000")
+    serve.add_argument("--inherited", type=json.loads, default=[], help=argparse.SUPPRESS)  # see `_serve`
     serve.set_defaults(command=_serve)
     worker = commands.add_parser("worker")  # no help: `serve` starts these
-    worker.add_argument("--host")
-    worker.add_argument("--port", type=int)
+    worker.add_argument("listeners", nargs="+", type=int)
     worker.add_argument("--skipped", default="[]")  # JSON: pairs of a version and the reason
     worker.set_defaults(command=_work)
     classify = commands.add_parser("classify", help="classify image files and folders without a server")
@@ -102,20 +103,37 @@ def _port(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
+    """Serve; after SIGHUP, replace this program by a new one, which inherits its sockets and processes."""
+    from app.monitoring.logs import configure_logging
     from app.process.shared_directory import shared_directory
+    from app.process.shutdown import HANDLED
+    from app.process.supervisor import Place
 
-    with shared_directory(settings.metrics_directory) as directory:
+    configure_logging(settings.log_level)
+    places = [Place(**place) for place in options.inherited]
+    with shared_directory(settings.metrics_directory, inherited=bool(places)) as directory:
         from app.server import serve  # imports prometheus_client, which reads the directory from the environment
 
         settings = settings.model_copy(update={"metrics_directory": directory})
-        return serve(settings, options.host, options.port)
+        host = settings.bind_host if options.host is None else options.host
+        port = settings.bind_port if options.port is None else options.port
+        ended = serve(settings, host, port, places)
+        if not isinstance(ended, int):
+            arguments = ["--host", host, "--port", str(port)]
+            signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the new program handles them
+            inherited = json.dumps(ended, default=asdict)
+            os.execv(sys.executable, [sys.executable, "-m", "app", "serve", *arguments, "--inherited", inherited])
+        return ended
 
 
 def _work(options: argparse.Namespace, settings: "Settings") -> int:
     from app.loading import Skipped
+    from app.monitoring.logs import configure_logging
+
+    configure_logging(settings.log_level)
     from app.server import work
 
-    return work(settings, options.host, options.port, tuple(Skipped(*pair) for pair in json.loads(options.skipped)))
+    return work(settings, options.listeners, tuple(Skipped(*pair) for pair in json.loads(options.skipped)))
 
 
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:

@@ -54,6 +54,7 @@ def create_app(
     workers: Workers | None = None,
     is_worker: bool = False,
     skipped: tuple[Skipped, ...] = (),
+    answers_at_once: bool = True,
 ) -> FastAPI:
     """Create the application.
 
@@ -63,12 +64,14 @@ def create_app(
         workers: the other processes, started once this one is ready.
         is_worker: whether this is one of the other processes.
         skipped: for a worker, the versions that the first process skipped.
+        answers_at_once: whether the first process says why it is not ready while it loads the model; it need not where
+            others answer.
     """
     app = FastAPI(
         title="CIFAR-10 image classification",
         version=__version__,
         description="Upload a photo and get a softmax probability for each class. No image is stored.",
-        lifespan=partial(_lifespan, workers=workers, is_worker=is_worker),
+        lifespan=partial(_lifespan, workers=workers, is_worker=is_worker, answers_at_once=answers_at_once),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the client's Host header
@@ -85,7 +88,9 @@ def create_app(
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, workers: Workers | None, is_worker: bool) -> AsyncIterator[None]:
+async def _lifespan(
+    app: FastAPI, workers: Workers | None, is_worker: bool, answers_at_once: bool
+) -> AsyncIterator[None]:
     """Load the model at start-up; release it and wait for the workers at shutdown.
 
     The first process loads the model in the background, so that /health can say why the service is not ready yet. A
@@ -93,10 +98,11 @@ async def _lifespan(app: FastAPI, workers: Workers | None, is_worker: bool) -> A
     """
     pipeline: Pipeline = app.state.pipeline
     loading = asyncio.create_task(_load(pipeline, workers))
-    if is_worker:
+    if is_worker or not answers_at_once:
         while not loading.done() and not pipeline.draining:  # uvicorn acts on a signal only after the start
             await asyncio.wait([loading], timeout=0.1)
         await asyncio.wait([loading], timeout=LOADING_SECONDS)
+    if is_worker:
         pipeline.require_serving()
     yield
     await asyncio.wait([loading], timeout=LOADING_SECONDS)

@@ -1,10 +1,10 @@
-"""Bind the address, configures uvicorn and runs it."""
+"""Bind the address, configure uvicorn and run it."""
 
 import ctypes
 import logging
-import os
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 import uvicorn
@@ -12,14 +12,15 @@ from fastapi import FastAPI
 
 from app.loading import Skipped
 from app.main import create_app
-from app.monitoring.logs import configure_logging
-from app.monitoring.metrics import forget_process
 from app.process.connection import Connection
-from app.process.cores import available_cores
+from app.process.cores import available_cores, choose_processes
+from app.process.listeners import bind, close
 from app.process.open_connections import OpenConnections, connection_limit
 from app.process.shutdown import DrainingServer, WorkerServer
-from app.process.supervisor import Workers
+from app.process.supervisor import Place, Workers
 from app.settings import Settings
+from model_store.errors import ModelError
+from model_store.network.processor import new_core
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); glibc's initial threshold
@@ -28,41 +29,71 @@ MIN_THREADS = (
 )
 
 
-def serve(settings: Settings, host: str, port: int) -> int:
-    """Serve in the configured number of processes until a signal arrives. Returns the exit code."""
-    configure_logging(settings.log_level)
-    count = settings.workers or available_cores()
+def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] = ()) -> int | list[Place]:
+    """Serve in the configured number of processes until a signal arrives.
+
+    Args:
+        inherited: what this process's earlier program returned.
+
+    Returns:
+        The exit code; or what the next program of this process inherits, which is to be started.
+    """
     try:
-        listener = _bind(host, port, shared=False)
-        port = listener.getsockname()[1]
-        if count > 1:  # the first bind fails if another service uses the port; a shared bind would not
-            listener.close()
-            listener = _bind(host, port, shared=True)
+        if settings.engine == "openvino":
+            new_core()
+    except ModelError as error:  # another version would not help, nor would waiting
+        logger.error("%s", error)
+        return 1
+    count, reason = choose_processes(len(inherited) or settings.workers)
+    try:
+        listeners = (
+            [socket.socket(fileno=fd) for fd in inherited[0].listeners] if inherited else bind(host, port, False)
+        )
+        port = listeners[0].getsockname()[1]
+        if (
+            count > 1 and not inherited
+        ):  # the first bind fails if another service uses the port; a shared bind would not
+            close(listeners)
+            listeners = bind(host, port, True)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "invalid host name"
         logger.error(
-            "cannot listen on %s port %s: %s; choose another address with --host and --port", host, port, reason
+            "cannot listen on %s port %s: %s; choose another address with --host and --port, or "
+            "CIFAR10_BIND_HOST and CIFAR10_BIND_PORT",
+            host,
+            port,
+            reason,
         )
         return 1
-    logger.info("starting on http://%s:%s in %s processes", f"[{host}]" if ":" in host else host, port, count)
-    workers = Workers(count - 1, host, port, partial(forget_process, settings.metrics_directory)) if count > 1 else None
-    app = create_app(settings, count, _network_threads(count), workers)
+    processes = f"{count} process{'es' if count > 1 else ''}"
+    if inherited:
+        reason = "replacing the earlier ones"
+    logger.info("starting on http://%s:%s in %s: %s", f"[{host}]" if ":" in host else host, port, processes, reason)
+    workers = Workers(count - 1, partial(bind, host, port, True), listeners, inherited)
+    app = create_app(settings, count, _network_threads(count), workers, answers_at_once=not inherited)
     server = DrainingServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, workers)
-    return _run(server, listener)
+    _run(server, listeners)
+    stopped = (
+        app.state.pipeline.draining
+    )  # by a signal that came too late for the workers; they stop after this process
+    return 0 if stopped else workers.handed_over or 0
 
 
-def work(settings: Settings, host: str, port: int, skipped: tuple[Skipped, ...]) -> int:
-    """Serve as a worker process of `serve`, which skipped these versions. Returns the exit code."""
-    configure_logging(settings.log_level)
-    count = settings.workers or available_cores()
+def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...]) -> int:
+    """Serve as a worker process of `serve`, on sockets inherited from it. Returns the exit code.
+
+    Args:
+        skipped: the versions that `serve` skipped.
+    """
+    count, _ = choose_processes(settings.workers)
     app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
     server = WorkerServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, None)
-    return _run(server, _bind(host, port, shared=True))
+    return _run(server, [socket.socket(fileno=descriptor) for descriptor in listeners])
 
 
-def _run(server: uvicorn.Server, listener: socket.socket) -> int:
+def _run(server: uvicorn.Server, listeners: list[socket.socket]) -> int:
     return_large_blocks()
-    server.run([listener])
+    server.run(listeners)
     return 0
 
 
@@ -78,22 +109,6 @@ def return_large_blocks() -> None:
 def _network_threads(processes: int) -> int:
     cores = available_cores()
     return min(cores, max(MIN_THREADS, cores // processes))
-
-
-def _bind(host: str, port: int, shared: bool) -> socket.socket:
-    """Bind a socket to the address without listening on it."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _connections(settings: Settings) -> OpenConnections:

@@ -1,7 +1,7 @@
 """The service's settings, read from the environment once at start-up and passed down.
 
 A setting's environment variable is `CIFAR10_` and the field's name in capitals, unless prometheus_client defines it.
-docs/configuration.md lists them.
+docs/configuration.md lists them. A variable that is set but empty counts as unset: compose files pass such on.
 """
 
 import os
@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.classifier import EngineName, PrecisionChoice
@@ -50,8 +50,17 @@ class Limits:
 class Settings(BaseSettings):
     """All settings, immutable. An invalid value raises a ValidationError that names its field."""
 
-    model_config = SettingsConfigDict(env_prefix="CIFAR10_", frozen=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix="CIFAR10_", env_ignore_empty=True, frozen=True, protected_namespaces=()
+    )
 
+    bind_host: str = Field("127.0.0.1", description="address or name to listen on, if --host is not given")
+    bind_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        8000,
+        # Not CIFAR10_PORT, which Kubernetes sets to tcp://… in the pods beside a Service of the name cifar10.
+        validation_alias=AliasChoices("CIFAR10_BIND_PORT", "PORT"),
+        description="port to listen on, if --port is not given; default: PORT, which platforms set, else 8000",
+    )
     store: Path = Field(SHIPPED_STORE, description="folder of published models")
     model_name: str = Field("cifar10", description="model to serve")
     model_version: Count | None = Field(
@@ -97,11 +106,6 @@ class Settings(BaseSettings):
         description="directory for the processes' metrics, emptied at start-up; default: a temporary directory",
     )
 
-    @field_validator("metrics_directory", mode="before")
-    @classmethod
-    def _none_if_empty(cls, value: object) -> object:
-        return None if value == "" else value
-
     @field_validator("trusted_proxies")
     @classmethod
     def _are_addresses(cls, value: str) -> str:
@@ -128,9 +132,14 @@ def _share(limit: int, processes: int) -> int:
 
 def variables() -> dict[str, str]:
     """Map each field of `Settings` to its environment variable."""
-    return {
-        name: str(field.validation_alias or f"CIFAR10_{name.upper()}") for name, field in Settings.model_fields.items()
-    }
+    return {name: _aliases(name)[0] for name in Settings.model_fields}
+
+
+def _aliases(name: str) -> list[str]:
+    alias = Settings.model_fields[name].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [str(alias or f"CIFAR10_{name.upper()}")]
 
 
 def environment_warnings() -> Iterator[str]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from model_store.errors import ModelError
@@ -21,7 +20,7 @@ from model_store.network.gaussian import Gaussian, ood_scores, rejection_scores
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
-from model_store.network.processor import has_amx, has_bfloat16, is_x86
+from model_store.network.processor import has_amx, has_bfloat16, is_x86, new_core
 from model_store.novelty import energies, is_rejected, novelty
 
 EngineName = Literal["openvino", "tensorflow"]
@@ -161,7 +160,7 @@ def _openvino(network: Network, precision: Precision, threads: int | None) -> In
     options["ENABLE_CPU_PINNING"] = False  # several processes would all pin their threads to the same cores
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
-    compiled = ov.Core().compile_model(model, "CPU", options)
+    compiled = new_core().compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
 
     def infer(images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:

@@ -11,7 +11,8 @@ Slices are cleared before they are renumbered, and readers skip them until then.
 """
 
 import fcntl
-import itertools
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.process.shared_directory import claim_file, reserve
+
+logger = logging.getLogger("app")
 
 SLICES, SLICE_SECONDS = 12, 300
 WINDOW_SECONDS = SLICES * SLICE_SECONDS
@@ -40,8 +45,12 @@ class RecentCounts:
             clock: clock in seconds with the same origin in all processes, like the monotonic clock.
         """
         self._shape, self._directory, self._name, self._clock = (SLICES, 1 + bins), directory, name, clock
-        self._file = _claim_file(directory, name) if directory else None
-        self._slices = self._map(self._file, "r+") if self._file else np.zeros(self._shape, np.int64)
+        self._bytes = math.prod(self._shape) * np.dtype(np.int64).itemsize
+        self._file = self._claim(directory) if directory else None
+        if self._file:
+            self._slices = self._map(self._file, "r+")
+        else:
+            self._directory, self._slices = None, np.zeros(self._shape, np.int64)
 
     def add(self, bins: Integers) -> None:
         """Add one to each of the bins (N,); a bin may occur more than once."""
@@ -74,23 +83,25 @@ class RecentCounts:
             return
         for path in self._directory.glob(f"{self._name}@*{SUFFIX}"):
             with path.open("rb") as file:
-                if path.stat().st_size:  # still empty if its process is creating it
+                if path.stat().st_size >= self._bytes:  # smaller while its process is creating it
                     yield self._map(file, "r")
+
+    def _claim(self, directory: Path) -> BinaryIO | None:
+        """Claim a file with all its blocks; None if the disk has no room, and this process then counts for itself."""
+        file = None
+        try:
+            _, file = claim_file(directory, f"{self._name}@", SUFFIX)
+            reserve(file, self._bytes)
+        except OSError as error:
+            logger.warning(
+                "%s has no room for drift counts: %s; this process reports its own images only until a restart",
+                directory,
+                error.strerror,
+            )
+            if file:
+                file.close()
+            return None
+        return file
 
     def _map(self, file: BinaryIO, mode: str) -> Integers:
         return np.asarray(np.memmap(file, np.int64, mode, shape=self._shape))  # type: ignore[call-overload]
-
-
-def _claim_file(directory: Path, name: str) -> BinaryIO:
-    """Lock the first unlocked file, creating a new one if necessary."""
-    for number in itertools.count():
-        path = directory / f"{name}@{number}{SUFFIX}"
-        path.touch(0o600)
-        file = path.open("r+b")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-        else:
-            return file
-    raise AssertionError("itertools.count ended")

@@ -1,20 +1,32 @@
 """Prometheus metrics for /metrics: numbers under fixed names, without any data from requests.
 
-All processes write to memory-mapped files in one directory, so any of them can report for all.
+All processes write to memory-mapped files in one directory, so any of them can report for all. The files are numbered:
+a new process takes over the first free number together with its counts, so there are never more files than processes at
+one time.
 """
 
+import logging
+import mmap
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
+from typing import BinaryIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from app.monitoring.drift import Drift
+from app.process.shared_directory import claim_file, reserve
 
+logger = logging.getLogger("app")
+FILE_BYTES = 4_096  # of a new file, doubled as needed; prometheus_client's 65,536 would mostly stay empty
+warned: set[Path] = set()  # directories whose fault is in the log
+VALUE_BYTES = 16  # prometheus_client's: a number and its time
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -28,9 +40,7 @@ class Metrics:
         prometheus_client reads it from the environment when it is imported: see process/shared_directory.py.
         """
         self._directory = directory
-        if directory:
-            # By default every increment calls getpid() to detect a fork. The service never forks.
-            values.ValueClass = values.MultiProcessValue(partial(int, os.getpid()))  # type: ignore[no-untyped-call]
+        self._number = _share_values(directory) if directory else None  # open for as long as it is this process's
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "cifar10_request_seconds",
@@ -62,6 +72,9 @@ class Metrics:
         self._refusals = Counter(
             "cifar10_refusals", "Requests answered with a problem, by error code", ["code"], registry=self._registry
         )
+        self._dropped_lines = Counter(
+            "cifar10_log_lines_dropped", "Log lines that stderr did not take", registry=self._registry
+        )
         self._model: tuple[str, str] = ("", "")
         self._drift: DriftGauges | None = None
         self._request_series, self._stage_series = cache(self._requests.labels), cache(self._stages.labels)
@@ -86,16 +99,27 @@ class Metrics:
         """Count one problem document."""
         self._refusals.labels(code).inc()
 
+    def count_dropped_lines(self, lines: int) -> None:
+        """Count log lines that could not be written."""
+        self._dropped_lines.inc(lines)
+
     def render(self) -> bytes:
-        """Render all processes' metrics in Prometheus's text format."""
-        registry = self._registry
-        if self._directory:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry, str(self._directory))  # type: ignore[no-untyped-call]
+        """Render all processes' metrics in Prometheus's text format; only this one's if the files cannot be read."""
         drift = CollectorRegistry()
         if self._drift:
             drift.register(self._drift)
-        return generate_latest(registry) + generate_latest(drift)
+        return (self._render_files() or generate_latest(self._registry)) + generate_latest(drift)
+
+    def _render_files(self) -> bytes | None:
+        if not self._directory:
+            return None
+        registry = CollectorRegistry()
+        try:
+            MultiProcessCollector(registry, str(self._directory))  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        except (OSError, ValueError, RuntimeError, struct.error) as error:
+            _warn_once(self._directory, str(error))
+            return None
 
 
 class DriftGauges(Collector):
@@ -122,7 +146,71 @@ class DriftGauges(Collector):
         yield from (images, index) if comparisons else ()
 
 
-def forget_process(directory: Path | None, pid: int) -> None:
-    """Remove a dead process's gauges from the shared directory; its counters stay."""
-    if directory:
-        mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+class ReservedValues(MmapedDict):
+    """prometheus_client's file of values, with its blocks allocated. A value without room is counted, not reported.
+
+    Such values share the last bytes of the file, which are never read.
+    """
+
+    def __init__(self, filename: str) -> None:
+        path = Path(filename)
+        try:
+            with path.open("ab") as file:
+                reserve(file, FILE_BYTES)
+        except OSError as error:
+            _warn_once(path.parent, str(error.strerror))
+            path.unlink(missing_ok=True)
+            self._f = None  # type: ignore[assignment]
+            self._m, self._used = mmap.mmap(-1, FILE_BYTES), 8
+            self._capacity, self._positions = FILE_BYTES, {}
+        else:
+            super().__init__(filename)  # type: ignore[no-untyped-call]
+        self._capacity -= VALUE_BYTES
+        self._full = self._f is None
+
+    def _init_value(self, key: str) -> None:
+        length = len(key.encode())
+        size = 4 + length + (8 - (length + 4) % 8) + VALUE_BYTES
+        while self._used + size > self._capacity and not self._full:
+            self._grow()
+        if self._used + size <= self._capacity:
+            super()._init_value(key)  # type: ignore[no-untyped-call]
+        else:
+            self._m[self._capacity :] = bytes(VALUE_BYTES)
+            self._positions[key] = self._capacity
+
+    def _grow(self) -> None:
+        size = 2 * (self._capacity + VALUE_BYTES)
+        try:
+            reserve(self._f, size)
+        except OSError as error:
+            _warn_once(Path(self._f.name).parent, str(error.strerror))
+            self._full = True
+        else:
+            self._m = mmap.mmap(self._f.fileno(), size)
+            self._capacity = size - VALUE_BYTES
+
+
+def _share_values(directory: Path) -> BinaryIO | None:
+    """Keep this process's values in files of the directory from now on. The result reserves their number."""
+    number, file = os.getpid(), None
+    try:
+        number, file = claim_file(directory, "", ".number")
+        mark_process_dead(number, str(directory))  # type: ignore[no-untyped-call]  # its last owner's gauges
+    except OSError as error:
+        _warn_once(directory, str(error.strerror))
+    values.MmapedDict = ReservedValues  # type: ignore[assignment,attr-defined]
+    # By default every increment calls getpid() to detect a fork. The service never forks.
+    values.ValueClass = values.MultiProcessValue(partial(int, number))  # type: ignore[no-untyped-call]
+    return file
+
+
+def _warn_once(directory: Path, reason: str) -> None:
+    if directory in warned:
+        return
+    warned.add(directory)
+    logger.warning(
+        "metrics in %s are incomplete: %s; requests are answered as before; make room there and restart the service",
+        directory,
+        reason,
+    )

@@ -66,7 +66,8 @@ class RequestContext:
         records, self._finished = self._finished, []
         for record in records:
             self._metrics.observe_request(record.route, record.status, record.seconds, record.stages)
-        log_requests(records)
+        if dropped := log_requests(records):
+            self._metrics.count_dropped_lines(dropped)
 
 
 def _route(scope: Scope) -> str:

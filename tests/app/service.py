@@ -21,6 +21,18 @@ ROOT = Path(__file__).parent.parent.parent
 LISTENING = re.compile(r"starting on http://127\.0\.0\.1:(\d+) in ")
 needs_reuseport = pytest.mark.skipif(sys.platform != "linux", reason="connections are spread by Linux's SO_REUSEPORT")
 
+MOUNTING = ["unshare", "--map-root-user", "--mount"]  # starts a command that may mount file systems for itself
+
+
+def _may_mount() -> bool:
+    try:
+        return subprocess.run([*MOUNTING, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+needs_mounts = pytest.mark.skipif(not _may_mount(), reason="this user or machine may not make a mount namespace")
+
 
 @dataclass
 class Server:
@@ -58,7 +70,8 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
     environment |= {name: value for name, value in settings.items() if name.isupper()}
     with log.open("w") as out, default_signals():
         command = [sys.executable, "-m", "app", "serve", "--port", "0"]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+        # In a session of its own, so that it has no controlling terminal even where the test run has one.
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
         server = Server(process, wait_until(lambda: _port(process, log), log.read_text), log)
         wait_until(lambda: _is_ready(server), log.read_text)

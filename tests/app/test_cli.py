@@ -9,7 +9,7 @@ import pytest
 
 from app.__main__ import main
 from tests.app.conftest import png
-from tests.app.service import ROOT
+from tests.app.service import MOUNTING, ROOT, needs_mounts
 
 
 def test_check_prints_settings_and_passes(capsys):
@@ -78,3 +78,34 @@ def test_classify_prints_a_json_object_a_file_and_names_bad_ones(capsys, tmp_pat
     answer = json.loads(printed.out)
     assert answer["file"] == str(good) and len(answer["probabilities"]) == 2
     assert "bad.png: 1 bytes cannot be read" in printed.err and "gone.png" in printed.err
+
+
+HIDE_PROCESSOR = """
+mkdir "$0/nothing" && touch "$0/empty"
+mount --bind "$0/nothing" /sys/devices/system/cpu
+mount --bind "$0/empty" /proc/cpuinfo
+exec "$@"
+"""
+
+
+@pytest.mark.process
+@needs_mounts
+@pytest.mark.parametrize(
+    "command",
+    [
+        "app check",
+        "app classify docs/cat.png",
+        "app serve --port 0",
+    ],
+)
+def test_a_processor_that_openvino_cannot_read_is_one_sentence(tmp_path, command):
+    ended = subprocess.run(
+        [*MOUNTING, "bash", "-c", HIDE_PROCESSOR, str(tmp_path), sys.executable, "-m", *command.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.count("OpenVINO cannot read this processor (Wrong CPU information") == 1
+    assert "make /proc/cpuinfo and /sys/devices/system/cpu readable" in ended.stderr
+    assert "Traceback" not in ended.stderr

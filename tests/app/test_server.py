@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 
 from tests.app.conftest import png
 from tests.app.service import ROOT, Server, serving
+from tests.waiting import wait_until
 
 
 @pytest.mark.process
@@ -22,6 +24,32 @@ def test_a_port_in_use_is_named(tmp_path, workers):
         second = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert second.returncode == 1
     assert f"port {server.port}: Address already in use" in second.stderr
+
+
+@pytest.mark.process
+def test_the_address_is_set_by_the_environment_whatever_kubernetes_sets_beside_it(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "CIFAR10_WORKERS": "1",
+        "CIFAR10_BIND_HOST": "127.0.0.1",
+        "CIFAR10_BIND_PORT": str(port),
+        "CIFAR10_PORT": "tcp://10.96.0.7:8000",  # of a Service named cifar10
+        "CIFAR10_SERVICE_PORT": "8000",
+        "CIFAR10_MODEL_VERSION": "",  # as compose passes on what is not set
+    }
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen([sys.executable, "-m", "app", "serve"], cwd=ROOT, env=environment, stderr=out)
+    try:
+        wait_until(lambda: '"ready"' in log.read_text(), log.read_text)
+        assert httpx2.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+        assert "warning" not in log.read_text()
+        assert f"starting on http://127.0.0.1:{port} in 1 process: CIFAR10_WORKERS is 1" in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.process

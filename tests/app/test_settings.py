@@ -6,7 +6,7 @@ import pytest
 
 from app.__main__ import main
 from app.admission import BODY_COPIES
-from app.settings import Limits, Settings
+from app.settings import Limits, Settings, environment_warnings, variables
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
         ("TRUSTED_PROXIES", "nginx"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.1/16"),
         ("TRUSTED_PROXIES", "127.0.0.1,"),
+        ("BIND_PORT", "65536"),
+        ("BIND_PORT", "http"),
     ],
 )
 def test_a_wrong_setting_is_named(capsys, monkeypatch, name, value):
@@ -57,7 +59,40 @@ def test_a_removed_setting_is_named_and_ignored(capsys, monkeypatch, command):
     ]
 
 
-@pytest.mark.parametrize("value", ["*", "", "10.0.0.0/8, ::1,192.168.1.1"])
+def test_a_setting_that_is_empty_counts_as_unset(monkeypatch):
+    expected = Settings()
+    for variable in (*variables().values(), "PORT"):
+        monkeypatch.setenv(variable, "")
+    assert Settings() == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "port"),
+    [
+        ({}, 8000),
+        ({"PORT": "9000"}, 9000),
+        ({"CIFAR10_BIND_PORT": "9001", "PORT": "9000"}, 9001),
+        ({"CIFAR10_BIND_PORT": "", "PORT": "9000"}, 9000),
+        ({"CIFAR10_PORT": "tcp://10.0.0.1:8000", "CIFAR10_SERVICE_PORT": "8000"}, 8000),
+    ],
+    ids=["default", "platform", "both", "empty", "kubernetes"],
+)
+def test_the_port_is_that_of_the_service_else_the_platforms(capsys, monkeypatch, environment, port):
+    for variable in ("PORT", "CIFAR10_BIND_PORT"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert Settings().bind_port == port
+    assert list(environment_warnings()) == []
+
+
+def test_a_wrong_port_of_the_platform_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("PORT", "tcp://10.0.0.1:8000")
+    assert main(["check"]) == 2
+    assert "PORT is 'tcp://10.0.0.1:8000'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["*", "10.0.0.0/8, ::1,192.168.1.1"])
 def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
     monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", value)
     assert main(["check"]) == 0

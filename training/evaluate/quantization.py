@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from model_store.classifier import Predictions
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
+from model_store.network.processor import new_core
 from model_store.network.quantization import quantizable, representable
 from training.data.dataset import sample_evenly
 
@@ -56,7 +56,7 @@ def quantize(network: Network, pixels: NDArray[np.uint8]) -> Network:
     sources = list(dict.fromkeys(map(source, names)))
     first = len(model.outputs)
     model.add_outputs([nodes[name].output(0) for name in sources])
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = new_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     lows: list[list[float]] = []
     highs: list[list[float]] = []
     sample = sample_evenly(pixels, RANGE_IMAGES)

@@ -6,6 +6,7 @@ import openvino as ov
 
 from model_store.network.model import Network
 from model_store.network.openvino import build_float_network
+from model_store.network.processor import new_core
 from training.export.formats import Predict
 
 
@@ -20,6 +21,6 @@ def write_openvino(network: Network, path: Path) -> None:
 
 def open_openvino(path: Path) -> Predict:
     """Open IR or ONNX with OpenVINO, computing in float32."""
-    core = ov.Core()
+    core = new_core()
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: compiled(images)["probabilities"]

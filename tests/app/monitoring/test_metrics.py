@@ -1,10 +1,14 @@
 """/metrics, of one process and of several."""
 
+import os
+import subprocess
+import sys
+
 import httpx2
 import pytest
 
 from tests.app.conftest import png
-from tests.app.service import needs_reuseport, serving, wait_for_processes
+from tests.app.service import ROOT, needs_reuseport, serving, wait_for_processes
 from tests.waiting import wait_until
 
 STAGES = ["receive", "decode", "queue", "infer", "serialize"]
@@ -49,3 +53,53 @@ def predictions(metrics: str) -> float:
     start = 'cifar10_request_seconds_count{route="/predict",status="200"} '
     (line,) = [line for line in metrics.splitlines() if line.startswith(start)]
     return float(line.removeprefix(start))
+
+
+OBSERVE = """
+import resource, sys
+from pathlib import Path
+from app.monitoring.metrics import Metrics
+metrics = Metrics(Path(sys.argv[1]))
+for number in range(20):
+    metrics.observe_request(f"/{number}", 200, 0.1, {})
+    if number == 9 and len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+sys.stdout.write(metrics.render().decode())
+"""
+
+
+def observe(directory, *limit: str) -> subprocess.CompletedProcess:
+    """The metrics of a process that has observed one request to each of twenty routes."""
+    return subprocess.run(
+        [sys.executable, "-c", OBSERVE, str(directory), *limit],
+        cwd=ROOT,
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(directory)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_process_goes_on_with_the_counts_of_one_that_ended(tmp_path):
+    observe(tmp_path)
+    files = set(tmp_path.iterdir())
+    counted = [line for line in observe(tmp_path).stdout.splitlines() if "request_seconds_count{" in line]
+    assert len(counted) == 20 and all(line.endswith(" 2.0") for line in counted)
+    assert set(tmp_path.iterdir()) == files
+
+
+@pytest.mark.slow
+def test_metrics_without_room_are_left_out_and_named_once(tmp_path):
+    printed = observe(tmp_path, "40000")
+    counted = [line for line in printed.stdout.splitlines() if "request_seconds_count{" in line]
+    complete = [line for line in counted if line.endswith(" 1.0")]
+    assert 9 <= len(counted) - 1 <= len(complete) < 20  # the last series has lost some of its buckets
+    assert printed.stderr.count("are incomplete: File too large") == 1
+
+
+@pytest.mark.slow
+def test_without_the_directory_a_process_reports_its_own_metrics(tmp_path):
+    printed = observe(tmp_path / "gone")
+    assert printed.stdout.count("request_seconds_count{") == 20
+    assert printed.stderr.count("are incomplete") == 1

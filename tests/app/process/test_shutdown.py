@@ -3,9 +3,12 @@
 import http.client
 import json
 import os
+import pty
 import selectors
+import shlex
 import signal
 import socket
+import sys
 from contextlib import ExitStack
 
 import httpx2
@@ -13,7 +16,9 @@ import pytest
 
 from tests.app.conftest import png
 from tests.app.service import (
+    ROOT,
     Server,
+    default_signals,
     is_alive,
     needs_reuseport,
     serving,
@@ -26,10 +31,25 @@ from tests.waiting import DEADLINE_SECONDS, wait_until
 pytestmark = pytest.mark.process
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda signal_: signal_.name)
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT], ids=lambda signal_: signal_.name)
 def test_stops_with_exit_code_0(tmp_path, signal_):
     with serving(tmp_path, workers="1", drain_seconds="0") as server:
         assert stop(server, signal_) == 0
+
+
+def test_a_terminal_that_closes_stops_the_service_with_exit_code_0(tmp_path):
+    log, environment = tmp_path / "log", os.environ | {"CIFAR10_WORKERS": "1", "CIFAR10_DRAIN_SECONDS": "0"}
+    command = [shlex.quote(sys.executable), "-m", "app", "serve", "--port", "0", "2>", shlex.quote(str(log))]
+    with default_signals():
+        process, terminal = pty.fork()
+        if process == 0:
+            os.chdir(ROOT)
+            os.execve("/bin/sh", ["sh", "-c", "exec " + " ".join(command)], environment)
+    wait_until(lambda: log.exists() and '"ready"' in log.read_text())
+    os.close(terminal)
+    ended, status = wait_until(lambda: (found := os.waitpid(process, os.WNOHANG))[0] and found, log.read_text)
+    assert (ended, os.waitstatus_to_exitcode(status)) == (process, 0), log.read_text()
+    assert "Shutting down" in log.read_text()
 
 
 def test_sigterm_lets_readiness_fall_first_and_the_request_under_way_finish(tmp_path):

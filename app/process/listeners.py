@@ -1,0 +1,75 @@
+"""Listening sockets on every address of a name."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+UNAVAILABLE = errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT  # such as ::1 in a container without IPv6
+PORT_TRIES = 10  # a free port of one address may be taken on the next
+
+
+def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
+    """Bind a socket to each address of the host, without listening on it.
+
+    Args:
+        port: 0 for any port that is free on every address.
+        shared: whether other processes may bind to the same addresses.
+
+    Raises:
+        OSError: the name has no address, or one is in use or may not be used.
+        UnicodeError: the name is not a host name.
+    """
+    for _ in range(PORT_TRIES):
+        try:
+            return _bind_all(host, port, shared)
+        except OSError as error:
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+            last = error
+    raise last
+
+
+def _bind_all(host: str, port: int, shared: bool) -> list[socket.socket]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    sockets: list[socket.socket] = []
+    unavailable: OSError | None = None
+    with ExitStack() as opened:
+        for family, address in addresses:
+            if sockets:  # where the port is 0, the others take the first one's
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            try:
+                sockets.append(opened.enter_context(_bound(family, address, shared, alone=len(addresses) == 1)))
+            except OSError as error:
+                if error.errno not in UNAVAILABLE:
+                    raise
+                unavailable = error
+        if unavailable and not sockets:
+            raise unavailable
+        opened.pop_all()
+    return sockets
+
+
+def _bound(family: int, address: tuple[Any, ...], shared: bool, alone: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6 and not alone:  # alone, `::` also accepts IPv4
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def close(listeners: Iterable[socket.socket]) -> None:
+    """Close sockets."""
+    for listener in listeners:
+        listener.close()
