@@ -20,6 +20,7 @@ CLOSE = 2e-3  # probabilities in float32 differ between processors by less
 REMOVED_JOBS = {"average", "costs", "resize-study"}
 REMOVED_WORDS = {"patient", "patient-more", "patient-taught"}
 ALIASES = {"--twin", "held-out"}  # accepted, though the usage line has --calibration-run and val
+OF_THE_VERSION = {"model", "model drift", "model report, json"}  # these values change with the shipped version
 REMOVED_SETTINGS = {"CIFAR10_MAX_BATCH", "CIFAR10_MAX_WAITING_IMAGES"}
 
 
@@ -47,6 +48,8 @@ def missing(expected: Any, received: Any, where: str = "") -> list[str]:
             return [line for index, pair in pairs for line in missing(*pair, f"{where}[{index}]")]
         case (float() | int(), float() | int()) if abs(expected - received) <= CLOSE:
             return []
+    if expected == "NoneType":  # what was null may have a value
+        return []
     return [] if expected == received else [f"{where} was {expected!r:.200}, is {received!r:.200}"]
 
 
@@ -72,6 +75,7 @@ def test_a_change_would_be_noticed():
         ".classes was [1, 2], is [1]",
     ]
     assert missing({"a": {"b": 1}}, {"a": {}}) == [".a.b is gone"]
+    assert missing(keys({"a": None}), keys({"a": 1})) == [] != missing(keys({"a": 1}), keys({"a": None}))
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +94,10 @@ def test_the_openapi_document_has_all_that_it_had(service):
 
 @pytest.mark.parametrize("name", recorded("service.json")["answers"])
 def test_every_request_gets_the_answer_that_it_got(service, name):
-    lost = missing(recorded("service.json")["answers"][name], service["answers"][name], name)
-    assert set(lost) <= REMOVED_HEADERS
+    before, now = recorded("service.json")["answers"][name], service["answers"][name]
+    if name in OF_THE_VERSION:
+        before, now = (answer | {"body": keys(answer["body"])} for answer in (before, now))
+    assert set(missing(before, now, name)) <= REMOVED_HEADERS
 
 
 def test_every_metric_has_its_name_type_and_labels(service):

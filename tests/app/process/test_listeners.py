@@ -66,6 +66,7 @@ def test_an_address_that_this_machine_lacks_is_left_out(monkeypatch):
 def test_a_port_in_use_is_an_error_unless_it_is_shared():
     with bound("127.0.0.1", shared=True) as first:
         port = first[0].getsockname()[1]
+        first[0].listen()  # only then does the kernel refuse others, because of SO_REUSEADDR
         with bound("127.0.0.1", port, shared=True):
             pass
         with pytest.raises(OSError, match="Address already in use"):

@@ -60,8 +60,9 @@ def wait_until_noticed(server: Server) -> None:
 def small_store(tmp_path: Path) -> Path:
     """A store of its own with one version of `cifar10`."""
     store = tmp_path / "store"
-    shutil.copytree(SHIPPED_STORE / "cifar10-small" / "1", store / "cifar10" / "1")
+    shutil.copytree(SHIPPED_STORE / "cifar10-small" / "2", store / "cifar10" / "1")
     manifest = (store / "cifar10" / "1" / "manifest.json").read_text().replace('"cifar10-small"', '"cifar10"', 1)
+    manifest = manifest.replace('"version": 2', '"version": 1', 1)
     (store / "cifar10" / "1" / "manifest.json").write_text(manifest)
     return store
 
@@ -163,11 +164,9 @@ def test_sighup_with_a_version_that_cannot_be_served_changes_nothing(tmp_path):
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "a successor ended before it was ready" in server.log.read_text(), server.log.read_text)
         assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
-        shutil.copytree(SHIPPED_STORE / "cifar10-small" / "1", store / "cifar10" / "2")
+        shutil.copytree(SHIPPED_STORE / "cifar10-small" / "2", store / "cifar10" / "2")
         manifest = store / "cifar10" / "2" / "manifest.json"
-        changed = (
-            manifest.read_text().replace('"cifar10-small"', '"cifar10"', 1).replace('"version": 1', '"version": 2', 1)
-        )
+        changed = manifest.read_text().replace('"cifar10-small"', '"cifar10"', 1)
         manifest.write_text(changed)
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: httpx2.get(server.url("/health")).json()["model"]["version"] == "2", server.log.read_text)

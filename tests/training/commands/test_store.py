@@ -35,6 +35,8 @@ def test_versions_has_a_line_for_each_version_whatever_it_holds(store, capsys):
 
 def test_versions_lists_other_models_beside_one_with_a_broken_active_file(store, capsys):
     shutil.copytree(store / "cifar10", store / "another")
+    for manifest in (store / "another").glob("*/manifest.json"):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "another"}))
     (store / "another" / "ACTIVE").write_text("newest")
     assert main(["versions", "--store", str(store)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -18,7 +18,7 @@ from training.data.load import load_dataset
 from training.errors import TrainingError
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = ROOT / "model_store" / "models" / "cifar10-small" / "1"
+SHIPPED = ROOT / "model_store" / "models" / "cifar10-small" / "2"
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
 
 pytestmark = pytest.mark.usefixtures("short_reports")
