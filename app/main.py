@@ -23,7 +23,7 @@ from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
 from app.page_files import Page, PageFiles
 from app.pipeline import Pipeline
-from app.process.memory import memory_limit
+from app.process.cores import memory_limit
 from app.process.supervisor import Workers
 from app.settings import Settings
 from app.uploads import Uploads

@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -138,3 +140,33 @@ def test_every_module_of_an_image_can_be_imported_in_it(stage, packages, tmp_pat
     assert set(failed) == ({"model_store.network.tensorflow"} if stage == "serve" else set()), failed
     assert {*packages} <= {*loaded}
     assert ({"keras", "tensorflow"} <= {*loaded}) == (stage == "training")
+
+
+class Readiness(BaseHTTPRequestHandler):
+    """Answers /health/ready as a service that is ready, and everything else with 503."""
+
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health/ready" else 503)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def check_health(**environment) -> int:
+    _, instructions = STAGES["serve"]
+    _, code, script = json.loads(re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", instructions, re.M)[1])
+    return subprocess.run([sys.executable, code, script], env=environment, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("variable", ["CIFAR10_BIND_PORT", "PORT"])
+def test_the_health_check_asks_the_services_port_and_no_proxy(variable):
+    with HTTPServer(("127.0.0.1", 0), Readiness) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert check_health(**{variable: str(server.server_port), "HTTP_PROXY": "http://127.0.0.1:1"}) == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    assert check_health(**{variable: str(server.server_port)}) != 0  # nothing listens any more

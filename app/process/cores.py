@@ -14,6 +14,7 @@ PROC = Path("/proc/self")
 NICENESS = 5  # steps; each divides a thread's share of a busy core by 1.25
 # A process takes 175 MB when idle and 314 MB while it decodes a PNG of 35 megapixels (resident, 2-core Xeon).
 PROCESS_BYTES = 400_000_000
+UNKNOWN_BYTES = 4_000_000_000  # of memory, where the machine does not tell
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,25 @@ def choose_processes(setting: int | None) -> tuple[int, str]:
     if setting:
         return setting, f"CIFAR10_WORKERS is {setting}"
     cores, memory = _cores(), _memory()
-    if memory and memory.value < PROCESS_BYTES * max(1, int(cores.value)):
+    if memory.value < PROCESS_BYTES * max(1, int(cores.value)):
         room = f"{memory.value / 1e6:,.0f} MB of memory ({memory.source})"
         return max(1, int(memory.value // PROCESS_BYTES)), f"{room} at {PROCESS_BYTES // 1_000_000} MB each"
     return available_cores(), f"one per core, of {cores.value:g} ({cores.source})"
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory that the service may use: the smallest limit of the groups, or half of the machine.
+
+    A container or a systemd unit has its limit to itself; a machine without one has other programs.
+    """
+    return int(min([*(limit.value for limit in _memory_limits()), _machine_bytes() / 2]))
+
+
+def _machine_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return UNKNOWN_BYTES
 
 
 def _cores() -> Limit:
@@ -49,12 +65,8 @@ def _cores() -> Limit:
     return min([Limit(affinity, "CPU affinity"), *_quotas()], key=lambda limit: limit.value)
 
 
-def _memory() -> Limit | None:
-    """Return the smallest of the machine's memory and the groups' limits, in bytes; None if unknown."""
-    limits = list(_memory_limits())
-    if sys.platform == "linux":
-        limits.append(Limit(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the machine's"))
-    return min(limits, key=lambda limit: limit.value, default=None)
+def _memory() -> Limit:
+    return min([Limit(_machine_bytes(), "the machine's"), *_memory_limits()], key=lambda limit: limit.value)
 
 
 def _quotas() -> Iterator[Limit]:

@@ -7,8 +7,6 @@ from typing import TypeAlias
 
 from model_store.store import Store, check_name
 
-STORE = Path("model_store/models")
-
 Jobs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -27,8 +25,19 @@ def default_data() -> Path:
 
 def add_store(job: argparse.ArgumentParser) -> None:
     """Add --store and --name."""
-    job.add_argument("--store", type=Path, default=STORE, help=f"folder of the model store (default: {STORE})")
+    add_store_folder(job)
     job.add_argument("--name", default="cifar10", help="model name (default: cifar10)")
+
+
+def add_store_folder(job: argparse.ArgumentParser) -> None:
+    """Add --store."""
+    text = "folder of the model store (default: $CIFAR10_STORE, else model_store/models)"
+    job.add_argument("--store", type=Path, default=default_store(), help=text)
+
+
+def default_store() -> Path:
+    """Return the folder in $CIFAR10_STORE, which the images set, or `model_store/models` if that is unset or empty."""
+    return Path(os.environ.get("CIFAR10_STORE") or "model_store/models")
 
 
 def open_store(options: argparse.Namespace) -> Store:

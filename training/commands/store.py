@@ -1,21 +1,20 @@
 """`versions` and `prune`: list a store's versions and remove old ones."""
 
 import argparse
-from pathlib import Path
 
 from model_store.errors import ModelError
 from model_store.files import WEIGHTS
 from model_store.manifest import Manifest
 from model_store.store import Store
 from model_store.version import read_placed_manifest
-from training.commands.arguments import STORE, Jobs, add_store, positive
+from training.commands.arguments import Jobs, add_store, add_store_folder, positive
 from training.commands.output import print_table
 
 
 def add_versions(jobs: Jobs) -> None:
     """Add the job `versions`."""
     job = jobs.add_parser("versions", help="list versions with accuracy, calibration error and size")
-    job.add_argument("--store", type=Path, default=STORE, help=f"folder of the model store (default: {STORE})")
+    add_store_folder(job)
     job.set_defaults(job=run_versions)
 
 

@@ -107,3 +107,13 @@ def test_without_control_groups_the_affinity_counts(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert available_cores() == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [({"v2/a/memory.max": "500000000"}, 500_000_000), ({"v2/memory.max": "max"}, 32_000_000_000), ({}, 32_000_000_000)],
+    ids=["a group's", "no limit", "no group"],
+)
+def test_memory_is_a_groups_or_half_of_the_machines(machine, files, expected):
+    machine("0::/a", V2, files)
+    assert cores.memory_limit() == pytest.approx(expected, rel=0.1)

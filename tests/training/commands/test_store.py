@@ -56,3 +56,12 @@ def test_prune_names_a_model_that_does_not_exist(store, capsys):
     assert main(["prune", "--store", str(store), "--keep", "1", "--name", "cifar10/in"]) == 1
     assert "is not a model name" in capsys.readouterr().err
     assert Store(store).versions("cifar10") == [1, 2]
+
+
+def test_the_store_is_the_one_that_the_environment_names(store, monkeypatch, capsys):
+    monkeypatch.setenv("CIFAR10_STORE", str(store))
+    assert main(["versions"]) == 0
+    assert capsys.readouterr().out.count("notebook") == 2
+    monkeypatch.setenv("CIFAR10_STORE", "")  # as Compose passes a variable that is not set
+    assert main(["versions"]) == 0
+    assert "cifar10-small" in capsys.readouterr().out
