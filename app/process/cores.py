@@ -12,7 +12,7 @@ from pathlib import Path
 
 PROC = Path("/proc/self")
 NICENESS = 5  # steps; each divides a thread's share of a busy core by 1.25
-# A process takes 175 MB when idle and 314 MB while it decodes a PNG of 35 megapixels (resident, two cores of an AMD EPYC).
+# A process takes 175 MB when idle and 314 MB while it decodes a PNG of 35 megapixels (resident, on an AMD EPYC).
 PROCESS_BYTES = 400_000_000
 UNKNOWN_BYTES = 4_000_000_000  # of memory, where the machine does not tell
 

@@ -30,6 +30,10 @@ REMOVED_HEADERS = {
 }
 
 
+# The verdicts of the shipped version are fitted on photographs, not on validation images.
+REMOVED_FIGURES = {"model.body.manifest.metrics.verdicts.held_out is gone"}
+
+
 def recorded(name: str) -> Any:
     return json.loads((RECORDED / name).read_text(encoding="utf-8"))
 
@@ -97,7 +101,7 @@ def test_every_request_gets_the_answer_that_it_got(service, name):
     before, now = recorded("service.json")["answers"][name], service["answers"][name]
     if name in OF_THE_VERSION:
         before, now = (answer | {"body": keys(answer["body"])} for answer in (before, now))
-    assert set(missing(before, now, name)) <= REMOVED_HEADERS
+    assert set(missing(before, now, name)) <= REMOVED_HEADERS | REMOVED_FIGURES
 
 
 def test_every_metric_has_its_name_type_and_labels(service):
