@@ -9,12 +9,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from uvicorn.server import ServerState
-
-if TYPE_CHECKING:
-    from app.process.connection import Connection
 
 logger = logging.getLogger("app")
 SWEEP_SECONDS = 1.0
@@ -27,15 +24,25 @@ RESERVED_FILES, FILES_PER_CONNECTION, MIN_CONNECTIONS = 64, 2, 8
 DEFAULT_CONNECTIONS = 10_000  # an idle connection takes 9 kB, ten thousand 90 MB
 
 
+class Waiting(Protocol):
+    """A connection, as far as its queue is concerned; see `connection.Connection`."""
+
+    transport: Any  # a `connection.JoiningTransport`
+    queue: "Queue | None"
+
+    def answer_last(self) -> None:
+        """Close the connection after the request in flight."""
+
+
 class Queue:
     """Connections that wait for the same thing, the longest-waiting first."""
 
-    def __init__(self, seconds: float, expire: Callable[["Connection"], None]) -> None:
+    def __init__(self, seconds: float, expire: Callable[[Waiting], None]) -> None:
         """`expire` is called with each connection that has waited for so many seconds."""
         self.seconds, self.expire = seconds, expire
-        self.since: OrderedDict[Connection, float] = OrderedDict()
+        self.since: OrderedDict[Waiting, float] = OrderedDict()
 
-    def oldest(self) -> "Connection | None":
+    def oldest(self) -> Waiting | None:
         """Return the connection that has waited longest."""
         return next(iter(self.since), None)
 
@@ -55,7 +62,7 @@ class OpenConnections(ServerState):
         self.body = Queue(inf, _abort)  # the end of a body; the endpoint limits its time
         self._evicted_first = self.idle, self.rest, self.head, self.unread, self.body
 
-    def make_room(self, newcomer: "Connection") -> None:
+    def make_room(self, newcomer: Waiting) -> None:
         """Drop the connection that has waited longest for its client if `newcomer` is one too many.
 
         Drops the newcomer if all others have requests that are being answered.
@@ -71,7 +78,7 @@ class OpenConnections(ServerState):
             )
         _abort(next((oldest for queue in self._evicted_first if (oldest := queue.oldest())), newcomer))
 
-    def wait(self, connection: "Connection", queue: Queue | None) -> None:
+    def wait(self, connection: Waiting, queue: Queue | None) -> None:
         """Move a connection to a queue, or out of its queue. One that is there already keeps its place."""
         if queue is connection.queue:
             return
@@ -102,11 +109,11 @@ class OpenConnections(ServerState):
         self.unread.seconds = MAX_UNREAD_SECONDS_AT_STOP
 
 
-def _close(connection: "Connection") -> None:
+def _close(connection: Waiting) -> None:
     connection.transport.close()
 
 
-def _abort(connection: "Connection") -> None:
+def _abort(connection: Waiting) -> None:
     connection.transport.flush()
     connection.transport.abort()
 
