@@ -153,13 +153,13 @@ def _check(options: argparse.Namespace, settings: "Settings") -> int:
     for field, value in settings.model_dump(mode="json").items():
         print(f"{variables()[field]}={'' if value is None else value}")
     try:
-        chosen = choose(settings)
+        choice = choose(settings)
     except ModelError as error:
         print(f"error: the model cannot be served: {error}", file=sys.stderr)
         return 1
-    for version, reason in chosen.errors.items():
+    for version, reason in choice.errors.items():
         print(f"warning: version {version} is skipped: {reason}", file=sys.stderr)
-    loaded = chosen.loaded
+    loaded = choice.loaded
     manifest, classifier = loaded.manifest, loaded.classifier
     print(
         f"ok: {manifest.name} version {manifest.version}, {len(manifest.files)} files verified, "

@@ -103,7 +103,7 @@ class ImageMemory:
         self._lock = threading.Lock()
 
     def reserve(self) -> "Reservation":
-        """Begin with nothing; what is reserved is given back at the end of a `with` block."""
+        """Start an empty reservation; the end of a `with` block returns its bytes."""
         return Reservation(self)
 
     def take(self, size: int) -> None:

@@ -61,11 +61,6 @@ def choose(settings: Settings, threads: int | None = None) -> Chosen:
     raise _none_can_be_served(errors)
 
 
-def load_chosen(settings: Settings, threads: int | None = None) -> Loaded:
-    """Load and test the version that `choose` chooses."""
-    return choose(settings, threads).loaded
-
-
 def _none_can_be_served(errors: dict[int, ModelError]) -> ModelError:
     reasons = list(errors.items())[:MAX_REASONS]
     more = f"; nor can {len(errors) - MAX_REASONS} older ones" if len(errors) > MAX_REASONS else ""

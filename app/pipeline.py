@@ -177,7 +177,7 @@ class Pipeline:
     async def start(self) -> None:
         """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
         try:
-            chosen = await in_daemon_thread(lambda: choose(self.settings, self._threads))
+            choice = await in_daemon_thread(lambda: choose(self.settings, self._threads))
             masks = await asyncio.to_thread(sample_masks)
         except ModelError as error:
             self.reason = error.public
@@ -187,10 +187,10 @@ class Pipeline:
             self.reason = "the model could not be loaded; the service's log has the cause"
             logger.error("the model could not be loaded", exc_info=error)
             return
-        loaded, name = chosen.loaded, self.settings.model_name
-        for version, reason in chosen.errors.items():
+        loaded, name = choice.loaded, self.settings.model_name
+        for version, reason in choice.errors.items():
             logger.warning("version %s of %s is skipped for %s: %s", version, name, loaded.manifest.version, reason)
-        self.skipped += chosen.skipped
+        self.skipped += choice.skipped
         serving = Serving(
             loaded,
             masks,

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from app.loading import load_chosen
+from app.loading import choose
 from app.pipeline import MAX_BATCH
 from app.settings import Settings
 from benchmarks.bodies import Body
@@ -45,7 +45,7 @@ def images_per_second(bodies: Sequence[Body], seconds: float) -> list[float]:
 
 @cache
 def _loaded() -> Loaded:
-    return load_chosen(Settings(), threads=1)
+    return choose(Settings(), threads=1).loaded
 
 
 def rate(data: bytes, count: int, seconds: float) -> float:

@@ -18,7 +18,7 @@ from statistics import mean, median
 import numpy as np
 from PIL import Image
 
-from app.loading import load_chosen
+from app.loading import choose
 from app.settings import Settings
 from benchmarks import BenchmarkError, bodies, machine
 from benchmarks.closed_loop import closed_loop, require_wrk, whole_number
@@ -74,7 +74,7 @@ def by_size(seconds: int) -> Iterator[Row]:
 
 def by_batch(seconds: int) -> Iterator[Row]:
     """Call `Classifier.predict` in this process, and /predict/batch, with growing numbers of images."""
-    classifier, rng = load_chosen(Settings()).classifier, np.random.default_rng(0)
+    classifier, rng = choose(Settings()).loaded.classifier, np.random.default_rng(0)
     for count in powers_of_two(LARGEST_BATCH):
         images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
         times = list(_call_times(partial(classifier.predict, images)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import CODES
-from app.loading import load_chosen
+from app.loading import choose
 from app.main import create_app
 from app.prediction import predict_each, prediction_json
 from app.settings import Settings, variables
@@ -85,7 +85,7 @@ def test_every_test_that_a_document_names_is_there():
 def test_the_readmes_answer_is_the_one_the_service_gives(tmp_path):
     """Compared on what does not depend on the processor's precision."""
     printed = json.loads(text("README.md").split("```json")[1].split("```")[0])
-    loaded = load_chosen(Settings())
+    loaded = choose(Settings()).loaded
     image = decode((ROOT / "docs/cat.png").read_bytes(), loaded.manifest.preprocessing.resize)
     given = prediction_json(loaded.manifest, predict_each(loaded.classifier, image[None])[0], 3)
     assert (printed["label"], printed["model"]) == (given["label"], given["model"])

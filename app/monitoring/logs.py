@@ -84,7 +84,7 @@ class DroppingStream(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """Release what was opened; the descriptor itself stays open."""
+        """Close the copy of the descriptor; the descriptor itself stays open."""
         if not self.closed:
             self._release()
         super().close()
@@ -112,7 +112,7 @@ def _sender(descriptor: int) -> tuple[Callable[[bytes], int], Callable[[], None]
         peer = socket.socket(fileno=os.dup(descriptor))
         return lambda data: peer.send(data, socket.MSG_DONTWAIT), peer.close
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-        try:  # opened anew: other programs that write to the same pipe or terminal still wait
+        try:  # a second opening, so that other programs on this pipe or terminal still wait
             opened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
             return partial(os.write, opened), partial(os.close, opened)
         except OSError:  # not Linux, or the pipe is another user's

@@ -70,10 +70,10 @@ def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None,
     try:
         inputs = find_files(paths)
         if inputs.files:
-            chosen = choose(settings)
-            for version, reason in chosen.errors.items():
+            choice = choose(settings)
+            for version, reason in choice.errors.items():
                 console.report(f"warning: version {version} is skipped: {reason}")
-            _classify_files(inputs.files, chosen.loaded, settings.max_body_bytes, format_name, top_k, console, tally)
+            _classify_files(inputs.files, choice.loaded, settings.max_body_bytes, format_name, top_k, console, tally)
         _report_folders(inputs, console, tally)
     except ModelError as error:
         console.report(f"error: {error}")

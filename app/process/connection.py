@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
             self._fail(400, f"The trailer has more than {limit}; send none, as nothing reads it.")
 
     def _fail(self, status: int, detail: str) -> NoReturn:
-        """Stop parsing. The parser replaces an exception of a callback by its own, so keep it beside."""
+        """Stop parsing. The parser raises its own exception for one of a callback, so keep the original."""
         self._refusal = Refusal(status, detail)
         raise self._refusal
 

@@ -168,7 +168,7 @@ class WorkerServer(DrainingServer):
 
 
 def has_terminal() -> bool:
-    """Whether this process has a controlling terminal, whose end sends SIGHUP."""
+    """Return True if this process has a controlling terminal; closing it sends SIGHUP."""
     try:
         os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""Starts the worker processes of the service and replaces those that end, hang, or are to be renewed.
+"""Starts the worker processes of the service, and replaces those that end or hang and, on SIGHUP, all.
 
 A process runs Python code on one core at a time, so the service has one process per core. The first one answers
 requests from the start and, once its model is ready, starts the others. Each has listening sockets of its own on the

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.loading import load_chosen
+from app.loading import choose
 from app.main import create_app
 from app.settings import SHIPPED_STORE, Settings
 from model_store.drift import count_reference
@@ -97,7 +97,7 @@ def blotches(n: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="session")
 def watched_store(tmp_path_factory) -> Path:
     """A store with the shipped network, whose reference are `blotches`."""
-    loaded = load_chosen(Settings())
+    loaded = choose(Settings()).loaded
     predictions, pixels = loaded.classifier.predict(blotches(1_000)), blotches(1_000)
     assert predictions.ood_score is not None
     steps = tuple(np.quantile(predictions.ood_score, np.linspace(0, 1, 101)).tolist())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from app.explain.saliency import MASK_COUNT, fit_saliency, hide, sample_masks
-from app.loading import load_chosen
+from app.loading import choose
 from app.settings import Settings
 from tests.app.explain.deletion import RANDOM, SERVED, SOBEL, mean_areas
 from training.data.load import load_dataset
@@ -81,7 +81,7 @@ def test_a_network_that_sees_nothing_gives_an_empty_map():
 @pytest.mark.timeout(600)
 def test_deleting_by_the_map_loses_the_class_sooner_than_by_chance_or_edges():
     """On 64 held-out images that no choice was made on."""
-    classifier = load_chosen(Settings()).classifier
+    classifier = choose(Settings()).loaded.classifier
     images = load_dataset(Path(os.environ["CIFAR10_DATA"])).val.pixels[1000:1064]
     mean = mean_areas(lambda copies: classifier.predict(copies).probabilities, images)
     for kind in ("pixels", "regions"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.loading import load_chosen
+from app.loading import choose
 from app.monitoring.drift import Drift
 from app.prediction import predict_each
 from app.settings import Settings
@@ -111,7 +111,7 @@ def test_only_images_that_were_asked_about_and_answered_are_counted(client_with,
 
 
 def watching(watched_store, directory=None):
-    loaded = load_chosen(Settings(store=watched_store))
+    loaded = choose(Settings(store=watched_store)).loaded
     return Drift(loaded.manifest, directory), predict_each(loaded.classifier, blotches(4))
 
 
@@ -177,7 +177,7 @@ def test_without_a_model_there_is_no_drift(client_with, tmp_path):
 @pytest.mark.data
 @pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA names no folder with CIFAR-10")
 def test_images_like_those_it_was_tested_on_raise_no_alarm_and_darkened_or_blurred_do():
-    loaded = load_chosen(Settings())
+    loaded = choose(Settings()).loaded
     if loaded.manifest.reference is None:
         pytest.skip("the shipped version was published without a reference")
     data = load_dataset(Path(os.environ["CIFAR10_DATA"]))
