@@ -53,7 +53,7 @@ class PageFiles(StaticFiles):
         """Answer with a file.
 
         Raises:
-            HTTPException: there is none, or the method is not GET.
+            HTTPException: the file does not exist, or the method is not GET.
         """
         if scope["path"].endswith("/"):
             raise HTTPException(404)

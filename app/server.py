@@ -24,9 +24,8 @@ from model_store.network.processor import new_core
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); glibc's initial threshold
-MIN_THREADS = (
-    2  # a single request is faster on two cores; two processes that share two cores lose at most 2 % of throughput
-)
+# A single request is faster on two cores; two processes that share two cores lose at most 2 % of throughput.
+MIN_THREADS = 2
 
 
 def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] = ()) -> int | list[Place]:
@@ -46,15 +45,8 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
         return 1
     count, reason = choose_processes(len(inherited) or settings.workers)
     try:
-        listeners = (
-            [socket.socket(fileno=fd) for fd in inherited[0].listeners] if inherited else bind(host, port, False)
-        )
+        listeners = _inherit(inherited[0]) if inherited else _listen(host, port, shared=count > 1)
         port = listeners[0].getsockname()[1]
-        if (
-            count > 1 and not inherited
-        ):  # the first bind fails if another service uses the port; a shared bind would not
-            close(listeners)
-            listeners = bind(host, port, True)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "invalid host name"
         logger.error(
@@ -73,10 +65,9 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     app = create_app(settings, count, _network_threads(count), workers, answers_at_once=not inherited)
     server = DrainingServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, workers)
     _run(server, listeners)
-    stopped = (
-        app.state.pipeline.draining
-    )  # by a signal that came too late for the workers; they stop after this process
-    return 0 if stopped else workers.handed_over or 0
+    if app.state.pipeline.draining:  # a signal came too late for the workers; they stop after this process
+        return 0
+    return workers.handed_over or 0
 
 
 def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...]) -> int:
@@ -89,6 +80,20 @@ def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...])
     app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
     server = WorkerServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, None)
     return _run(server, [socket.socket(fileno=descriptor) for descriptor in listeners])
+
+
+def _inherit(place: Place) -> list[socket.socket]:
+    return [socket.socket(fileno=descriptor) for descriptor in place.listeners]
+
+
+def _listen(host: str, port: int, shared: bool) -> list[socket.socket]:
+    """Bind the address, with SO_REUSEPORT if other processes of this service share it."""
+    listeners = bind(host, port, False)  # fails if another service uses the port; a shared bind would not
+    if not shared:
+        return listeners
+    port = listeners[0].getsockname()[1]
+    close(listeners)
+    return bind(host, port, True)
 
 
 def _run(server: uvicorn.Server, listeners: list[socket.socket]) -> int:

@@ -214,9 +214,9 @@ def _split(body: bytes, boundary: bytes, max_parts: int) -> Iterator[tuple[int, 
 def _find(body: bytes, pattern: bytes, start: int) -> int:
     """Search like `bytes.find`, but in pieces: it blocks all threads of the process, for up to 0.2 s in 32 MB."""
     for at in range(start, len(body), SEARCHED_BYTES):
-        found = body.find(pattern, at, at + SEARCHED_BYTES + len(pattern) - 1)
-        if found >= 0:
-            return found
+        position = body.find(pattern, at, at + SEARCHED_BYTES + len(pattern) - 1)
+        if position >= 0:
+            return position
     return -1
 
 

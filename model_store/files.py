@@ -45,10 +45,11 @@ def read_checked(folder: Path, name: str, expected: File) -> bytes:
     content = read_regular(path, MAX_BYTES.get(name, MAX_REPORT_BYTES), folder)
     sha256 = hashlib.sha256(content).hexdigest() if len(content) == expected.size else None
     if sha256 != expected.sha256:
-        found = f"it has {len(content):,} bytes" if sha256 is None else f"its SHA-256 begins {sha256[:12]}"
-        said = f"{expected.size:,}" if sha256 is None else expected.sha256[:12]
+        received = f"it has {len(content):,} bytes" if sha256 is None else f"its SHA-256 begins {sha256[:12]}"
+        recorded = f"{expected.size:,}" if sha256 is None else expected.sha256[:12]
         raise FileError(
-            path, f" is not the file that was published: {found}, the manifest says {said}; publish the version again"
+            path,
+            f" is not the file that was published: {received}, the manifest says {recorded}; publish the version again",
         )
     return content
 

@@ -33,8 +33,8 @@ def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
 
 
 def _bind_all(host: str, port: int, shared: bool) -> list[socket.socket]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in infos))
     sockets: list[socket.socket] = []
     unavailable: OSError | None = None
     with ExitStack() as opened:
