@@ -18,7 +18,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test bench peers jobs train image lock clean again
+.PHONY: help run check test bench peers soak jobs train image lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -47,6 +47,9 @@ bench: .venv/.training  ## how fast the service is, in three minutes, or beside 
 
 peers: .venv/.training  ## the service beside Triton and others: make peers ARGS="--peers triton,mosec"
 	.venv/bin/python -m benchmarks.peers $(ARGS)
+
+soak: .venv/.training  ## check answers and resources under a mixed load for 20 minutes, or fewer: make soak ARGS="--minutes 2"
+	.venv/bin/python -m benchmarks.soak $(ARGS)
 
 jobs: .venv/.$(HARDWARE)  ## install what `.venv/bin/python -m training` needs
 

@@ -16,7 +16,7 @@ import numpy as np
 from app.loading import choose
 from app.pipeline import MAX_BATCH
 from app.settings import Settings
-from benchmarks.bodies import Body
+from benchmarks.load.bodies import Body
 from benchmarks.machine import cores
 from model_store.images.decode import decode
 from model_store.version import Loaded

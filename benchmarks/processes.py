@@ -107,3 +107,17 @@ def resident_megabytes(pid: int) -> list[float]:
     page = os.sysconf("SC_PAGE_SIZE")
     ordered = [pid, *sorted(family(pid) - {pid})]
     return [int(fields[21]) * page / 2**20 for member in ordered if (fields := _stat(member))]
+
+
+def threads(pid: int) -> int:
+    """Count the threads of a process and its family."""
+    return sum(int(fields[17]) for member in family(pid) if (fields := _stat(member)))
+
+
+def descriptors(pid: int) -> int:
+    """Count the open file descriptors of a process and its family."""
+    count = 0
+    for member in family(pid):
+        with suppress(OSError):  # it has ended
+            count += len(list((PROC / str(member) / "fd").iterdir()))
+    return count

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from benchmarks.closed_loop import Load
+from benchmarks.load.closed_loop import Load
+from benchmarks.load.open_loop import Offered
 from benchmarks.machine import Machine
-from benchmarks.open_loop import Offered
 from benchmarks.tables import Row, percent, table
 from training.publish.plots import DPI, GREY, MISTAKE, NETWORK, PEOPLE, STYLE
 

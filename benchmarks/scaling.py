@@ -20,8 +20,9 @@ from PIL import Image
 
 from app.loading import choose
 from app.settings import Settings
-from benchmarks import BenchmarkError, bodies, machine
-from benchmarks.closed_loop import closed_loop, require_wrk, whole_number
+from benchmarks import BenchmarkError, machine
+from benchmarks.load import bodies
+from benchmarks.load.closed_loop import closed_loop, require_wrk, whole_number
 from benchmarks.machine import on_cores
 from benchmarks.server import serving
 from benchmarks.tables import Row, table, write_json

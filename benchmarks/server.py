@@ -29,6 +29,7 @@ class Server:
     port: int
     model: str
     precision: str
+    log: Path  # exists as long as the server
     ready_seconds: float  # from its start until /health/ready answered 200
     all_ready_seconds: float  # from its start until its last process listened
 
@@ -78,7 +79,7 @@ def serving(checkout: Path = ROOT, on: Sequence[int] | None = None, **settings: 
         wait_for(process, log, is_steady)
         health = _health(port)
         model = "{name} {version}".format(**health["model"])
-        yield Server(process.pid, port, model, health["precision"], ready - start, last - start)
+        yield Server(process.pid, port, model, health["precision"], log, ready - start, last - start)
 
 
 def free_port() -> int:

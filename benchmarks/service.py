@@ -14,11 +14,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import BenchmarkError, bodies, limit, machine
-from benchmarks.bodies import Body
-from benchmarks.closed_loop import Load, closed_loop, require_wrk, whole_number
+from benchmarks import BenchmarkError, limit, machine
+from benchmarks.load import bodies
+from benchmarks.load.bodies import Body
+from benchmarks.load.closed_loop import Load, closed_loop, require_wrk, whole_number
+from benchmarks.load.open_loop import Offered, offer
 from benchmarks.machine import CpuTimes
-from benchmarks.open_loop import Offered, offer
 from benchmarks.report import Overload, Results, draw_latency, peak
 from benchmarks.server import Server, serving
 from benchmarks.tables import write_json

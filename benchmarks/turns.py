@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks import BenchmarkError, bodies
-from benchmarks.bodies import Body
-from benchmarks.closed_loop import Load, closed_loop
+from benchmarks import BenchmarkError
+from benchmarks.load import bodies
+from benchmarks.load.bodies import Body
+from benchmarks.load.closed_loop import Load, closed_loop
 from benchmarks.server import ROOT, serving
 from benchmarks.tables import Row, ratio, table
 

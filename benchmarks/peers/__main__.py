@@ -21,7 +21,7 @@ from pathlib import Path
 
 from app.settings import Settings
 from benchmarks import BenchmarkError, machine
-from benchmarks.closed_loop import require_wrk, whole_number
+from benchmarks.load.closed_loop import require_wrk, whole_number
 from benchmarks.machine import CpuTimes, Machine
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import our_turns, peer_turn, ratios_table, servers_table

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from benchmarks import bodies
-from benchmarks.bodies import Body
-from benchmarks.closed_loop import Load, closed_loop
+from benchmarks.load import bodies
+from benchmarks.load.bodies import Body
+from benchmarks.load.closed_loop import Load, closed_loop
 from benchmarks.peers.environments import environment
 from benchmarks.peers.starts import PEERS, SERVERS
 from benchmarks.processes import resident_megabytes, running, wait_for

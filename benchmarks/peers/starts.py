@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.bodies import FORM, Body, Picture, multipart
+from benchmarks.load.bodies import FORM, Body, Picture, multipart
 from benchmarks.peers import triton
 from benchmarks.server import ROOT, free_port
 

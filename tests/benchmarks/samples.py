@@ -1,8 +1,8 @@
 """Results of a made-up run."""
 
-from benchmarks.closed_loop import Load
+from benchmarks.load.closed_loop import Load
+from benchmarks.load.open_loop import Offered
 from benchmarks.machine import Machine
-from benchmarks.open_loop import Offered
 from benchmarks.report import Overload, Results
 
 MACHINE = Machine("2026-11-24", "Test (avx2)", 2, 24.0, "Linux 6", "3.11.7", 0.0)

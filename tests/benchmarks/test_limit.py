@@ -1,5 +1,5 @@
-from benchmarks import bodies
 from benchmarks.limit import rate
+from benchmarks.load import bodies
 
 
 def test_images_are_counted():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from app.uploads import parse_images
-from benchmarks import bodies
+from benchmarks.load import bodies
 from benchmarks.peers.starts import PEERS
 from model_store.images.decode import decode, read_header
 from model_store.manifest import Resize

@@ -2,8 +2,9 @@ import socket
 
 import pytest
 
-from benchmarks.bodies import Body, Picture
-from benchmarks.open_loop import Answer, Offered, offer, percentile_ms, schedule, summarise
+from benchmarks.load.bodies import Body, Picture
+from benchmarks.load.client import Answer
+from benchmarks.load.open_loop import Offered, offer, percentile_ms, schedule, summarise
 from tests.benchmarks.conftest import BUSY, CLOSE, OK
 
 RATE, SECONDS, CONNECTIONS = 300, 0.1, 8

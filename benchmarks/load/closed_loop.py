@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import BenchmarkError
-from benchmarks.bodies import Body
+from benchmarks.load.bodies import Body
 from benchmarks.processes import cpu_seconds, settle
 
 WARM_UP_SECONDS, MAX_SECONDS, SETTLE_SECONDS = 1, 30, 2.0

@@ -11,27 +11,21 @@ import math
 import random
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, TypeVar
 
-import httptools
 import uvloop
 
-from benchmarks.bodies import Body
+from benchmarks.load.bodies import Body
+from benchmarks.load.client import Answer, Client
+
+Outcome = TypeVar("Outcome")
 
 PATIENCE_SECONDS = 5.0  # wait for answers after the last request
 DEADLINE_SECONDS = 1.0  # later answers are useless to a user
 PROBE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PROBE_SECONDS = 0.1  # between two probes
-
-
-class Answer(NamedTuple):
-    """The outcome of one request. `status` is 0 if the connection broke or the request was not answered."""
-
-    status: int
-    seconds: float
-    retry_after: bool
 
 
 @dataclass(frozen=True)
@@ -106,24 +100,46 @@ def offer(
 
 
 async def _offer(port: int, body: Body, rate: float, seconds: float, connections: int, patience: float) -> Offered:
-    loop, client, request = asyncio.get_running_loop(), _Client(port, connections), body.request()
-    tasks: list[asyncio.Task[Answer]] = []
-    late: list[float] = []
-
-    def send(due: float) -> None:
-        late.append(time.perf_counter() - due)
-        tasks.append(loop.create_task(client.ask(request, due)))
-
+    client, request = Client(port, connections), body.request()
     probe_task = asyncio.create_task(_probe(port, seconds, patience))
     cpu_before, start = _cpu_seconds(), time.perf_counter()
-    await asyncio.to_thread(_keep_time, lambda due: loop.call_soon_threadsafe(send, due), rate, seconds)
+    answers, late = await at_rate(lambda due: client.ask(request, due), rate, seconds, patience)
     client_cores = (_cpu_seconds() - cpu_before) / (time.perf_counter() - start)
-    answers = await _finish(tasks, patience)
     client.close()
     return summarise(body.name, seconds, answers, await probe_task, late, client_cores)
 
 
-async def _finish(tasks: Sequence[asyncio.Task[Answer]], patience: float) -> list[Answer]:
+async def at_rate(
+    ask: Callable[[float], Coroutine[Any, Any, Outcome]], rate: float, seconds: float, patience: float
+) -> tuple[list[Outcome], list[float]]:
+    """Call `ask` with the time at which a request is due, on average `rate` times per second.
+
+    Args:
+        patience: seconds to wait for outcomes after the last call, before those that are missing get cancelled.
+
+    Returns:
+        The outcomes in the order in which they came, and each call's seconds behind the schedule.
+    """
+    loop = asyncio.get_running_loop()
+    outcomes, late, pending = list[Outcome](), list[float](), set[asyncio.Task[Outcome]]()
+
+    def send(due: float) -> None:
+        late.append(time.perf_counter() - due)
+        task = loop.create_task(ask(due))
+        pending.add(task)
+        task.add_done_callback(finish)
+
+    def finish(task: asyncio.Task[Outcome]) -> None:
+        pending.discard(task)
+        outcomes.append(task.result())
+
+    await asyncio.to_thread(_keep_time, lambda due: loop.call_soon_threadsafe(send, due), rate, seconds)
+    await _finish(pending, patience)
+    return outcomes, late
+
+
+async def _finish(tasks: Collection[asyncio.Task[Outcome]], patience: float) -> list[Outcome]:
+    """Wait for tasks, at most `patience` seconds, and cancel those that remain."""
     if tasks:
         _, unanswered = await asyncio.wait(tasks, timeout=patience)
         for task in unanswered:
@@ -155,83 +171,8 @@ async def _probe(port: int, seconds: float, patience: float) -> list[Answer]:
     """Request /health/live repeatedly, over a new connection each time."""
     answers, end = list[Answer](), time.perf_counter() + seconds
     while (now := time.perf_counter()) < end:
-        client = _Client(port, 1)
+        client = Client(port, 1)
         answers += await _finish([asyncio.create_task(client.ask(PROBE, now))], patience)
         client.close()
         await asyncio.sleep(PROBE_SECONDS)
     return answers
-
-
-class _Client:
-    """A pool of connections."""
-
-    def __init__(self, port: int, connections: int) -> None:
-        self._port, self._free = port, asyncio.Semaphore(connections)
-        self._idle: list[_Connection] = []
-        self._open: list[_Connection] = []
-
-    async def ask(self, request: bytes, due: float) -> Answer:
-        """Send a request on an idle connection, or on a new one. A cancelled request counts as lost."""
-        status, retry_after = 0, False
-        try:
-            async with self._free:
-                connection = await self._connect()
-                status, retry_after = await connection.ask(request)
-                self._idle.append(connection)
-        except (OSError, asyncio.CancelledError):
-            pass
-        return Answer(status, time.perf_counter() - due, retry_after)
-
-    async def _connect(self) -> "_Connection":
-        while self._idle:
-            if not (connection := self._idle.pop()).transport.is_closing():
-                return connection
-        _, connection = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", self._port)
-        self._open.append(connection)
-        return connection
-
-    def close(self) -> None:
-        """Close all connections at once."""
-        for connection in self._open:
-            connection.transport.abort()
-
-
-class _Connection(asyncio.Protocol):
-    """One request at a time. An answer without a length, which ends with the connection, counts as lost."""
-
-    transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self._parser, self._retry_after = httptools.HttpResponseParser(self), False
-        self._answer: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
-
-    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bool]]:
-        """Send a request; the future gets (status, has Retry-After), or ConnectionError."""
-        self._answer, self._retry_after = asyncio.get_running_loop().create_future(), False
-        self.transport.write(request)
-        return self._answer
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.transport.abort()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._retry_after |= name.lower() == b"retry-after"
-
-    def on_message_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status < 200 or self._answer.done():  # "100 Continue" and the like, or an unasked answer
-            return
-        if not self._parser.should_keep_alive():
-            self.transport.close()
-        self._answer.set_result((status, self._retry_after))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self._answer.done():
-            self._answer.set_exception(ConnectionError())
-            self._answer.exception()  # mark it as retrieved: nobody awaits a connection that was never used

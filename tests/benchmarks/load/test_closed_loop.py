@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from benchmarks import BenchmarkError, bodies
-from benchmarks.closed_loop import measure_load, parse, require_wrk, run_wrk, whole_number
+from benchmarks import BenchmarkError
+from benchmarks.load import bodies
+from benchmarks.load.closed_loop import measure_load, parse, require_wrk, run_wrk, whole_number
 from tests.benchmarks.conftest import BUSY, OK
 
 OUTPUT = """Running 1s test @ http://127.0.0.1:8000/predict

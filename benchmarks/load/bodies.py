@@ -23,7 +23,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Body:
-    """A POST request that holds the same picture `count` times."""
+    """A POST request that holds `count` pictures of one kind."""
 
     name: str
     path: str
@@ -71,15 +71,20 @@ def form(picture: Picture) -> Body:
     return Body(f"{picture.name}, form", "/predict", FORM, multipart([picture], "file"), picture)
 
 
-def explain(picture: Picture) -> Body:
+def explain(picture: Picture, query: str = "") -> Body:
     """Make a request for a saliency map with the picture as its body."""
-    return Body(f"{picture.name}, explained", "/explain", picture.mime, picture.data, picture)
+    return Body(f"{picture.name}, explained", f"/explain{query}", picture.mime, picture.data, picture)
 
 
 def batch(picture: Picture, count: int = BATCH) -> Body:
     """Make a batch request with the picture `count` times in one form."""
-    data = multipart([picture] * count, "files")
-    return Body(f"{count} × {picture.name}", "/predict/batch", FORM, data, picture, count)
+    return batch_of([picture] * count)
+
+
+def batch_of(pictures: Sequence[Picture]) -> Body:
+    """Make a batch request with several pictures in one form; the first gives the request its name."""
+    first, count = pictures[0], len(pictures)
+    return Body(f"{count} × {first.name}", "/predict/batch", FORM, multipart(pictures, "files"), first, count)
 
 
 def multipart(pictures: Sequence[Picture], field: str) -> bytes:
