@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +58,11 @@ class Server:
 
 
 @contextmanager
-def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
+def serving(tmp_path: Path, through: Sequence[str] = (), **settings: str) -> Iterator[Server]:
     """Start the service on a free port and wait until it is ready; kill it at the end.
 
     Args:
+        through: a command that runs the one that follows it, in its own process.
         settings: lower case for the service's settings, upper case for other environment variables.
     """
     log = tmp_path / "log"
@@ -69,7 +70,7 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Server]:
     environment |= {f"CIFAR10_{name.upper()}": value for name, value in settings.items() if name.islower()}
     environment |= {name: value for name, value in settings.items() if name.isupper()}
     with log.open("w") as out, default_signals():
-        command = [sys.executable, "-m", "app", "serve", "--port", "0"]
+        command = [*through, sys.executable, "-m", "app", "serve", "--port", "0"]
         # In a session of its own, so that it has no controlling terminal even where the test run has one.
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
