@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from app.settings import SHIPPED_STORE
+
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 STAGES = {
@@ -99,6 +101,17 @@ def test_an_image_has_the_licence_and_no_test_benchmark_or_cache(stage):
 
 def test_the_service_has_its_pages_and_templates():
     assert {WORKDIR / path for path in ("app/page/index.html", "app/card/card.html")} <= set(copied_files("serve"))
+
+
+@pytest.mark.parametrize("stage", ["serve", "training"])
+def test_an_image_has_its_models_where_volumes_are_filled_from_and_where_the_service_looks_for_what_shipped(stage):
+    paths, package = copied_files(stage), WORKDIR / SHIPPED_STORE.relative_to(ROOT)
+    volume, shipped = (
+        {path.relative_to(folder): file for path, file in paths.items() if path.is_relative_to(folder)}
+        for folder in (PurePosixPath("/models"), package)
+    )
+    assert any(path.match("cifar10/*/manifest.json") for path in volume)
+    assert volume == shipped
 
 
 @pytest.mark.parametrize(
