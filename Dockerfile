@@ -20,6 +20,26 @@ FROM builder AS training-builder
 COPY requirements/training.txt /requirements/
 RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/training.txt
 
+# What lists an environment's packages and licences; an image gets the lists but not the tools.
+FROM builder AS sbom
+RUN python -m venv --without-pip /tools
+COPY requirements/sbom.txt /requirements/
+RUN python -m pip --python /tools/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/sbom.txt
+
+FROM serve-builder AS serve-sbom
+COPY --from=sbom /tools /tools
+COPY pyproject.toml /
+RUN mkdir /sbom && \
+    /tools/bin/cyclonedx-py environment --output-reproducible --pyproject /pyproject.toml -o /sbom/sbom.cdx.json /venv && \
+    /tools/bin/pip-licenses --python /venv/bin/python --with-urls --output-file /sbom/licences.txt
+
+FROM training-builder AS training-sbom
+COPY --from=sbom /tools /tools
+COPY pyproject.toml /
+RUN mkdir /sbom && \
+    /tools/bin/cyclonedx-py environment --output-reproducible --pyproject /pyproject.toml -o /sbom/sbom.cdx.json /venv && \
+    /tools/bin/pip-licenses --python /venv/bin/python --with-urls --output-file /sbom/licences.txt
+
 # The package with the store as it ships, which has the highest version of every model.
 FROM ${BASE} AS store
 COPY model_store /model_store
@@ -40,6 +60,7 @@ WORKDIR /srv
 
 FROM runtime AS training
 COPY --from=training-builder /venv /venv
+COPY --from=training-sbom /sbom ./
 COPY LICENSE ./
 COPY --from=store /model_store model_store
 COPY training training
@@ -52,6 +73,7 @@ CMD ["--help"]
 
 FROM runtime AS serve
 COPY --from=serve-builder /venv /venv
+COPY --from=serve-sbom /sbom ./
 COPY LICENSE ./
 COPY --from=store /model_store model_store
 COPY app app
