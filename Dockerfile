@@ -20,26 +20,47 @@ FROM builder AS training-builder
 COPY requirements/training.txt /requirements/
 RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/training.txt
 
-# The package apart from the store as it ships, which has the highest version of every model.
+# What lists an environment's packages and licences; an image gets the lists but not the tools.
+FROM builder AS sbom
+RUN python -m venv --without-pip /tools
+COPY requirements/sbom.txt /requirements/
+RUN python -m pip --python /tools/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/sbom.txt
+
+FROM serve-builder AS serve-sbom
+COPY --from=sbom /tools /tools
+COPY pyproject.toml /
+RUN mkdir /sbom && \
+    /tools/bin/cyclonedx-py environment --output-reproducible --pyproject /pyproject.toml -o /sbom/sbom.cdx.json /venv && \
+    /tools/bin/pip-licenses --python /venv/bin/python --with-urls --output-file /sbom/licences.txt
+
+FROM training-builder AS training-sbom
+COPY --from=sbom /tools /tools
+COPY pyproject.toml /
+RUN mkdir /sbom && \
+    /tools/bin/cyclonedx-py environment --output-reproducible --pyproject /pyproject.toml -o /sbom/sbom.cdx.json /venv && \
+    /tools/bin/pip-licenses --python /venv/bin/python --with-urls --output-file /sbom/licences.txt
+
+# The package with the store as it ships, which has the highest version of every model.
 FROM ${BASE} AS store
 COPY model_store /model_store
-RUN mv /model_store/models /models && \
-    for model in /models/*/; do ls "$model" | grep -x '[0-9]*' | sort -n | head -n -1 | sed "s|^|$model|" | xargs -r rm -r; done
+RUN for model in /model_store/models/*/; do ls "$model" | grep -x '[0-9]*' | sort -n | head -n -1 | sed "s|^|$model|" | xargs -r rm -r; done
 
 # What both images have: an environment in which nothing is written beside the code, and a store that a fresh volume
-# mounted at /models begins as a copy of, whichever of the two is started first.
+# mounted at /models begins as a copy of, whichever of the two is started first. An older volume hides /models, so the
+# package has what ships as well (17 MB): the service compares the two.
 FROM ${BASE} AS runtime
 ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     CIFAR10_STORE=/models
-COPY --from=store --chown=10001:10001 /models /models
+COPY --from=store --chown=10001:10001 /model_store/models /models
 VOLUME ["/models"]
 WORKDIR /srv
 
 FROM runtime AS training
 COPY --from=training-builder /venv /venv
+COPY --from=training-sbom /sbom ./
 COPY LICENSE ./
 COPY --from=store /model_store model_store
 COPY training training
@@ -52,6 +73,7 @@ CMD ["--help"]
 
 FROM runtime AS serve
 COPY --from=serve-builder /venv /venv
+COPY --from=serve-sbom /sbom ./
 COPY LICENSE ./
 COPY --from=store /model_store model_store
 COPY app app

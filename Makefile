@@ -18,7 +18,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test bench peers soak jobs train image lock clean again
+.PHONY: help run check test bench peers soak jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -57,15 +57,21 @@ train: .venv/.$(HARDWARE)  ## train the recipe "fast" into runs/fast, after fetc
 	@test -e '$(DATA)/cifar-10-batches-bin/test_batch.bin' || .venv/bin/python -m training fetch --to '$(DATA)'
 	$(if $(GPU),KERAS_BACKEND=jax) .venv/bin/python -m training train --recipe fast --data '$(DATA)' --out '$(OUT)'
 
-image:  ## build the container images cifar10:serve and cifar10:training
+image:  ## build the container images cifar10:serve and cifar10:training, then audit their packages
 	docker build --target serve --tag $(IMAGE):serve .
 	docker build --target training --tag $(IMAGE):training .
+	@$(MAKE) --no-print-directory audit
+
+audit: .venv/.audit  ## look for known vulnerabilities in the packages of the images
+	@.venv/bin/python requirements/audit.py requirements/serve.txt requirements/training.txt
 
 lock: .venv/.dev  ## compile the dependency groups of pyproject.toml into requirements/
 	.venv/bin/uv pip compile $(lock_options) --group dev -o requirements/dev.txt
 	.venv/bin/uv pip compile $(lock_options) --group serve -c requirements/dev.txt -o requirements/serve.txt
 	.venv/bin/uv pip compile $(lock_options) --group training -c requirements/dev.txt -o requirements/training.txt
 	.venv/bin/uv pip compile $(lock_options) --group gpu -c requirements/dev.txt -o requirements/gpu.txt
+	.venv/bin/uv pip compile $(lock_options) --group audit -c requirements/dev.txt -o requirements/audit.txt
+	.venv/bin/uv pip compile $(lock_options) --group sbom -c requirements/dev.txt -o requirements/sbom.txt
 
 # One version of each package for every supported Python, and nothing of the machine that compiled it.
 lock_options := --quiet --universal --fork-strategy fewest --python-version $(firstword $(SUPPORTED)) --generate-hashes \
@@ -89,7 +95,8 @@ clean:  ## remove .venv and every cache; data/ and runs/ stay
 .venv/.serve: covered := .serve
 .venv/.training: covered := .serve .training
 .venv/.gpu: covered := .serve .training .gpu
-.venv/.dev: covered := .serve .training .dev
+.venv/.audit: covered := .audit
+.venv/.dev: covered := .serve .training .audit .dev
 .venv/.%: requirements/%.txt .venv/.made
 	@echo 'Installing $< into .venv'
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes -r $<

@@ -159,6 +159,8 @@ def _check(options: argparse.Namespace, settings: "Settings") -> int:
         return 1
     for version, reason in choice.errors.items():
         print(f"warning: version {version} is skipped: {reason}", file=sys.stderr)
+    if choice.hidden:
+        print(f"warning: {choice.hidden}", file=sys.stderr)
     loaded = choice.loaded
     manifest, classifier = loaded.manifest, loaded.classifier
     print(

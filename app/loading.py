@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.process.cores import give_way
-from app.settings import Settings
+from app.settings import SHIPPED_STORE, Settings
 from model_store.errors import ModelError
 from model_store.store import Store
 from model_store.version import Loaded, load
@@ -27,10 +27,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The version to serve, and the newer ones that cannot be served, newest first, each with its error."""
+    """The version to serve, and the newer ones that cannot be served, newest first, each with its error.
+
+    `hidden` is a warning that this release ships a newer version, if the store lacks it.
+    """
 
     loaded: Loaded
     errors: dict[int, ModelError]
+    hidden: str | None
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -55,10 +59,29 @@ def choose(settings: Settings, threads: int | None = None) -> Chosen:
     store, name, errors = Store(settings.store), settings.model_name, dict[int, ModelError]()
     for version in store.candidates(name, settings.model_version):
         try:
-            return Chosen(load(store.folder(name, version), settings.engine, settings.precision, threads), errors)
+            loaded = load(store.folder(name, version), settings.engine, settings.precision, threads)
         except ModelError as error:
             errors[version] = error
+        else:
+            return Chosen(loaded, errors, _warn_of_hidden(settings, version))
     raise _none_can_be_served(errors)
+
+
+def _warn_of_hidden(settings: Settings, served: int) -> str | None:
+    """Compare the store with the one in the release's own package, unless a version is pinned or active.
+
+    Docker fills a new volume from the image, but never adds to it what a later image ships.
+    """
+    store, package, name = Store(settings.store), Store(SHIPPED_STORE), settings.model_name
+    shipped = max(package.versions(name), default=0)
+    if shipped <= max(store.versions(name)) or settings.model_version or store.active_version(name):
+        return None
+    folders = f"{package.folder(name, shipped)} {store.root / name}/"
+    return (
+        f"this release ships version {shipped} of {name}, but {served} is served from {store.root}; "
+        f"to serve {shipped}, run `docker compose run --rm --entrypoint cp training -r {folders}` "
+        f"(without Docker: `cp -r {folders}`) and restart; to keep {served}, set CIFAR10_MODEL_VERSION={served}"
+    )
 
 
 def _none_can_be_served(errors: dict[int, ModelError]) -> ModelError:

@@ -190,6 +190,8 @@ class Pipeline:
         loaded, name = choice.loaded, self.settings.model_name
         for version, reason in choice.errors.items():
             logger.warning("version %s of %s is skipped for %s: %s", version, name, loaded.manifest.version, reason)
+        if choice.hidden:
+            logger.warning(choice.hidden)
         self.skipped += choice.skipped
         serving = Serving(
             loaded,

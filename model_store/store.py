@@ -71,14 +71,19 @@ class Store:
         if not versions:
             problem = f" holds no version of {name!r}; publish one with `python -m training publish`"
             raise ModelError(f"{self.root}{problem}", f"the store{problem}")
-        version = pinned or self._active(name)
+        version = pinned or self.active_version(name)
         if version is None:
             return versions[::-1]
         if version not in versions:
             raise ModelError(f"{name!r} has no version {version}; the store holds {', '.join(map(str, versions))}")
         return [version]
 
-    def _active(self, name: str) -> int | None:
+    def active_version(self, name: str) -> int | None:
+        """Version named in ACTIVE, None without that file.
+
+        Raises:
+            ModelError: the file cannot be read or holds no version number.
+        """
         path = self.root / name / "ACTIVE"
         if not os.path.lexists(path):
             return None
@@ -127,7 +132,7 @@ class Store:
             )
         if name not in self.names():
             raise ModelError(f"{self.root} holds no model {name!r}; it holds {', '.join(self.names()) or 'nothing'}")
-        active = self._active(name)
+        active = self.active_version(name)
         removed = [version for version in self.versions(name)[:-keep] if version != active]
         for version in removed:
             # Rename first: an interrupted removal must not leave half a version visible.

@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from app.settings import SHIPPED_STORE
+
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 STAGES = {
@@ -97,8 +99,28 @@ def test_an_image_has_the_licence_and_no_test_benchmark_or_cache(stage):
     assert not [path for path in paths if path.suffix == ".pyc" or "cache" in str(path) or "/." in str(path)]
 
 
+@pytest.mark.parametrize("stage", ["serve", "training"])
+def test_an_image_has_the_package_list_of_its_own_environment_and_not_the_tools_that_made_it(stage):
+    sources = {str(source): name for name, source, _ in copies(stage)}
+    base, instructions = STAGES[sources["/sbom"]]
+    assert base == sources["/venv"]
+    assert set(re.findall(r" (/sbom/\S+)", instructions)) == {"/sbom/sbom.cdx.json", "/sbom/licences.txt"}
+    assert not {"/", "/tools"} & set(sources)
+
+
 def test_the_service_has_its_pages_and_templates():
     assert {WORKDIR / path for path in ("app/page/index.html", "app/card/card.html")} <= set(copied_files("serve"))
+
+
+@pytest.mark.parametrize("stage", ["serve", "training"])
+def test_an_image_has_its_models_where_volumes_are_filled_from_and_where_the_service_looks_for_what_shipped(stage):
+    paths, package = copied_files(stage), WORKDIR / SHIPPED_STORE.relative_to(ROOT)
+    volume, shipped = (
+        {path.relative_to(folder): file for path, file in paths.items() if path.is_relative_to(folder)}
+        for folder in (PurePosixPath("/models"), package)
+    )
+    assert any(path.match("cifar10/*/manifest.json") for path in volume)
+    assert volume == shipped
 
 
 @pytest.mark.parametrize(

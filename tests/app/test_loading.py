@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,63 @@ def test_the_command_line_warns_of_a_skipped_version(capsys, monkeypatch, tmp_pa
         assert (
             f"warning: version 3 is skipped: {tmp_path}/cifar10/3/manifest.json has schema" in capsys.readouterr().err
         )
+
+
+@pytest.fixture
+def volume(tmp_path, monkeypatch):
+    """A store with version 7, of a release that ships version 8 of the model."""
+    copy(tmp_path / "package", 8)
+    copy(tmp_path / "volume", 7)
+    monkeypatch.setattr("app.loading.SHIPPED_STORE", tmp_path / "package")
+    return tmp_path / "volume"
+
+
+def warnings_of_hidden(caplog):
+    return [record for record in caplog.records if "this release ships" in record.getMessage()]
+
+
+def test_a_store_without_the_shipped_version_is_warned_of_once_and_the_command_adds_it(client_with, volume, caplog):
+    client = client_with(store=volume)
+    assert client.get("/health").json()["model"]["version"] == "7"
+    (record,) = warnings_of_hidden(caplog)
+    message = record.getMessage()
+    assert record.levelname == "WARNING"
+    assert message.startswith(f"this release ships version 8 of cifar10, but 7 is served from {volume}; ")
+    command = re.search(r"`(cp -r [^`]+)`", message)[1].split()
+    assert f"docker compose run --rm --entrypoint cp training {' '.join(command[1:])}`" in message
+    subprocess.run(command, check=True)
+    caplog.clear()
+    assert client_with(store=volume).get("/health").json()["model"]["version"] == "8"
+    assert warnings_of_hidden(caplog) == []
+
+
+@pytest.mark.parametrize("chosen_by", ["pinned", "ACTIVE"])
+def test_a_version_that_was_asked_for_is_served_without_a_warning(volume, chosen_by):
+    if chosen_by == "ACTIVE":
+        (volume / NAME / "ACTIVE").write_text("7")
+    choice = choose(Settings(store=volume, model_version=7 if chosen_by == "pinned" else None))
+    assert (choice.loaded.manifest.version, choice.hidden) == (7, None)
+
+
+def test_a_store_with_a_version_as_new_is_not_warned_of_even_if_an_older_one_serves(volume):
+    half_copied(volume, 8)
+    choice = choose(Settings(store=volume))
+    assert (choice.loaded.manifest.version, [*choice.errors], choice.hidden) == (7, [8], None)
+
+
+def test_a_model_that_the_release_does_not_ship_is_served_without_a_warning(volume):
+    shutil.rmtree(volume.parent / "package")
+    assert choose(Settings(store=volume)).hidden is None
+
+
+def test_a_checkout_serves_its_own_store_without_a_warning():
+    assert choose(Settings()).hidden is None
+
+
+def test_check_warns_of_a_store_without_the_shipped_version(volume, capsys, monkeypatch):
+    monkeypatch.setenv("CIFAR10_STORE", str(volume))
+    assert main(["check"]) == 0
+    assert "warning: this release ships version 8 of cifar10, but 7 is served from" in capsys.readouterr().err
 
 
 @pytest.mark.process
