@@ -18,7 +18,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test bench peers soak jobs train image audit lock clean again
+.PHONY: help run check test fuzz bench peers soak jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -41,6 +41,9 @@ test: .venv/.dev  ## the fast tests, in a minute, or any others: make test ARGS=
 # Tests of a file share its fixtures, so they stay together.
 parallel := --numprocesses 2 --dist loadfile
 fast := -m 'not slow and not process and not browser' $(parallel)
+
+fuzz: .venv/.dev  ## thousands of damaged images, requests and calls of the API
+	.venv/bin/pytest tests/fuzz --hypothesis-profile fuzz --hypothesis-show-statistics --verbose --capture no --timeout 1800
 
 bench: .venv/.training  ## how fast the service is, in three minutes, or beside another checkout: make bench AGAINST=../before
 	.venv/bin/python -m benchmarks.service $(if $(AGAINST),--against '$(AGAINST)') $(ARGS)

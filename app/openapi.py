@@ -19,7 +19,13 @@ REPORT_FILE: dict[str, Any] = {
     "description": "The file as published.",
     "content": {"image/png": {"schema": BINARY}, "application/json": {"schema": {"type": "object"}}},
 }
-REPORT_NAME: dict[str, Any] = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+REPORT_NAME: dict[str, Any] = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "evaluation.json",
+}
 
 
 def responses(success: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:
@@ -50,7 +56,7 @@ def image_body(field: str, many: bool) -> dict[str, Any]:
     form = {
         "type": "object",
         "required": [field],
-        "properties": {field: {"type": "array", "items": BINARY} if many else BINARY},
+        "properties": {field: {"type": "array", "items": BINARY, "minItems": 1} if many else BINARY},
     }
     return {
         "requestBody": {

@@ -31,7 +31,18 @@ ExplanationFormat = Annotated[
     Literal["png", "json"],
     Query(alias="format", description="`png` for a picture, `json` for the numbers and two pictures"),
 ]
-REFUSALS = ("malformed_request", "slow_upload", "too_large", "invalid_parameter", "overloaded", "not_ready", "timeout")
+REFUSALS = (
+    "malformed_request",
+    "slow_upload",
+    "too_large",
+    "unsupported_image",
+    "unusable_image",
+    "invalid_parameter",
+    "internal",
+    "overloaded",
+    "not_ready",
+    "timeout",
+)
 
 router = APIRouter()
 
@@ -39,7 +50,7 @@ router = APIRouter()
 @router.post(
     "/predict",
     summary="Classify one image",
-    responses=responses(schemas.PredictionAnswer, "unsupported_image", "unusable_image", "internal", *REFUSALS),
+    responses=responses(schemas.PredictionAnswer, *REFUSALS),
     openapi_extra=image_body("file", many=False),
 )
 async def predict(request: Request, top_k: TopK = None) -> Response:
@@ -54,7 +65,7 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
 @router.post(
     "/predict/batch",
     summary="Classify several images",
-    responses=responses(schemas.BatchAnswer, "internal", *REFUSALS),
+    responses=responses(schemas.BatchAnswer, *REFUSALS),
     openapi_extra=image_body("files", many=True),
 )
 async def predict_batch(request: Request, top_k: TopK = None) -> Response:
@@ -69,9 +80,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
 @router.post(
     "/explain",
     summary="Show which pixels of an image support a class",
-    responses=or_picture(
-        responses(schemas.ExplanationAnswer, "unsupported_image", "unusable_image", "internal", *REFUSALS)
-    ),
+    responses=or_picture(responses(schemas.ExplanationAnswer, *REFUSALS)),
     openapi_extra=image_body("file", many=False),
 )
 async def explain(request: Request, label: Label = None, kind: ExplanationFormat = "png") -> Response:

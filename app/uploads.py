@@ -137,12 +137,15 @@ def parse_images(content_type: str, body: bytes, name: str, limit: int) -> list[
     anything.
 
     Raises:
-        Problem: the form is malformed, has no such file, or has more than `limit` such files; or `curl -d` has damaged
-            the body.
+        Problem: the form is malformed, has no such file, or has more than `limit` such files; or the body is empty, or
+            was damaged by `curl -d`.
     """
     kind = _media_type(content_type)
     if kind == FORM:
         return _parse_form(body, _boundary(content_type), name, limit)
+    if not body:
+        detail = f"the request has no body; send the bytes of an image, or a form as curl -F {name}=@photo.jpg"
+        raise Problem("unsupported_image", detail)
     # `curl -d @file` drops line breaks and zero bytes. Every image format has zero bytes, and text is all ASCII.
     if kind == "application/x-www-form-urlencoded" and b"\0" not in body and not body.isascii():
         detail = "the image was sent with curl -d, which drops line breaks and zero bytes; send it as "

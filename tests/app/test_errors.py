@@ -29,7 +29,7 @@ PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
     ("request_", "code", "detail"),
     [
         pytest.param({"content": b"{}"}, "unsupported_image", "JSON", id="json"),
-        pytest.param({"content": b""}, "unsupported_image", "the file is empty", id="empty"),
+        pytest.param({"content": b""}, "unsupported_image", "the request has no body", id="empty"),
         pytest.param({"content": png()[:300]}, "unusable_image", "ends early", id="truncated"),
         pytest.param({"files": {"image": png()}}, "malformed_request", "-F file=@photo.jpg", id="other field"),
         pytest.param(form(PART + png(), end=b""), "malformed_request", "closing boundary", id="unclosed form"),

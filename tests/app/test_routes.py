@@ -77,6 +77,20 @@ def test_batch_of_one_raw_image_is_accepted(client):
     assert len(results) == 1 and len(results[0]["prediction"]["probabilities"]) == 1
 
 
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/explain"])
+def test_a_request_without_a_body_is_refused(client, path):
+    """/predict/batch answered it with 200 and one problem, although its body is required."""
+    response = client.post(path)
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_image")
+    assert "the request has no body; send the bytes of an image, or a form" in response.json()["detail"]
+    documented = client.get("/openapi.json").json()["paths"][path]["post"]["responses"]
+    assert {"unsupported_image", "unusable_image"} <= {
+        code
+        for status in ("415", "422")
+        for code in documented[status]["content"]["application/problem+json"]["examples"]
+    }
+
+
 PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
 
 
