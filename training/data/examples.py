@@ -67,11 +67,10 @@ def remove_copies(examples: list[Example], skipped: Skipped) -> list[Example]:
     unique: dict[str, Example] = {}
     for example in sorted(examples, key=lambda example: order.index(example.file.part)):
         first = unique.setdefault(example.sha256, example).file
-        if first.part != example.file.part:
-            skipped.add(
-                f"{example.file.part} images that are in {first.part}, too",
-                f"{example.file.path}, which is {first.path}",
-            )
+        if first is not example.file:
+            is_leak = first.part != example.file.part
+            reason = f"{example.file.part} images that are in {first.part}, too" if is_leak else "copies of images"
+            skipped.add(reason, f"{example.file.path}, which is {first.path}")
     return [unique[sha256] for sha256 in sorted(unique)]
 
 

@@ -52,10 +52,10 @@ def load_images(data: Path) -> OwnImages:
     labels, files, skipped = list_images(data)
     _check_labels(data, labels)
     examples = read_examples(files, skipped)
+    check_conflicts(examples)
     unique = remove_copies(examples, skipped)
     for line in skipped.lines():
         print(line, file=sys.stderr)
-    check_conflicts(examples)
     given = _group(unique, labels)
     for part in sorted({file.part for file in files} - given.keys()):
         print(f"{part} has no image of its own and is split from train", file=sys.stderr)

@@ -17,7 +17,7 @@ def load_dataset(data: Path) -> Dataset:
     """
     if not data.exists():
         raise TrainingError(f"{data} does not exist; {REMEDY}")
-    if data.is_dir() and not any(data.iterdir()):
+    if data.is_dir() and all(path.name.startswith(".") for path in data.iterdir()):
         raise TrainingError(f"{data} is empty; {REMEDY}")
     batches = _find_batches(data)
     return Cifar10(batches) if batches else load_images(data)
@@ -25,5 +25,7 @@ def load_dataset(data: Path) -> Dataset:
 
 def _find_batches(data: Path) -> Path | None:
     """Accept both the folder passed to `fetch --to` and the batches' folder in it, which `fetch` prints."""
-    batches = (*TRAIN_BATCHES, TEST_BATCH)
-    return next((path for path in (data / FOLDER, data) if any((path / name).exists() for name in batches)), None)
+    nested = data / FOLDER
+    if nested.is_dir():
+        return nested
+    return data if any((data / name).exists() for name in (*TRAIN_BATCHES, TEST_BATCH)) else None

@@ -129,6 +129,7 @@ def test_the_numbers_of_images_used_and_skipped_are_told(photos, tmp_path, capsy
         f"skipped: images that are damaged or over a limit (1): {red / 'cut.png'}",
         f"skipped: files that are not images of an accepted type (2), such as {red / 'notes.txt'}",
         f"skipped: empty files (1): {red / 'zero.jpg'}: it has no bytes",
+        f"skipped: copies of images (1): {red / 'copy.png'}, which is {red / '0.png'}",
         f"{tmp_path}: 120 different images of 3 classes: 96 in train, 12 in val, 12 in test",
     ]
     assert dataset.sha256 == load_dataset(photos).sha256

@@ -60,7 +60,7 @@ def test_images_outside_class_folders_and_a_further_csv_are_named(tmp_path):
         (["1.jpg"], "found 1 image but no class folders"),
         (["1.jpg", "2.PNG", "notes.txt"], "found 2 images but no class folders"),
         (["notes.txt"], "found 1 file but no images"),
-        ([".hidden"], "found no files"),
+        (["Thumbs.db"], "found no files"),
         (["cat/1.png"], "found one folder, cat"),
         (["photos/cat/1.png", "photos/dog/1.png"], "found one folder, photos"),
         (["train/1.png", "val/1.png"], "found 2 folders, train and val, without class folders in them"),
