@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Literal
@@ -211,10 +212,12 @@ def _result(manifest: Manifest, row: Prediction | ImageError, top_k: int | None)
 
 
 def _class_index(manifest: Manifest, label: str) -> int:
-    if label not in manifest.labels:
+    """Find a label in either Unicode form: é may be one character or, from macOS, e with an accent."""
+    labels = [unicodedata.normalize("NFC", known) for known in manifest.labels]
+    if (composed := unicodedata.normalize("NFC", label)) not in labels:
         known = ", ".join(manifest.labels)
         raise Problem("invalid_parameter", f"query.class: {label[:64]!r} is not a label; the labels are {known}")
-    return manifest.labels.index(label)
+    return labels.index(composed)
 
 
 def _explanation_picture(manifest: Manifest, explanation: Explanation) -> Response:

@@ -247,6 +247,8 @@ def remedy(start: bytes) -> str:
     return next(matches, "their first bytes match no known image type; export the image as JPEG or PNG")
 
 
+HEIC = rb"(?s).{4}ftyp(?:he[iv][cmsx]|m[is]f1)"  # of files that are not AVIF
+
 _REMEDIES = tuple(
     (re.compile(pattern), remedy)
     for pattern, remedy in (
@@ -259,7 +261,7 @@ _REMEDIES = tuple(
         (rb"%!PS|\xc5\xd0\xd3\xc6", "this is a PostScript drawing; export it as PNG"),
         (rb"qoif|DDS |icns|v/1\x01|#\?RA", "this is a QOI, DDS, ICNS, OpenEXR or HDR image; convert it to PNG"),
         (rb"(?s)FUJIFILMCCD-RAW|.{4}ftypcrx", "this is a camera's raw file; export it as JPEG"),
-        (rb"(?s).{4}ftyp(?:he[iv][cmsx]|m[is]f1)", "this is a HEIC photo, as iPhones make; export it as JPEG"),
+        (HEIC, "this is a HEIC photo, as iPhones make; export it as JPEG"),
         (rb"(?s).{4}ftyp", "this is a video; send one frame of it as JPEG"),
         (
             rb"\x89PNG",

@@ -152,6 +152,13 @@ def test_any_class_can_be_explained(client):
     assert answers[0]["saliency"] != answers[1]["saliency"]
 
 
+@pytest.mark.parametrize("known", ["caf\u00e9", "cafe\u0301"], ids=["composed", "decomposed"])
+def test_a_class_may_be_named_in_either_unicode_form(altered, known):
+    client, _ = altered(lambda manifest, _: manifest["labels"].__setitem__(3, known))
+    for form in ("caf\u00e9", "cafe\u0301"):
+        assert explain(client, png(), format="json", **{"class": form}).json()["label"] == known
+
+
 @pytest.mark.parametrize(
     ("params", "detail"),
     [({"class": "lion"}, "'lion' is not a label; the labels are airplane, automobile"), ({"format": "gif"}, "'png'")],

@@ -13,7 +13,8 @@ Jobs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_data(job: argparse.ArgumentParser, note: str = "") -> None:
     """Add --data, with a note at the end of its help."""
     text = (
-        "folder written by `fetch`, or a folder with one folder of images per class (default: $CIFAR10_DATA, else data)"
+        "folder written by `fetch`, folder with one folder of images per class, or CSV file of files and labels "
+        "(default: $CIFAR10_DATA, else data)"
     )
     job.add_argument("--data", type=Path, default=default_data(), help=text + note)
 

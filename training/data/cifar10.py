@@ -25,9 +25,9 @@ VAL_IMAGES = 5_000
 RECORD = 1 + 3 * 32 * 32
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
-MISSING = (
-    "does not exist; run `python -m training fetch` and pass the folder it prints as --data, "
-    "or a folder with one folder of images per class"
+REMEDY = (
+    "run `python -m training fetch` and pass the folder it prints as --data, or pass a folder with one folder of "
+    "images per class, or a CSV file with columns file and label"
 )
 HUMAN_SOURCE = "single annotators of CIFAR-10H, on the test images (Peterson et al. 2019)"
 _HUMAN_ACCURACY = (0.952, 0.972, 0.948, 0.915, 0.905, 0.949, 0.962, 0.979, 0.973, 0.968)
@@ -84,7 +84,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise TrainingError(f"{path} {MISSING}") from None
+        raise TrainingError(f"{path} does not exist; {REMEDY}") from None
 
 
 def _records(path: Path) -> NDArray[np.uint8]:

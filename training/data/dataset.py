@@ -3,6 +3,7 @@
 `val` is for choices, by a network trained on `train` alone; `test` is for published figures only.
 """
 
+import unicodedata
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -58,6 +59,11 @@ class Dataset(Protocol):
         """SHA-256 of `trainval`: identifies the data a network was trained on."""
 
 
+def compose(label: str) -> str:
+    """Return a label in Unicode's composed form (NFC), because macOS decomposes the names of folders."""
+    return unicodedata.normalize("NFC", label)
+
+
 def is_label(text: str) -> bool:
     """Return True if the text is a valid class name: 1 to 64 printable characters."""
     return 1 <= len(text) <= MAX_LABEL_LENGTH and text.isprintable()
@@ -80,7 +86,7 @@ def check_labels(
         TrainingError: the labels differ; the text names the first difference.
     """
     for number, (theirs, ours) in enumerate(zip_longest(known, labels, fillvalue="no more"), start=1):
-        if theirs != ours:
+        if compose(theirs) != compose(ours):
             raise TrainingError(
                 f"{network} knows {len(known)} labels, {whose} {len(labels)}, and label {number} is {theirs!r} there "
                 f"and {ours!r} here; {remedy}"

@@ -17,7 +17,7 @@ from model_store.classifier import Classifier
 from model_store.errors import ImageError
 from model_store.images.decode import SIDE, decode
 from model_store.manifest import Resize
-from training.data.image_folder import read_image_file
+from training.data.image_file import read_image_file
 from training.errors import TrainingError
 from training.evaluate.corruptions import Pixels
 

@@ -3,7 +3,10 @@
 Blue is the network, orange people, red a mistake, green validation images; corruptions have colours of their own.
 """
 
+import sys
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.evaluate.accuracy import Evaluation, Mistake
 from training.evaluate.corruptions import CORRUPTIONS
 from training.evaluate.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
+from training.publish.fonts import find_fonts
 
 NAMES = (
     "curves.png",
@@ -61,26 +65,59 @@ STYLE: dict[Any, Any] = {
 }
 DPI = 110
 MAX_DRAWN_CLASSES = 40  # in one picture
+MAX_LISTED_NUMBERS = 20
+LEGEND = "class n: the nth class in evaluation.json; no installed font has the characters of its name"
 
 
 def draw(
     folder: Path, evaluation: Evaluation, history: Sequence[EpochReport], robustness: Robustness | None = None
 ) -> None:
     """Draw every picture there are figures for, as PNG files, into a folder that exists."""
-    with plt.rc_context(STYLE):
-        _save(_confusion(evaluation), folder / "confusion.png")
+    families, missing = find_fonts("".join(evaluation.labels))
+    legend = LEGEND if missing else ""
+    evaluation = _number_classes(evaluation, missing)
+    with plt.rc_context({**STYLE, "font.family": families}):
+        _save(_confusion(evaluation), folder / "confusion.png", legend)
         _save(_reliability(evaluation), folder / "reliability.png")
-        _save(_classes(evaluation), folder / "classes.png")
+        _save(_classes(evaluation), folder / "classes.png", legend)
         if history:
             _save(_curves(history), folder / "curves.png")
         if evaluation.mistakes:
-            _save(_mistakes(evaluation), folder / "mistakes.png")
+            _save(_mistakes(evaluation), folder / "mistakes.png", legend)
         if robustness:
             _save(_corruptions(robustness, len(evaluation.labels)), folder / "corruptions.png")
             _save(_photos(robustness), folder / "photos.png")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _number_classes(evaluation: Evaluation, missing: set[str]) -> Evaluation:
+    """Replace the names that hold a missing character by their numbers, and list these on stderr."""
+    numbers = {
+        label: f"class {number}" for number, label in enumerate(evaluation.labels, 1) if not missing.isdisjoint(label)
+    }
+    if not numbers:
+        return evaluation
+    shown = [f"{number} is {label}" for label, number in list(numbers.items())[:MAX_LISTED_NUMBERS]]
+    more = f" and {len(numbers) - len(shown)} more" if len(numbers) > len(shown) else ""
+    print(
+        f"no installed font has the characters of {len(numbers)} of {len(evaluation.labels)} class names, so the plots "
+        f"number them: {', '.join(shown)}{more}; install a font for them, such as one of Noto Sans",
+        file=sys.stderr,
+    )
+    mistakes = tuple(
+        replace(
+            mistake,
+            label=numbers.get(mistake.label, mistake.label),
+            called=numbers.get(mistake.called, mistake.called),
+        )
+        for mistake in evaluation.mistakes
+    )
+    labels = tuple(numbers.get(label, label) for label in evaluation.labels)
+    return replace(evaluation, labels=labels, mistakes=mistakes)
+
+
+def _save(figure: Figure, path: Path, legend: str = "") -> None:
+    if legend:
+        figure.supxlabel(legend, fontsize=9, color=GREY)
     figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.12)
     plt.close(figure)
 
@@ -272,4 +309,13 @@ def _interval(
 
 
 def _short(text: str, length: int = 20) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    if _width(text) <= length:
+        return text
+    while _width(text) >= length:
+        text = text[:-1]
+    return text + "…"
+
+
+def _width(text: str) -> int:
+    """Return the width in Latin letters: East Asian characters are twice as wide, and accents have none."""
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else not unicodedata.combining(sign) for sign in text)

@@ -15,7 +15,7 @@ from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from model_store.store import Store
 from model_store.version import read_network, verify
-from training.data.dataset import Dataset, check_labels
+from training.data.dataset import Dataset, check_labels, compose
 from training.errors import TrainingError
 from training.evaluate.out_of_distribution import read_folder
 from training.evaluate.robustness import ShowProgress, show_nothing
@@ -128,7 +128,7 @@ def _fit_on_photographs(
     if not photographs.is_dir():
         raise TrainingError(f"{photographs} is not a folder; pass one with a folder of photographs for each label")
     compiled, resize = CompiledNetwork(network), network.preprocessing.resize
-    folders = {path.name: path for path in sorted(photographs.iterdir()) if path.is_dir()}
+    folders = {compose(path.name): path for path in sorted(photographs.iterdir()) if path.is_dir()}
     if unknown := sorted(folders.keys() - set(network.labels)):
         raise TrainingError(f"{photographs} holds a folder {unknown[0]!r}, which is not a label of {folder}; remove it")
     images = {label: read_folder(path, resize) for label, path in folders.items()}

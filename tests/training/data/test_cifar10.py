@@ -36,12 +36,16 @@ def test_the_batches_own_folder_is_accepted_too(data_folder):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "does not exist; run `python -m training fetch`"), (b"12345", "not a whole number"), (b"", "0 bytes")],
+    [
+        (None, "data_batch_1.bin does not exist; run `python -m training fetch`"),
+        (b"12345", "not a whole number"),
+        (b"", "0 bytes"),
+    ],
     ids=["missing", "cut", "empty"],
 )
 def test_a_bad_batch_is_named(tmp_path, content, message):
-    if content is not None:
-        (tmp_path / "data_batch_1.bin").write_bytes(content)
+    name = "test_batch.bin" if content is None else "data_batch_1.bin"
+    (tmp_path / name).write_bytes(content or b"")
     with pytest.raises(TrainingError, match=message):
         _ = load_dataset(tmp_path).trainval
 

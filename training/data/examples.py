@@ -1,0 +1,89 @@
+"""Labelled files read into examples: each image once, in one class and in one part of the split."""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.errors import ImageError
+from training.data.image_file import read_training_image, skip_reason
+from training.data.listing import PARTS, LabelledFile
+from training.data.scan import Skipped
+from training.errors import TrainingError
+
+MAX_NAMED = 20  # conflicts listed by name
+
+
+class Example(NamedTuple):
+    """A file that was read: its SHA-256 and its pixels (32, 32, 3)."""
+
+    file: LabelledFile
+    sha256: str
+    pixels: NDArray[np.uint8]
+
+
+_Result: TypeAlias = "Example | ImageError | OSError"
+
+
+def read_examples(files: list[LabelledFile], skipped: Skipped) -> list[Example]:
+    """Read the files in order, without those that cannot be used."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(_with_progress(pool.map(_try_read, files), len(files)))
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, OSError):
+            skipped.add(skip_reason(result), f"{file.path}: {result.strerror}")
+        elif isinstance(result, ImageError):
+            skipped.add(skip_reason(result), f"{file.path}: {result}")
+    return [result for result in results if isinstance(result, Example)]
+
+
+def check_conflicts(examples: list[Example]) -> None:
+    """Raise TrainingError with the paths of all images that are in two classes."""
+    paths: dict[str, dict[str, Path]] = defaultdict(dict)
+    for example in examples:
+        paths[example.sha256].setdefault(example.file.label, example.file.path)
+    conflicts = [
+        " and ".join(f"{path} ({label})" for label, path in by_label.items())
+        for by_label in paths.values()
+        if len(by_label) > 1
+    ]
+    if conflicts:
+        more = [f"and {len(conflicts) - MAX_NAMED:,} more"] if len(conflicts) > MAX_NAMED else []
+        raise TrainingError(
+            f"{len(conflicts):,} images are in two or more classes; keep each in one:\n  "
+            + "\n  ".join(conflicts[:MAX_NAMED] + more)
+        )
+
+
+def remove_copies(examples: list[Example], skipped: Skipped) -> list[Example]:
+    """Return the examples sorted by SHA-256, each once: in train if it is there, else in val."""
+    order = list(dict.fromkeys(PARTS.values()))
+    unique: dict[str, Example] = {}
+    for example in sorted(examples, key=lambda example: order.index(example.file.part)):
+        first = unique.setdefault(example.sha256, example).file
+        if first is not example.file:
+            is_leak = first.part != example.file.part
+            reason = f"{example.file.part} images that are in {first.part}, too" if is_leak else "copies of images"
+            skipped.add(reason, f"{example.file.path}, which is {first.path}")
+    return [unique[sha256] for sha256 in sorted(unique)]
+
+
+def _try_read(file: LabelledFile) -> _Result:
+    try:
+        return Example(file, *read_training_image(file.path))
+    except (OSError, ImageError) as error:
+        return error
+
+
+def _with_progress(results: Iterable[_Result], count: int) -> Iterator[_Result]:
+    live = sys.stdout.isatty()
+    for number, result in enumerate(results, 1):
+        if live and (number % 100 == 0 or number == count):
+            print(f"\r{number:,}/{count:,} images read", end="\n" if number == count else "", flush=True)
+        yield result
