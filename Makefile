@@ -81,7 +81,7 @@ lock_options := --quiet --universal --fork-strategy fewest --python-version $(fi
     --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 clean:  ## remove .venv and every cache; data/ and runs/ stay
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .hypothesis .schemathesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find app model_store training benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Remade when its Python has gone or PYTHON asks for another one.

@@ -57,6 +57,7 @@ class Connection(HttpToolsProtocol):
     server_state: OpenConnections
     transport: "JoiningTransport"  # type: ignore[assignment]
     queue: Queue | None = None  # what the connection waits for
+    unread_bytes = 0
     _part: Part | None = None  # None between requests
     _head_bytes = 0  # received of an incomplete head
     _read_bytes = 0  # the head's bytes after this read, at most

@@ -3,12 +3,16 @@
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
 UNAVAILABLE = errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT  # such as ::1 in a container without IPv6
 PORT_TRIES = 10  # a free port of one address may be taken on the next
+# Connections inherit both. By itself the kernel keeps up to 4 MB that a client has not read for each of them, and for a
+# quarter of an hour.
+SEND_BUFFER_BYTES, UNREAD_MILLISECONDS = 262_144, 30_000
 
 
 def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
@@ -60,6 +64,9 @@ def _bound(family: int, address: tuple[Any, ...], shared: bool, alone: bool) -> 
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
         if family == socket.AF_INET6 and not alone:  # alone, `::` also accepts IPv4
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)

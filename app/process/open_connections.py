@@ -4,6 +4,8 @@ One sweep a second closes the connections that have waited too long, so that no 
 """
 
 import logging
+import socket
+import struct
 import sys
 import time
 from collections import OrderedDict
@@ -19,6 +21,8 @@ MAX_HEAD_SECONDS = 30.0  # from the connection's start or the head's first byte 
 MAX_REST_SECONDS = 30.0  # for the rest of a body that was answered before it was complete
 # For a client to read what fills the buffer, 64 to 128 kB: a client that reads less than 2 kB/s is not waited for.
 MAX_UNREAD_SECONDS, MAX_UNREAD_SECONDS_AT_STOP = 30.0, 5.0
+MAX_UNREAD_BYTES = 32_000_000  # of all connections; with what they copy, a sixth of what a process is expected to take
+NO_LINGER = struct.pack("ii", 1, 0)  # the kernel forgets unread bytes as well
 # A connection may have a file open, which it sends. 22 descriptors are open before the first connection.
 RESERVED_FILES, FILES_PER_CONNECTION, MIN_CONNECTIONS = 64, 2, 8
 DEFAULT_CONNECTIONS = 10_000  # an idle connection takes 9 kB, ten thousand 90 MB
@@ -29,6 +33,7 @@ class Waiting(Protocol):
 
     transport: Any  # a `connection.JoiningTransport`
     queue: "Queue | None"
+    unread_bytes: int  # when it began to wait for its client to read
 
     def answer_last(self) -> None:
         """Close the connection after the request in flight."""
@@ -54,11 +59,12 @@ class OpenConnections(ServerState):
         super().__init__()
         self.draining = False  # each answer is the last of its connection
         self._limit, self._clock = limit, clock
-        self._full = False  # since the last log line about it
+        self._full = self._unread_full = False  # since the last log line about it
+        self._unread_bytes = 0
         self.idle = Queue(keep_alive_seconds, _close)  # the next request
         self.rest = Queue(MAX_REST_SECONDS, _close)  # the end of a body that needs no answer any more
         self.head = Queue(MAX_HEAD_SECONDS, _close)  # the end of a request's head
-        self.unread = Queue(MAX_UNREAD_SECONDS, _abort)  # the client to read
+        self.unread = Queue(MAX_UNREAD_SECONDS, _reset)  # the client to read
         self.body = Queue(inf, _abort)  # the end of a body; the endpoint limits its time
         self._evicted_first = self.idle, self.rest, self.head, self.unread, self.body
 
@@ -84,9 +90,27 @@ class OpenConnections(ServerState):
             return
         if connection.queue is not None:
             del connection.queue.since[connection]
+            self._unread_bytes -= connection.unread_bytes
+            connection.unread_bytes = 0
         if queue is not None:
             queue.since[connection] = self._clock()
         connection.queue = queue
+        if queue is self.unread:
+            connection.unread_bytes = connection.transport.get_write_buffer_size()
+            self._unread_bytes += connection.unread_bytes
+            self._limit_unread()
+
+    def _limit_unread(self) -> None:
+        """Drop the connections that have waited longest for their clients to read while too many bytes wait."""
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._unread_full:
+            self._unread_full = True
+            logger.warning(
+                "answers of more than %d bytes wait for clients that do not read them; closing those that wait longest",
+                MAX_UNREAD_BYTES,
+            )
+        while self._unread_bytes > MAX_UNREAD_BYTES and (connection := self.unread.oldest()):
+            self.wait(connection, None)
+            _reset(connection)
 
     def sweep(self) -> None:
         """Let every connection expire that has waited too long."""
@@ -97,6 +121,8 @@ class OpenConnections(ServerState):
                 queue.expire(connection)
         if len(self.connections) <= self._limit // 2:
             self._full = False
+        if self._unread_bytes <= MAX_UNREAD_BYTES // 2:
+            self._unread_full = False
 
     def drain(self) -> None:
         """Close each connection after the answer to its current or next request."""
@@ -115,6 +141,11 @@ def _close(connection: Waiting) -> None:
 
 def _abort(connection: Waiting) -> None:
     connection.transport.flush()
+    connection.transport.abort()
+
+
+def _reset(connection: Waiting) -> None:
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
     connection.transport.abort()
 
 

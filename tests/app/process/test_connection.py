@@ -37,7 +37,7 @@ class Remembered:
     peer = ("192.0.2.7", 40_000)
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.options = [], []
         self.unread = 0  # bytes written that the client's system has not taken
         self.protocol = None
 
@@ -60,7 +60,16 @@ class Remembered:
         return self.protocol
 
     def get_extra_info(self, name):
-        return {"peername": self.peer}.get(name)
+        return {"peername": self.peer, "socket": self}.get(name)
+
+    def getsockname(self):
+        return "192.0.2.1", 8000
+
+    def getpeername(self):
+        return self.peer
+
+    def setsockopt(self, *option):
+        self.options.append(option)
 
     def pause_reading(self):
         self.calls.append("pause")

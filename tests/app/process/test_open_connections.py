@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import resource
+import socket
+import struct
 import sys
 
 import pytest
 
-from app.process.open_connections import OpenConnections, connection_limit
+from app.process.open_connections import MAX_UNREAD_BYTES, OpenConnections, connection_limit
 from tests.app.process.test_connection import CHUNKED, GET, Client, Remembered, post, refuse
 from tests.waiting import run_ready_tasks
 
@@ -82,6 +84,40 @@ def test_that_connections_are_in_use_is_logged_once(caplog):
 
     asyncio.run(scenario())
     assert len(caplog.messages) == 1 and "raise CIFAR10_MAX_CONNECTIONS" in caplog.messages[0]
+
+
+def test_clients_that_do_not_read_hold_a_limited_number_of_bytes(caplog):
+    size = MAX_UNREAD_BYTES // 4
+
+    async def scenario() -> list[int]:
+        client = Client(refuse)
+        transports = [Remembered() for _ in range(8)]
+        connections = [client.connect(transport) for transport in transports]
+        with caplog.at_level(logging.WARNING, "app"):
+            for connection, transport in zip(connections[:6], transports, strict=False):
+                transport.unread = size
+                connection.pause_writing()
+            connections[4].resume_writing()
+            for connection, transport in zip(connections[6:], transports[6:], strict=True):
+                transport.unread = size
+                connection.pause_writing()
+        return [number for number, transport in enumerate(transports) if "abort" in transport.calls]
+
+    assert asyncio.run(scenario()) == [0, 1, 2]  # four fit, and the fifth had been read
+    assert len(caplog.messages) == 1 and "wait for clients that do not read them" in caplog.messages[0]
+
+
+def test_the_kernel_forgets_what_a_client_did_not_read():
+    async def scenario() -> Remembered:
+        client = Client(refuse)
+        client.transport.unread = 1
+        client.connection.pause_writing()
+        client.sweep_after(31)
+        return client.transport
+
+    transport = asyncio.run(scenario())
+    assert transport.calls == ["abort"]
+    assert transport.options == [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
 
 
 def test_a_connection_that_ended_waits_for_nothing():
