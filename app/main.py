@@ -81,7 +81,7 @@ def create_app(
     app.state.page = Page(PAGE)
     app.state.metrics = Metrics(settings.metrics_directory)
     limits = settings.limits(processes, memory_limit())
-    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped)
+    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, warns=not is_worker)
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     _add_routes(app)
     return app
@@ -102,7 +102,9 @@ async def _lifespan(
         while not loading.done() and not pipeline.draining:  # uvicorn acts on a signal only after the start
             await asyncio.wait([loading], timeout=0.1)
         await asyncio.wait([loading], timeout=LOADING_SECONDS)
-    if is_worker:
+    if is_worker and pipeline.serving is None:
+        # The log has the reason, to which uvicorn would add a traceback and a line of its own.
+        logging.getLogger("uvicorn.error").disabled = True
         pipeline.require_serving()
     yield
     await asyncio.wait([loading], timeout=LOADING_SECONDS)
