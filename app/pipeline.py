@@ -60,6 +60,7 @@ class Serving:
         """Start the queue; needs a running event loop."""
         self.loaded, self._admission, self._memory, self._decoders = loaded, admission, memory, decoders
         self.drift = Drift(loaded.manifest, metrics_directory)
+        self.documents: dict[str, str] = {}  # about the version, by name, once rendered
         self._batcher = Batcher(
             lambda images: predict_each(loaded.classifier, images),
             MAX_BATCH,
