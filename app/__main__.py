@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from app.settings import Settings
 
+UNUSED_PORT = 0  # of a command that does not listen
 INTERRUPTED = 130  # exit code, the shell's for SIGINT
 
 
@@ -27,18 +28,18 @@ def main(argv: list[str] | None = None) -> int:
         with _interruptible():
             from pydantic import ValidationError
 
-            from app.settings import Settings, environment_warnings, variables
+            from app.settings import Settings, environment_warnings, set_variable, variables
     except ModuleNotFoundError as error:
         print(
             f"error: {sys.executable} has no {error.name}; `make run` installs it for .venv/bin/python", file=sys.stderr
         )
         return 1
     try:
-        settings = Settings()
+        # An option replaces the variable, so that a PORT for another program does not matter.
+        settings = Settings() if options.port is None else Settings(**{variables()["bind_port"]: options.port})
     except ValidationError as error:
         for item in error.errors():
-            field, value = str(item["loc"][0]), item["input"]
-            variable = variables().get(field, field)
+            variable, value = set_variable(str(item["loc"][0])), item["input"]
             print(f"error: {variable} is {value!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
         return 2
     if options.command is not _work:
@@ -66,25 +67,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve over HTTP until stopped by a signal")
-    serve.add_argument("--host", help="address or name to listen on; default: CIFAR10_BIND_HOST, else 127.0.0.1")
+    serve.add_argument(
+        "--host", type=_host, help="address or name to listen on; default: CIFAR10_BIND_HOST, else 127.0.0.1"
+    )
     serve.add_argument("--port", type=_port, help="default: CIFAR10_BIND_PORT, else PORT, else 8000")
     serve.add_argument("--inherited", type=json.loads, default=[], help=argparse.SUPPRESS)  # see `_serve`
     serve.set_defaults(command=_serve)
     worker = commands.add_parser("worker")  # no help: `serve` starts these
     worker.add_argument("listeners", nargs="+", type=int)
     worker.add_argument("--skipped", default="[]")  # JSON: pairs of a version and the reason
-    worker.set_defaults(command=_work)
+    worker.set_defaults(command=_work, port=UNUSED_PORT)
     classify = commands.add_parser("classify", help="classify image files and folders without a server")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
     classify.add_argument(
         "--format", choices=("table", "jsonl", "csv"), help="output format; default: table on a terminal, else jsonl"
     )
     classify.add_argument("--top-k", type=_positive, metavar="K", help="show only the K largest probabilities")
-    classify.set_defaults(command=_classify)
+    classify.set_defaults(command=_classify, port=UNUSED_PORT)
     check = commands.add_parser(
         "check", help="print the settings and test the model; exit code 1 if it cannot be served"
     )
-    check.set_defaults(command=_check)
+    check.set_defaults(command=_check, port=None)
     return parser
 
 
@@ -92,6 +95,12 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _host(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; give an address or a name, such as 127.0.0.1 or 0.0.0.0")
+    return text
 
 
 def _port(text: str) -> int:
@@ -116,10 +125,9 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
 
         settings = settings.model_copy(update={"metrics_directory": directory})
         host = settings.bind_host if options.host is None else options.host
-        port = settings.bind_port if options.port is None else options.port
-        ended = serve(settings, host, port, places)
+        ended = serve(settings, host, settings.bind_port, places)
         if not isinstance(ended, int):
-            arguments = ["--host", host, "--port", str(port)]
+            arguments = ["--host", host, "--port", str(settings.bind_port)]
             signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the new program handles them
             inherited = json.dumps(ended, default=asdict)
             os.execv(sys.executable, [sys.executable, "-m", "app", "serve", *arguments, "--inherited", inherited])

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app import __version__, model_routes, routes
+from app import __version__, model_routes, openapi, routes
 from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
@@ -72,6 +72,7 @@ def create_app(
         version=__version__,
         description="Upload a photo and get a softmax probability for each class. No image is stored.",
         lifespan=partial(_lifespan, workers=workers, is_worker=is_worker, answers_at_once=answers_at_once),
+        openapi_url=None,  # FastAPI would serialise the document again for every request
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the client's Host header
@@ -79,9 +80,10 @@ def create_app(
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
     app.state.page = Page(PAGE)
+    app.state.openapi = openapi.cached_document(app, settings.root_path)
     app.state.metrics = Metrics(settings.metrics_directory)
     limits = settings.limits(processes, memory_limit())
-    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped)
+    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, warns=not is_worker)
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     _add_routes(app)
     return app
@@ -102,7 +104,9 @@ async def _lifespan(
         while not loading.done() and not pipeline.draining:  # uvicorn acts on a signal only after the start
             await asyncio.wait([loading], timeout=0.1)
         await asyncio.wait([loading], timeout=LOADING_SECONDS)
-    if is_worker:
+    if is_worker and pipeline.serving is None:
+        # The log has the reason, to which uvicorn would add a traceback and a line of its own.
+        logging.getLogger("uvicorn.error").disabled = True
         pipeline.require_serving()
     yield
     await asyncio.wait([loading], timeout=LOADING_SECONDS)

@@ -61,12 +61,16 @@ async def model_drift(request: Request) -> Response:
 )
 async def model_card(request: Request) -> HTMLResponse:
     """Intended use, training data, quality and limits, from the manifest and the report."""
-    loaded: Loaded = request.app.state.pipeline.require_serving().loaded
-    report, classifier = await _published_report(loaded), loaded.classifier
+    serving: Serving = request.app.state.pipeline.require_serving()
+    if card := serving.documents.get("card"):
+        return HTMLResponse(card)
+    loaded, classifier = serving.loaded, serving.loaded.classifier
+    report = await _published_report(loaded)
     served = ServedVersion(loaded.manifest, report, classifier.engine, classifier.precision)
-    return HTMLResponse(
-        await asyncio.to_thread(render_card, served, request.app.state.page.address)
-    )  # the first one compiles the template
+    card = await asyncio.to_thread(render_card, served, request.app.state.page.address)  # it compiles the template
+    if report or EVALUATION not in loaded.manifest.files:  # else the report may be restored
+        serving.documents["card"] = card
+    return HTMLResponse(card)
 
 
 @router.get(

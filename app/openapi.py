@@ -1,8 +1,12 @@
 """Parts of the OpenAPI document that FastAPI cannot derive from an endpoint's signature."""
 
+import json
+from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from app.errors import CODES, PROBLEM
@@ -26,6 +30,17 @@ REPORT_NAME: dict[str, Any] = {
     "schema": {"type": "string"},
     "example": "evaluation.json",
 }
+
+
+def cached_document(app: FastAPI, root_path: str) -> Callable[[], bytes]:
+    """Return a function that gives the document as JSON. The first call takes tens of milliseconds."""
+
+    @cache
+    def document() -> bytes:
+        servers = {"servers": [{"url": root_path}]} if root_path else {}
+        return json.dumps(app.openapi() | servers, ensure_ascii=False, separators=(",", ":")).encode()
+
+    return document
 
 
 def responses(success: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:

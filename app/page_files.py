@@ -28,14 +28,17 @@ class Page:
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
         self.folder, self.version = folder, digest.hexdigest()[:12]
         self.address = f"page/{self.version}/"  # relative to /
+        self._documents = {  # 10 kB
+            path.name: path.read_text(encoding="utf-8").replace('"page/', f'"{self.address}')
+            for path in folder.glob("*.html")
+        }
 
     def answer(self, name: str, if_none_match: str) -> Response:
         """Answer with a document, or 304 if the browser has it."""
         headers = {"Cache-Control": REVALIDATED, "ETag": f'"{self.version}"'}
         if headers["ETag"] in if_none_match:
             return Response(status_code=304, headers=headers)
-        html = (self.folder / name).read_text(encoding="utf-8").replace('"page/', f'"{self.address}')
-        return Response(html, headers=headers, media_type="text/html")
+        return Response(self._documents[name], headers=headers, media_type="text/html")
 
 
 class PageFiles(StaticFiles):

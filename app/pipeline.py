@@ -60,6 +60,7 @@ class Serving:
         """Start the queue; needs a running event loop."""
         self.loaded, self._admission, self._memory, self._decoders = loaded, admission, memory, decoders
         self.drift = Drift(loaded.manifest, metrics_directory)
+        self.documents: dict[str, str] = {}  # about the version, by name, once rendered
         self._batcher = Batcher(
             lambda images: predict_each(loaded.classifier, images),
             MAX_BATCH,
@@ -152,7 +153,8 @@ class Serving:
 class Pipeline:
     """Admits requests once `start` has loaded a version; until then, `reason` says why it is not ready.
 
-    `skipped` are newer versions that cannot be served. A worker gets them from the first process, which chose for it.
+    `skipped` are newer versions that cannot be served. A worker gets them from the first process, which chose for it
+    and warned of them.
     """
 
     def __init__(
@@ -162,8 +164,9 @@ class Pipeline:
         metrics: Metrics,
         threads: int | None = None,
         skipped: tuple[Skipped, ...] = (),
+        warns: bool = True,
     ) -> None:
-        self.settings, self.skipped = settings, skipped
+        self.settings, self.skipped, self._warns = settings, skipped, warns
         self.admission = Admission(limits.max_requests, settings.max_wait_seconds)
         self.memory = ImageMemory(limits.image_bytes)
         # The largest body for which ImageMemory has room, if it is alone.
@@ -188,10 +191,11 @@ class Pipeline:
             logger.error("the model could not be loaded", exc_info=error)
             return
         loaded, name = choice.loaded, self.settings.model_name
-        for version, reason in choice.errors.items():
-            logger.warning("version %s of %s is skipped for %s: %s", version, name, loaded.manifest.version, reason)
-        if choice.hidden:
-            logger.warning(choice.hidden)
+        if self._warns:
+            for version, reason in choice.errors.items():
+                logger.warning("version %s of %s is skipped for %s: %s", version, name, loaded.manifest.version, reason)
+            if choice.hidden:
+                logger.warning(choice.hidden)
         self.skipped += choice.skipped
         serving = Serving(
             loaded,

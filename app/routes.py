@@ -145,6 +145,12 @@ async def docs(request: Request) -> Response:
     return _page_document(request, "docs.html")
 
 
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi_document(request: Request) -> Response:
+    """Serve the API's description."""
+    return Response(request.app.state.openapi(), media_type="application/json")
+
+
 def _page_document(request: Request, name: str) -> Response:
     page: Page = request.app.state.page
     return page.answer(name, request.headers.get("if-none-match", ""))

@@ -54,7 +54,9 @@ class Settings(BaseSettings):
         env_prefix="CIFAR10_", env_ignore_empty=True, frozen=True, protected_namespaces=()
     )
 
-    bind_host: str = Field("127.0.0.1", description="address or name to listen on, if --host is not given")
+    bind_host: str = Field(
+        "127.0.0.1", pattern=r"\S", description="address or name to listen on, if --host is not given"
+    )
     bind_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         8000,
         # Not CIFAR10_PORT, which Kubernetes sets to tcp://… in the pods beside a Service of the name cifar10.
@@ -133,6 +135,12 @@ def _share(limit: int, processes: int) -> int:
 def variables() -> dict[str, str]:
     """Map each field of `Settings` to its environment variable."""
     return {name: _aliases(name)[0] for name in Settings.model_fields}
+
+
+def set_variable(field: str) -> str:
+    """Return the variable that a field's value came from; `field` is its name or its first variable."""
+    aliases = next((_aliases(name) for name in Settings.model_fields if field in (name, _aliases(name)[0])), [field])
+    return next((variable for variable in aliases if os.environ.get(variable)), aliases[0])
 
 
 def _aliases(name: str) -> list[str]:

@@ -176,7 +176,8 @@ def _parse_form(body: bytes, boundary: bytes, name: str, limit: int) -> list[byt
         if field != name:
             others[field] = None
         elif len(files) == limit:
-            raise Problem("too_large", f"the form has more than {limit} files; send them in several requests")
+            most = f"{limit} file{'s' * (limit > 1)}"
+            raise Problem("too_large", f"the form has more than {most}; send them in several requests")
         else:
             files.append(body[content:end])
     if not files:
@@ -187,7 +188,7 @@ def _parse_form(body: bytes, boundary: bytes, name: str, limit: int) -> list[byt
 
 
 def _quoted(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:64]) for name in names[:3])
+    shown = ", ".join(repr(name[:64]) if name else "parts without a name" for name in names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from model_store.errors import FileError
 
 MAX_JSON_BYTES = 4_000_000  # of one document; the largest published one has 70 kB. Parsed, it takes up to 0.2 GB
+MAX_DIGITS = 1_000  # of a whole number: Python reads up to 4,300, in time quadratic in their number
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -51,12 +52,19 @@ def parse_json(content: bytes) -> Any:
     """Parse UTF-8 JSON. Parsers differ in which of two equal keys they take, so duplicates are refused.
 
     Raises:
-        ValueError: it is not JSON, is nested too deeply, or an object has the same key twice.
+        ValueError: it is not JSON, is nested too deeply, has a number of too many digits, or an object has the same
+            key twice.
     """
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits, the limit is {MAX_DIGITS:,}")
+    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

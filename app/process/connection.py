@@ -62,8 +62,8 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0  # received of an incomplete head
     _read_bytes = 0  # the head's bytes after this read, at most
     _chunks = 0  # of this body
-    _after_chunk_head = False  # no data has followed yet, as after the head of the last chunk
-    _trailer_bytes = 0  # of the reads that began within the trailer
+    _framing_only = False  # this read began within a body and has brought none of its data
+    _framing_bytes = 0  # of such reads since the last data: chunk extensions and the trailer
     _refusal: Refusal | None = None
     _probed, _probe_seconds = False, PROBE_SECONDS  # and the delay of the next probe
 
@@ -76,15 +76,15 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, and refuse those that break HTTP or a limit."""
         self._read_bytes = self._head_bytes + len(data)
-        after_chunk_head = self._after_chunk_head
+        self._framing_only = self._part is Part.BODY
         try:
             self._parse(data)
             if self._part is Part.HEAD:
                 self._head_bytes += len(data)
                 self._check_head(self._head_bytes)
-            elif after_chunk_head and self._after_chunk_head:
-                self._trailer_bytes += len(data)
-                self._check_trailer()
+            elif self._part is Part.BODY:
+                self._framing_bytes += len(data) * self._framing_only
+                self._check_framing()
         except (HttpParserError, Refusal):
             self._refuse(self._refusal or INVALID)
         self._wait()
@@ -109,6 +109,7 @@ class Connection(HttpToolsProtocol):
         """Start a head."""
         super().on_message_begin()
         self._part, self._head_bytes, self._chunks = Part.HEAD, 0, 0
+        self._framing_only, self._framing_bytes = False, 0
 
     def on_headers_complete(self) -> None:
         """Check the head and pass it on. One that offers an upgrade is parsed again without the offer instead."""
@@ -131,20 +132,20 @@ class Connection(HttpToolsProtocol):
         Nothing here reads trailers. Keep them out of the request's headers, where they would be trusted.
         """
         self._chunks += 1
-        self._after_chunk_head, self._trailer_bytes, self.headers = True, 0, []
+        self.headers = []
         if self._chunks > MAX_CHUNKS:
             self._fail(400, f"The body has more than {MAX_CHUNKS} chunks; send larger ones.")
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on."""
-        self._after_chunk_head = False
+        self._framing_only, self._framing_bytes = False, 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Pass the end of the body on, unless the head offers an upgrade."""
         if self._chunks:
-            self._check_trailer()
-        self._part, self._after_chunk_head = None, False
+            self._check_framing()
+        self._part = None
         if not self._offers_upgrade():
             super().on_message_complete()
 
@@ -162,7 +163,7 @@ class Connection(HttpToolsProtocol):
                 hosts.append(value)
             elif name == b"transfer-encoding":
                 codings.append(value)
-        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() > "1.0"):
             self._fail(400, f"The request has {len(hosts) or 'no'} Host header{'s' * bool(hosts)}; send one.")
         if hosts and not HOST.fullmatch(hosts[0]):
             self._fail(400, "The Host header is not a host name or address with an optional port; send one.")
@@ -171,11 +172,12 @@ class Connection(HttpToolsProtocol):
                 501, f"The transfer coding {coding[:80]!r} is not supported; send the body as it is, or chunked."
             )
 
-    def _check_trailer(self) -> None:
-        size = max(self._trailer_bytes, sum(len(name) + len(value) for name, value in self.headers))
-        if size > MAX_TRAILER_BYTES or len(self.headers) > MAX_TRAILERS:
+    def _check_framing(self) -> None:
+        trailer = self.headers if self._chunks else []
+        size = max(self._framing_bytes, sum(len(name) + len(value) for name, value in trailer))
+        if size > MAX_TRAILER_BYTES or len(trailer) > MAX_TRAILERS:
             limit = f"{MAX_TRAILERS} lines or {MAX_TRAILER_BYTES} bytes"
-            self._fail(400, f"The trailer has more than {limit}; send none, as nothing reads it.")
+            self._fail(400, f"The trailer or a chunk extension has more than {limit}; send none, as nothing reads it.")
 
     def _fail(self, status: int, detail: str) -> NoReturn:
         """Stop parsing. The parser raises its own exception for one of a callback, so keep the original."""

@@ -28,6 +28,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from uvicorn.config import STARTUP_FAILURE
+
 from app.process.listeners import close
 
 logger = logging.getLogger("app")
@@ -283,7 +285,7 @@ class Workers:
             predecessor = slot.worker
             if predecessor is None or predecessor.ended.done():
                 continue  # it is being restarted anyway
-            successor = await self._start_ready(slot.listeners, self._environment)
+            successor = await self._start_ready(slot.listeners, self._environment, self._options)
             if successor is None:
                 return
             if slot.worker is predecessor:
@@ -292,17 +294,21 @@ class Workers:
             else:  # it ended meanwhile, and a restarted one has other sockets
                 successor.retire()
 
-    async def _start_ready(self, listeners: Listeners, environment: Mapping[str, str]) -> Worker | None:
+    async def _start_ready(
+        self, listeners: Listeners, environment: Mapping[str, str], options: Sequence[str] = ()
+    ) -> Worker | None:
         """Start a process and wait until it is ready; None if it fails, with a log line."""
         try:
-            successor = self._watch(launch(listeners, environment, self._options))
+            successor = self._watch(launch(listeners, environment, options))
         except OSError as error:
             logger.error("no successor can be started: %s; the process before it continues", error.strerror)
             return None
         if await successor.become_ready():
             return successor
         if not self._stopping:
-            logger.error("a successor ended before it was ready; the process before it continues")
+            explained = await successor.ended == STARTUP_FAILURE  # by a line of its own
+            level = logging.INFO if explained else logging.ERROR
+            logger.log(level, "a successor ended before it was ready; the process before it continues")
         return None
 
     def _watch(self, worker: Worker) -> Worker:

@@ -43,12 +43,13 @@ from model_store.images.formats import (
     walk_jpeg,
     walk_png,
     walk_tiff,
+    walk_webp,
 )
 from model_store.images.pixels import averageable, can_read_planes, to_rgb
 from model_store.manifest import Resize
 
 SIDE = 32
-HEADER_BYTES = 100_000_000  # opening a WebP allocates two canvases, 8 bytes a pixel: this is one of 12 megapixels
+HEADER_BYTES = 100_000_000  # for opening a file, besides pixels that some types allocate then
 MAX_RUN_LENGTH_PIXELS = 2_500_000  # Pillow decodes a run-length BMP in Python
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "zstd")
 
@@ -96,6 +97,7 @@ def read_header(data: bytes) -> "Encoded":
     image_type = _TYPES[name]
     with _refusing(name):
         structure = image_type.walk(data)
+    with _refusing(name, HEADER_BYTES + structure.opening_bytes):
         image = image_type.open(io.BytesIO(structure.data))
         check_size(*image.size)
         check_frames(getattr(image, "n_frames", 1) if structure.frames is None else structure.frames)
@@ -264,7 +266,7 @@ class _Type(NamedTuple):
 _TYPES = {
     "JPEG": _Type(re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile, "jpg", walk_jpeg),
     "PNG": _Type(re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile, "zlib", walk_png),
-    "WEBP": _Type(re.compile(rb"(?s)RIFF.{4}WEBP"), WebPImagePlugin.WebPImageFile, "webp"),
+    "WEBP": _Type(re.compile(rb"(?s)RIFF.{4}WEBP"), WebPImagePlugin.WebPImageFile, "webp", walk_webp),
     "GIF": _Type(re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile, None, walk_gif),
     "BMP": _Type(re.compile(rb"(?s)BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"), BmpImagePlugin.BmpImageFile, None),
     "AVIF": _Type(

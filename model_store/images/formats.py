@@ -47,6 +47,7 @@ class Structure(NamedTuple):
     data: bytes
     frames: int | None = None
     exif: bytes = b""
+    opening_bytes: int = 0  # of pixels that are allocated when Pillow opens the file
 
 
 _Piece = tuple[int, int, int]  # marker or name as a number, start, end
@@ -167,6 +168,20 @@ def _png_chunks(data: bytes) -> Iterator[_Piece]:
         length, name = struct.unpack_from(">II", data, at)
         yield name, at, at + 12 + length
         at += 12 + length
+
+
+# By the type of the first chunk: positions of width and height in bits of its content, their length, what is added.
+_WEBP_CANVAS = {b"VP8X": (32, 56, 24, 1), b"VP8L": (8, 22, 14, 1), b"VP8 ": (48, 64, 14, 0)}
+
+
+def walk_webp(data: bytes) -> Structure:
+    """Check the size before Pillow opens the file, which allocates two canvases of 4 bytes a pixel."""
+    if (kind := data[12:16]) not in _WEBP_CANVAS:
+        return Structure(data)
+    bits, (*positions, length, added) = int.from_bytes(data[20:30], "little"), _WEBP_CANVAS[kind]
+    width, height = ((bits >> position) % (1 << length) + added for position in positions)
+    check_size(width, height)
+    return Structure(data, opening_bytes=8 * width * height)
 
 
 def walk_gif(data: bytes) -> Structure:

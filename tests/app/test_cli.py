@@ -43,6 +43,13 @@ def test_a_python_without_the_packages_is_told_of(capsys, monkeypatch):
     assert "has no app.settings; `make run` installs it for .venv/bin/python" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_is_refused(capsys, host):
+    with pytest.raises(SystemExit):
+        main(["serve", "--host", host, "--port", "0"])
+    assert "argument --host: it is empty; give an address" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
 def test_a_port_is_one_that_there_is(capsys, port):
     with pytest.raises(SystemExit):

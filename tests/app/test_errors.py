@@ -33,7 +33,7 @@ PART = b'Content-Disposition: form-data; name="file"; filename="i"\r\n\r\n'
         pytest.param({"content": png()[:300]}, "unusable_image", "ends early", id="truncated"),
         pytest.param({"files": {"image": png()}}, "malformed_request", "-F file=@photo.jpg", id="other field"),
         pytest.param(form(PART + png(), end=b""), "malformed_request", "closing boundary", id="unclosed form"),
-        pytest.param(form(PART + png(), PART + png()), "too_large", "more than 1 files", id="two files"),
+        pytest.param(form(PART + png(), PART + png()), "too_large", "more than 1 file;", id="two files"),
         pytest.param(
             {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
             "malformed_request",

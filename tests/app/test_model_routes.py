@@ -121,6 +121,19 @@ def test_a_card_leaves_out_a_report_that_was_altered_after_loading(altered, capl
     assert caplog.text.count("not the file that was published") == 1
 
 
+def test_a_card_is_rendered_once_its_report_is_whole(altered, monkeypatch):
+    client, folder = altered()
+    report = folder / "report" / "evaluation.json"
+    published = report.read_bytes()
+    report.write_bytes(b"other")
+    assert "has no figures by class" in client.get("/model/card").text
+    report.write_bytes(published)
+    card = client.get("/model/card").text
+    assert "has no figures by class" not in card
+    monkeypatch.setattr("app.model_routes.render_card", None)
+    assert client.get("/model/card").text == card
+
+
 def test_a_report_file_that_was_removed_alone_is_named(altered):
     client, folder = altered()
     (folder / "report" / "classes.png").unlink()

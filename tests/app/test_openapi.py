@@ -3,6 +3,13 @@
 from app.errors import CODES
 
 
+def test_openapi_is_serialised_once(client, monkeypatch):
+    first = client.get("/openapi.json")
+    monkeypatch.setattr(client.app, "openapi", None)
+    assert client.get("/openapi.json").content == first.content
+    assert first.headers["content-type"] == "application/json" and first.json()["openapi"].startswith("3.")
+
+
 def test_openapi_documents_every_error_of_the_code_table(client):
     document = client.get("/openapi.json").json()
     text = str(document)

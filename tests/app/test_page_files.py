@@ -22,6 +22,13 @@ def test_the_version_changes_with_any_file(tmp_path):
     assert Page(folder).version != before
 
 
+def test_a_document_is_read_once(tmp_path):
+    page = Page(shutil.copytree(PAGE, tmp_path / "page"))
+    shutil.rmtree(tmp_path / "page")
+    html = page.answer("index.html", "").body.decode()
+    assert f'"{page.address}js/' in html and '"page/js' not in html
+
+
 def test_files_at_the_version_are_kept_for_ever_and_others_are_asked_for_again(client):
     version = client.app.state.page.version
     for path, policy in (

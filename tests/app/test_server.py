@@ -27,6 +27,12 @@ def test_a_port_in_use_is_named(tmp_path, workers):
 
 
 @pytest.mark.process
+def test_a_port_of_the_platform_does_not_matter_beside_the_option(tmp_path):
+    with serving(tmp_path, workers="2", PORT="tcp://10.0.0.1:8000") as server:
+        wait_until(lambda: server.log.read_text().count('"ready"') == 2, server.log.read_text)
+
+
+@pytest.mark.process
 def test_the_address_is_set_by_the_environment_whatever_kubernetes_sets_beside_it(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
         ("TRUSTED_PROXIES", "nginx"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.1/16"),
         ("TRUSTED_PROXIES", "127.0.0.1,"),
+        ("BIND_HOST", " "),
         ("BIND_PORT", "65536"),
         ("BIND_PORT", "http"),
     ],
@@ -87,9 +88,23 @@ def test_the_port_is_that_of_the_service_else_the_platforms(capsys, monkeypatch,
 
 
 def test_a_wrong_port_of_the_platform_is_named(capsys, monkeypatch):
+    monkeypatch.delenv("CIFAR10_BIND_PORT", raising=False)
     monkeypatch.setenv("PORT", "tcp://10.0.0.1:8000")
+    for command in ("check", "serve"):
+        assert main([command]) == 2
+        assert capsys.readouterr().err.startswith("error: PORT is 'tcp://10.0.0.1:8000'")
+    monkeypatch.setenv("CIFAR10_BIND_PORT", "http")
     assert main(["check"]) == 2
-    assert "PORT is 'tcp://10.0.0.1:8000'" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: CIFAR10_BIND_PORT is 'http'")
+
+
+def test_a_port_of_the_platform_that_is_not_used_does_not_matter(capsys, monkeypatch):
+    monkeypatch.setenv("PORT", "tcp://10.0.0.1:8000")
+    monkeypatch.delenv("CIFAR10_BIND_PORT", raising=False)
+    assert main(["classify", str(ROOT / "docs" / "cat.png")]) == 0
+    monkeypatch.setenv("CIFAR10_BIND_PORT", "9000")
+    assert main(["check"]) == 0
+    assert "CIFAR10_BIND_PORT=9000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", ["*", "10.0.0.0/8, ::1,192.168.1.1"])

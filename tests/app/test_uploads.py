@@ -109,6 +109,7 @@ def test_a_form_with_the_file_under_other_names_is_told_which_names_came():
     assert "only 'photo0', 'photo1', 'photo2' and 6 more;" in many
     assert len(refusal(build([("n" * 1_000, b"x")]))) < 250
     assert "it has no parts at all" in refusal(build([]))
+    assert "only parts without a name; send" in refusal(b"--frontier\r\n\r\nx\r\n" * 2 + build([]))
 
 
 @pytest.mark.parametrize(

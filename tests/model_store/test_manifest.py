@@ -164,6 +164,10 @@ REFUSED = {
         "the key 'recipe' appears twice",
     ),
     "too long": (json.dumps(DOCUMENT | {"created": "x" * 4_000_000}), "the limit is 4,000,000"),
+    "a number that takes long to read": (
+        json.dumps(DOCUMENT).replace('"version": 3', f'"version": {"9" * 5_001}'),
+        "the document cannot be parsed: a number has 5,001 digits, the limit is 1,000",
+    ),
     "not JSON": ("{", "the document"),
     "a list": ("[]", "the document"),
     "empty": ("", "the document"),

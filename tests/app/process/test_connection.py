@@ -328,15 +328,16 @@ ENDLESS_TRAILERS = {
     "an endless value": [b"0\r\na:", *[b"b" * 1_000] * 17],
     "an endless name": [b"0\r\n", *[b"a" * 1_000] * 17],
     "an endless value after data": [b"3\r\nabc\r\n0\r\na:", *[b"b" * 1_000] * 17],
+    "endless zeros of a size": [*[b"0" * 1_000] * 17],
+    "an endless extension": [b"3;", *[b"a" * 1_000] * 17],
+    "an endless extension after data": [b"3\r\nabc\r\n3;", *[b"a" * 1_000] * 17],
 }
 
 
 @pytest.mark.parametrize("parts", ENDLESS_TRAILERS.values(), ids=ENDLESS_TRAILERS)
 def test_an_endless_trailer_ends_the_connection(parts):
     waiting = exchange(CHUNKED, *parts)
-    assert (
-        waiting.written.startswith(b"HTTP/1.1 400 ") and b"trailer has more than 100 lines or 16384" in waiting.written
-    )
+    assert waiting.written.startswith(b"HTTP/1.1 400 ") and b"has more than 100 lines or 16384 bytes" in waiting.written
     answered = exchange(CHUNKED, *parts, app=refuse)
     assert answered.written.count(b"HTTP/1.1") == 1 and answered.written.startswith(b"HTTP/1.1 413 ")
     assert waiting.is_closing() and answered.is_closing()
@@ -349,6 +350,24 @@ def test_a_trailer_is_dropped_however_the_bytes_arrive(cuts):
     edges = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
     written = exchange(*(sent[start:end] for start, end in pairwise(edges) if end > start)).written
     assert b"<POST /? host,transfer-encoding an image>" in written and written.count(b"HTTP/1.1") == 1
+
+
+def test_a_large_trailer_in_the_first_read_is_refused_before_the_answer():
+    get = CHUNKED.replace(b"POST", b"GET")
+    lines = b"a:b\r\n" * (MAX_TRAILERS + 1)
+    refused = exchange(get + b"0\r\n" + lines, lines)
+    assert refused.written.startswith(b"HTTP/1.1 400 ") and refused.written.count(b"HTTP/1.1") == 1
+    assert refused.is_closing()
+
+
+def test_heads_and_extensions_of_chunks_with_data_do_not_add_up():
+    chunks = [b"1;" + b"a" * 1_000 + b"\r\n", b"a\r\n"] * 20
+    assert exchange(CHUNKED, *chunks, b"0\r\n\r\n").written.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_second_head_does_not_count_as_framing_of_the_body_before_it():
+    head = GET.replace(b"GET", b"POST") + b"Content-Length: 1\r\nX: " + b"a" * 2 * MAX_TRAILER_BYTES + b"\r\n\r\n"
+    assert exchange(CHUNKED + b"0\r\n", b"\r\n" + head, b"a").written.count(b"HTTP/1.1 200 ") == 2
 
 
 def test_the_data_of_a_chunk_does_not_count_as_trailer():
@@ -364,6 +383,7 @@ def test_a_body_of_tiny_chunks_is_refused():
 
 FAULTY_HEADS = {
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, b"no Host header; send one"),
+    "no host in HTTP/2.0": (b"GET / HTTP/2.0\r\n\r\n", 400, b"no Host header; send one"),
     "two hosts": (GET + b"Host: x\r\n\r\n", 400, b"2 Host headers; send one"),
     "no host name": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, b"Host header is not a host name"),
     "gzip, chunked": (GET + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501, b"gzip, chunked' is not supported"),

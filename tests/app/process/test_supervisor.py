@@ -164,12 +164,31 @@ def test_sighup_with_a_version_that_cannot_be_served_changes_nothing(tmp_path):
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "a successor ended before it was ready" in server.log.read_text(), server.log.read_text)
         assert httpx2.post(server.url("/predict"), content=png()).status_code == 200
+        (error,) = [line["message"] for line in server.lines() if line["level"] == "error"]
+        assert error == "the model cannot be served: 'cifar10' has no version 2; the store holds 1"
         shutil.copytree(SHIPPED_STORE / "cifar10-small" / "2", store / "cifar10" / "2")
         manifest = store / "cifar10" / "2" / "manifest.json"
         changed = manifest.read_text().replace('"cifar10-small"', '"cifar10"', 1)
         manifest.write_text(changed)
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: httpx2.get(server.url("/health")).json()["model"]["version"] == "2", server.log.read_text)
+        assert stop(server) == 0
+
+
+def test_a_broken_version_is_warned_of_once_by_sighup_and_shown_once(tmp_path):
+    store = small_store(tmp_path)
+    with serving(tmp_path, workers="2", store=str(store), drain_seconds="0") as server:
+        wait_for_processes(server, 2)
+        (store / "cifar10" / "2").mkdir()
+        for starts in (2, 3):
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda starts=starts: started(server) == starts, server.log.read_text)
+            wait_until(lambda: children(server) == 1, server.log.read_text)
+            messages = [line["message"] for line in server.lines() if line["level"] in ("warning", "error")]
+            assert sum(message.startswith("this release ships") for message in messages) == starts
+            assert sum(message.startswith("version 2 of cifar10 is skipped") for message in messages) == starts - 1
+            assert len(messages) == 2 * starts - 1
+            assert [item["version"] for item in httpx2.get(server.url("/health")).json()["skipped"]] == ["2"]
         assert stop(server) == 0
 
 

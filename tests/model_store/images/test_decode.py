@@ -404,6 +404,15 @@ def with_jpeg_size(width, height):
     return bytes(data)
 
 
+def with_webp_size(width, height, lossless):
+    data = bytearray(encode(photo(), "WEBP", lossless=lossless))
+    if lossless:
+        data[21:25] = struct.pack("<I", width - 1 | height - 1 << 14)
+    else:
+        data[26:30] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
 BOMBS = {
     "PNG header alone": (png_header(50_000, 50_000), "50000×50000 px"),
     "PNG": (png_header(50_000, 50_000) + chunk(b"IDAT") + chunk(b"IEND"), "50000×50000 px"),
@@ -412,7 +421,10 @@ BOMBS = {
     "GIF canvas": (FILES["GIF"][:6] + struct.pack("<HH", 9000, 9000) + FILES["GIF"][10:], "9000×9000 px"),
     "GIF frame": (b"GIF89a\1\0\1\0\0\0\0," + struct.pack("<4HB", 0, 0, 60_000, 60_000, 0) + b"\2\0;", "too large"),
     "WEBP": (webp_canvas(9000, 9000), "9000×9000 px"),
-    "WEBP beyond Pillow": (webp_canvas(16_383, 16_383), "too large"),
+    "WEBP beyond Pillow": (webp_canvas(16_383, 16_383), "16383×16383 px"),
+    "WEBP beyond its decoder": (webp_canvas(1 << 24, 1 << 24), "16777216×16777216 px"),
+    "WEBP without alpha": (with_webp_size(9_000, 8_000, lossless=False), "9000×8000 px"),
+    "WEBP without loss": (with_webp_size(9_000, 8_000, lossless=True), "9000×8000 px"),
     "BMP": (b"BM" + bytes(12) + struct.pack("<IiiHH", 40, 30_000, 30_000, 1, 24) + bytes(24), "30000×30000 px"),
     "TIFF": (tiff([(256, 4, 1, 30_000), (257, 4, 1, 30_000), (273, 4, 1, 8)]), "30000×30000 px"),
 }
@@ -716,6 +728,7 @@ def test_threads_do_not_disturb_each_other():
     assert any(not np.array_equal(a, b) for a, b in pairwise(expected))
 
 
+FASTEST = {"WEBP": {"method": 0}, "AVIF": {"speed": 10}}
 DECODE_WITH_LITTLE_MEMORY = """
 import ctypes, resource, sys
 from model_store.images.decode import decode
@@ -745,6 +758,19 @@ def test_a_lack_of_memory_is_not_taken_for_damage(tmp_path, kind, options, room)
     paths = tmp_path / "small", tmp_path / "large"
     for path, side in zip(paths, (32, 3_000), strict=True):
         path.write_bytes(encode(photo(side, side), kind, **options))
+    command = [sys.executable, "-c", DECODE_WITH_LITTLE_MEMORY, str(room), *map(str, paths)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("OutOfMemory there is too little memory to decode"), result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+@pytest.mark.parametrize("room", [110_000_000, 150_000_000], ids=["110 MB", "150 MB"])
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_lack_of_memory_for_opening_a_file_is_not_taken_for_damage(tmp_path, kind, room):
+    paths = tmp_path / "small", tmp_path / "large"
+    for path, side in zip(paths, (32, 4_900), strict=True):  # two canvases of 96 MB each
+        path.write_bytes(encode(flat("RGB", (9, 99, 199), (side, side)), kind, quality=10, **FASTEST[kind]))
     command = [sys.executable, "-c", DECODE_WITH_LITTLE_MEMORY, str(room), *map(str, paths)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("OutOfMemory there is too little memory to decode"), result.stdout
