@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from model_store.network.processor import has_bfloat16
 from tests.contract.recording import RECORDED, ROOT, record_command_lines, record_service, run
 
 WORDING = {"description", "summary", "title", "detail", "example", "version"}
@@ -30,8 +31,12 @@ REMOVED_HEADERS = {
 }
 
 
-# The verdicts of the shipped version are fitted on photographs, not on validation images.
-REMOVED_FIGURES = {"model.body.manifest.metrics.verdicts.held_out is gone"}
+REMOVED_FIGURES = {
+    # The verdicts of the shipped version are fitted on photographs, not on validation images.
+    "model.body.manifest.metrics.verdicts.held_out is gone",
+    # An empty body is refused while it is received.
+    "predict, empty.stages was ['receive', 'total'], is ['total']",
+}
 
 
 def recorded(name: str) -> Any:
@@ -140,7 +145,8 @@ def test_a_run_that_was_interrupted_is_resumed_evaluated_and_published(tmp_path)
     assert evaluate.returncode == 0, evaluate.stderr
     publish = run(ROOT, "training", "publish", folder, "--data", photos, "--store", store, "--name", "colours")
     assert publish.returncode == 0, publish.stderr
-    assert missing(recorded("files.json"), documents(tmp_path / "run", tmp_path / "store/colours/1")) == []
+    gone = missing(recorded("files.json"), documents(tmp_path / "run", tmp_path / "store/colours/1"))
+    assert [line for line in gone if has_bfloat16() or "bfloat16" not in line] == []  # the recording processor has it
 
 
 def documents(run_directory: Path, version: Path) -> dict[str, Any]:

@@ -167,7 +167,9 @@ def test_the_gaussian_has_the_scales_of_the_calibration_run_and_the_channels_of_
 
 def test_a_calibrated_version_has_the_figures_it_had_without(calibrated):
     uncalibrated, full = (load(calibrated.folder("cifar10", version)).manifest for version in (2, 3))
-    assert full.metrics["test"]["accuracy"] == uncalibrated.metrics["test"]["accuracy"]
+    one_image = 1 / full.metrics["test"]["images"]  # whose label int8 may change
+    accuracies = [manifest.metrics["test"]["accuracy"] for manifest in (full, uncalibrated)]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=1.1 * one_image)
     size = ("parameters", "multiply_adds")
     summary = {key: value for key, value in uncalibrated.metrics["test"].items() if key not in size}
     assert full.metrics["test_uncalibrated"] == summary
