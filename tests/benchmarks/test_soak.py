@@ -16,9 +16,10 @@ def test_periods_have_percentiles_of_right_answers_and_median_resources():
     result = Soak(start=100.0)
     result.outcomes = [outcome(100 + second / 10, 0.01 * (1 + second // 100)) for second in range(200)]
     result.outcomes.append(outcome(101, 9.0, "refused"))
+    result.outcomes += [outcome(101, 9.0, kind="explanation")] * 5
     result.usages = [Usage(100 + second, 400.0 + second, 50, 16) for second in range(20)]
     first, second = result.periods(10.0)
-    assert (first.requests, first.p50_ms, first.p99_ms, first.megabytes) == (101, 10.0, 10.0, 404.5)
+    assert (first.requests, first.p50_ms, first.p99_ms, first.megabytes) == (106, 10.0, 10.0, 404.5)
     assert (second.requests, second.p50_ms, second.descriptors, second.threads) == (100, 20.0, 50, 16)
 
 
@@ -69,7 +70,7 @@ def test_under_a_mixed_load_no_answer_is_wrong_or_lost():
     result = Soak()
     soak(result, share=0.5, seconds=6.0, peak_seconds=2.0)
     counts = result.counts()
-    assert set(counts) == {*SHARES, "abandoned"}
+    assert set(counts) >= {*SHARES, "abandoned"} - {"explanation"}  # which are rare
     assert all(kind["wrong"] == kind["lost"] == 0 for kind in counts.values())
     assert counts["PNG"]["right"] > 0
     assert result.serious_lines == []
