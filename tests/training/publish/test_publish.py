@@ -15,6 +15,7 @@ from model_store.manifest import read_manifest
 from model_store.store import Store
 from model_store.version import load
 from tests.model_store.network.keras_models import random_images
+from tests.training import linear
 from tests.training.runs import VAL_IMAGES, few_val_images, narrow_recipes, train
 from training.__main__ import main
 from training.data.load import load_dataset
@@ -69,6 +70,22 @@ def test_a_network_that_is_not_served_as_keras_has_it_is_not_published(notebook_
     with pytest.raises(TrainingError, match="differ from Keras's by"):
         publish_candidate(candidate, Target(Store(tmp_path), "cifar10"), test.pixels, test)
     assert Store(tmp_path).versions("cifar10") == []
+
+
+def test_a_version_has_no_figures_that_were_measured_on_an_earlier_one(tmp_path):
+    (tmp_path / "architecture.json").write_bytes(linear.architecture())
+    (tmp_path / "model.weights.h5").write_bytes(linear.weights())
+    earlier = {"robustness": {"accuracy": 0.5}, "left_out": ["robustness"], "calibration": {"temperature": 2.0}}
+    candidate = Candidate(tmp_path, CompiledNetwork(linear.network()), training={}, metrics=earlier)
+    test, store = linear.images(40), Store(tmp_path / "store")
+    quick, full = (Target(store, "patterns", full_report=full) for full in (False, True))
+    metrics = [
+        read_manifest(store.folder("patterns", version) / "manifest.json").metrics
+        for version in (publish_candidate(candidate, target, test.pixels, test) for target in (quick, full))
+    ]
+    assert "robustness" not in metrics[0] and metrics[0]["left_out"] == ["robustness", "plots"]
+    assert "left_out" not in metrics[1] and metrics[1]["robustness"].keys() > {"accuracy"}
+    assert all(version["calibration"] == earlier["calibration"] for version in metrics)
 
 
 def test_a_damaged_run_is_not_published(notebook_run, data_folder, tmp_path, capsys):
