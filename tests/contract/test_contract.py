@@ -139,7 +139,7 @@ def test_a_run_that_was_interrupted_is_resumed_evaluated_and_published(tmp_path)
     evaluate = run(ROOT, "training", "evaluate", folder, "--data", photos, "--split", "held-out")
     assert evaluate.returncode == 0, evaluate.stderr
     options = "--data", photos, "--store", store, "--name", "colours"
-    refused = run(ROOT, "training", "publish", folder, *options)  # it created the store, since a typing error did, too
+    refused = run(ROOT, "training", "publish", folder, *options)  # a misspelt path made a store
     assert refused.returncode == 1 and "pass --create" in refused.stderr
     publish = run(ROOT, "training", "publish", folder, *options, "--create")
     assert publish.returncode == 0, publish.stderr
