@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,28 +97,36 @@ class Store:
         """Add the next version: `write(folder, version)` fills a new folder and returns its manifest without `files`.
 
         The folder becomes visible by one rename, after every file in it has been hashed and flushed to disk. If another
-        job takes the number first, `write` is called again with the next one.
+        job takes the number first, `write` is called again with the next one. A failure, an interrupt included, leaves
+        no file and no folder that was not there before.
 
         Raises:
             ModelError: the name is invalid, or `write` left out a required file or used an invalid file name.
         """
         check_name(name)
         folder = self.root / name
-        folder.mkdir(parents=True, exist_ok=True)
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            return self._publish(name, write)
+        except BaseException:
+            for path in missing:
+                with suppress(OSError):  # holds what another job published meanwhile
+                    path.rmdir()
+            raise
+
+    def _publish(self, name: str, write: Callable[[Path, int], Manifest]) -> int:
         while True:
             version = max(self.versions(name), default=0) + 1
-            staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder))
-            try:
-                manifest = write(staging, version)
-                write_manifest(_with_files(manifest, hash_files(staging)), staging / MANIFEST)
-                _make_durable(staging)
-                staging.rename(folder / str(version))
-                return version
-            except OSError:
-                if version not in self.versions(name):
-                    raise
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+            with _staging(self.root / name) as staging:
+                try:
+                    manifest = write(staging, version)
+                    write_manifest(_with_files(manifest, hash_files(staging)), staging / MANIFEST)
+                    _make_durable(staging)
+                    staging.rename(self.folder(name, version))
+                    return version
+                except OSError:
+                    if version not in self.versions(name):
+                        raise
 
     def prune(self, name: str, keep: int) -> list[int]:
         """Remove all but the newest `keep` versions and the active one; return the versions removed.
@@ -146,6 +155,18 @@ def check_name(name: str) -> None:
     """Raise ModelError if the name is not a valid model name."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise ModelError(f"{name[:80]!r} is not a model name; use lower-case letters, digits, dot, dash and underscore")
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Make a hidden folder in `folder`, which is made if missing; remove it at the end unless it was renamed."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # a job that failed removed the empty folder meanwhile
+            staging = tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder, ignore_cleanup_errors=True)
+            break
+    with staging as path:
+        yield Path(path)
 
 
 def _folders(folder: Path) -> list[str]:

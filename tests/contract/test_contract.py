@@ -143,7 +143,10 @@ def test_a_run_that_was_interrupted_is_resumed_evaluated_and_published(tmp_path)
     assert train.returncode == 0, train.stderr
     evaluate = run(ROOT, "training", "evaluate", folder, "--data", photos, "--split", "held-out")
     assert evaluate.returncode == 0, evaluate.stderr
-    publish = run(ROOT, "training", "publish", folder, "--data", photos, "--store", store, "--name", "colours")
+    options = "--data", photos, "--store", store, "--name", "colours"
+    refused = run(ROOT, "training", "publish", folder, *options)  # a misspelt path made a store
+    assert refused.returncode == 1 and "pass --create" in refused.stderr
+    publish = run(ROOT, "training", "publish", folder, *options, "--create")
     assert publish.returncode == 0, publish.stderr
     gone = missing(recorded("files.json"), documents(tmp_path / "run", tmp_path / "store/colours/1"))
     assert [line for line in gone if has_bfloat16() or "bfloat16" not in line] == []  # the recording processor has it

@@ -1,8 +1,10 @@
 """Versions appear whole or not at all, never change, and are listed, chosen and pruned by number."""
 
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -144,11 +146,62 @@ def fails_with(error):
     return write
 
 
-@pytest.mark.parametrize("error", [ModelError("diverged"), OSError("disk full"), KeyboardInterrupt()], ids=repr)
+ERRORS = [ModelError("diverged"), OSError("disk full"), KeyboardInterrupt(), MemoryError()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
 def test_a_publication_that_fails_leaves_nothing(store, published, error):
     with pytest.raises(type(error)):
         store.publish(NAME, fails_with(error))
     assert [path.name for path in (store.root / NAME).iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_a_first_publication_that_fails_leaves_no_folder_of_the_name(store, error):
+    with pytest.raises(type(error)):
+        store.publish(NAME, fails_with(error))
+    assert not store.root.exists()
+    store.root.mkdir()
+    with pytest.raises(type(error)):
+        store.publish(NAME, fails_with(error))
+    assert list(store.root.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_nothing(store, write):
+    """No file grows beyond a kilobyte, and the weights are larger."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.publish(NAME, write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not store.root.exists()
+    assert store.publish(NAME, write) == 1
+
+
+def test_a_failure_leaves_what_another_job_published_meanwhile(store, write):
+    def overtaken(folder, version):
+        assert store.publish(NAME, write) == 1
+        raise ModelError("diverged")
+
+    with pytest.raises(ModelError, match="diverged"):
+        store.publish(NAME, overtaken)
+    assert [path.name for path in (store.root / NAME).iterdir()] == ["1"]
+
+
+def test_a_folder_that_a_failed_job_removed_is_made_again(store, write, monkeypatch):
+    """The other job fails between the making of the folder and of the one inside."""
+    make, removed = tempfile.mkdtemp, []
+
+    def late(*arguments, **keywords):
+        if not removed:
+            removed.append((store.root / NAME).rmdir())
+        return make(*arguments, **keywords)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", late)
+    assert store.publish(NAME, write) == 1
+    assert removed
 
 
 @pytest.mark.parametrize("forgotten", REQUIRED)
@@ -160,7 +213,7 @@ def test_an_incomplete_version_is_not_published(store, write, forgotten):
 
     with pytest.raises(ModelError, match=f"{forgotten} was not written"):
         store.publish(NAME, incomplete)
-    assert list((store.root / NAME).iterdir()) == []
+    assert not store.root.exists()
 
 
 @pytest.mark.parametrize("name", ["plots/more/a.png", ".DS_Store", "une école.txt"])

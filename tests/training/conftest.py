@@ -67,7 +67,8 @@ def published(data_folder, notebook_run, tmp_path_factory) -> Path:
     """A store with that run as cifar10/1, to be copied before it is changed."""
     store = tmp_path_factory.mktemp("published")
     with short_measurements():
-        assert main(["publish", str(notebook_run), "--store", str(store), "--data", str(data_folder)]) == 0
+        publish = ["publish", str(notebook_run), "--name", "cifar10", "--store", str(store)]
+        assert main([*publish, "--data", str(data_folder)]) == 0
     return store
 
 

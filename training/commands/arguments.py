@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import TypeAlias
 
 from model_store.store import Store, check_name
+from training.errors import TrainingError
 
 Jobs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -25,15 +27,26 @@ def default_data() -> Path:
 
 
 def add_store(job: argparse.ArgumentParser) -> None:
-    """Add --store and --name."""
-    add_store_folder(job)
-    job.add_argument("--name", default="cifar10", help="model name (default: cifar10)")
-
-
-def add_store_folder(job: argparse.ArgumentParser) -> None:
     """Add --store."""
     text = "folder of the model store (default: $CIFAR10_STORE, else model_store/models)"
     job.add_argument("--store", type=Path, default=default_store(), help=text)
+
+
+def add_target(job: argparse.ArgumentParser, default_name: str) -> None:
+    """Add the options of jobs that publish: --store, --create, --name and --force, and --no-report."""
+    add_store(job)
+    job.add_argument("--create", action="store_true", help="create the store if it does not exist")
+    job.add_argument("--name", help=f"model name ({default_name})")
+    job.add_argument(
+        "--force",
+        action="store_true",
+        help="publish a network that is worse than the version in service, or not evaluated",
+    )
+    job.add_argument(
+        "--no-report",
+        action="store_true",
+        help="skip the robustness measurement and the plots, which take most of the time",
+    )
 
 
 def default_store() -> Path:
@@ -41,10 +54,50 @@ def default_store() -> Path:
     return Path(os.environ.get("CIFAR10_STORE") or "model_store/models")
 
 
-def open_store(options: argparse.Namespace) -> Store:
-    """Return the store to publish into. Checks --name now, because measuring takes minutes."""
-    check_name(options.name)
-    return Store(options.store)
+def existing_store(folder: Path) -> Store:
+    """Return a store to read.
+
+    Raises:
+        TrainingError: it does not exist or is not a folder.
+    """
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise TrainingError(f"the store {folder} {problem}; pass --store FOLDER, or set CIFAR10_STORE")
+    return Store(folder)
+
+
+def store_to_publish_into(options: argparse.Namespace) -> Store:
+    """Return the store of `add_target`. Call it before measuring, which takes minutes.
+
+    Raises:
+        TrainingError: the store does not exist, is not the default one, and --create was not passed.
+    """
+    folder: Path = options.store
+    if not folder.exists() and not options.create and folder != default_store():
+        raise TrainingError(f"the store {folder} does not exist; pass --create to create it, or another --store")
+    if folder.exists() and not folder.is_dir():
+        raise TrainingError(f"the store {folder} is not a folder; pass another --store")
+    return Store(folder)
+
+
+def require_name(name: str | None, store: Store, proposal: str) -> str:
+    """Check the model's name.
+
+    Args:
+        proposal: proposed in lower case, with dashes for what a model name may not hold, where `name` is None.
+
+    Raises:
+        TrainingError: there is no name.
+        ModelError: it is not a model name.
+    """
+    if name is None:
+        taken = store.names()
+        valid = re.sub(r"[^a-z0-9._-]+", "-", proposal.lower()).strip("._-")[:56] or "mine"
+        new = f"my-{valid}" if valid in taken else valid
+        existing = f", or one of {store.root} to add its next version: {', '.join(taken)}" if taken else ""
+        raise TrainingError(f"--name is missing; pass the name of a new model, such as --name {new}{existing}")
+    check_name(name)
+    return name
 
 
 def positive(text: str) -> int:

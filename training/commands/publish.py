@@ -3,22 +3,31 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from model_store.manifest import Manifest, Preprocessing
+from model_store.errors import ModelError
+from model_store.files import MANIFEST
+from model_store.manifest import Manifest, Preprocessing, read_manifest
+from model_store.store import Store
 from model_store.version import load
-from training.commands.arguments import Jobs, add_data, add_store, default_data, open_store
+from training.commands.arguments import Jobs, add_data, add_target, default_data, require_name, store_to_publish_into
 from training.commands.output import progress_line
 from training.errors import TrainingError
+from training.evaluate.intervals import accuracy_with_interval
 from training.fit.run_directory import Run
+from training.fit.sources import check_version
+
+if TYPE_CHECKING:
+    from training.publish.target import Target
 
 
 def add_publish(jobs: Jobs) -> None:
     """Add the job `publish`."""
     job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
     job.add_argument("folder", metavar="RUN|VERSION", type=Path)
-    add_store(job)
+    add_target(job, "default for a version: its own name")
     add_data(job, "; for a version, no default: recalibrate and evaluate it on these images")
     job.add_argument(
         "--calibration-run",
@@ -42,24 +51,30 @@ def run_publish(options: argparse.Namespace) -> None:
     from training.data.load import load_dataset
     from training.publish.publish import publish_run, publish_version
 
-    store, run = open_store(options), Run(options.folder)
+    run = Run(options.folder)
     if options.photographs and (run.begun or not options.data):
         raise TrainingError("--photographs applies to a version and needs its --data; pass both, or leave it out")
+    target = _target(options, options.folder.absolute().name, None if run.begun else _own_name(options.folder))
     if run.begun:
         calibration_run = Run(options.calibration_run) if options.calibration_run else None
         dataset = load_dataset(options.data or default_data())
         with progress_line() as show:
-            version = publish_run(run, store, options.name, dataset, calibration_run, show)
+            version = publish_run(run, target, dataset, calibration_run, show)
     else:
         if options.calibration_run:
             raise TrainingError(
                 f"--calibration-run applies only to runs, and {options.folder} is not a run; leave it out"
             )
+        if options.no_report and not options.data:
+            raise TrainingError(
+                "--no-report applies where something is measured, and a version without --data is copied with its "
+                "report; pass --data, or leave --no-report out"
+            )
         # Ignores $CIFAR10_DATA: a version is recalibrated only if --data is passed.
         new_data = load_dataset(options.data) if options.data else None
         with progress_line() as show:
-            version = publish_version(options.folder, store, options.name, new_data, options.photographs, show)
-    manifest = _check_published(store.folder(options.name, version))
+            version = publish_version(options.folder, target, new_data, options.photographs, show)
+    manifest = _report_published(target, version)
     if manifest.temperature == 1 and manifest.output == "logits":
         remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"
         if manifest.reference:  # there were validation images
@@ -97,7 +112,7 @@ def add_import(jobs: Jobs) -> None:
         metavar="S",
         help=f"standard deviation {scale} (default: 1 1 1)",
     )
-    add_store(job)
+    add_target(job, "required")
     add_data(job)
     job.set_defaults(job=run_import)
 
@@ -108,28 +123,86 @@ def run_import(options: argparse.Namespace) -> None:
     from training.publish.import_keras import publish_import, read_labels, read_saved
 
     labels, preprocessing = read_labels(options.labels), _preprocessing(options)
-    store, saved = open_store(options), read_saved(options.architecture, options.weights)
+    target = _target(options, options.architecture.stem)
+    saved = read_saved(options.architecture, options.weights)
     dataset = load_dataset(options.data) if options.data.exists() else None
     with progress_line() as show:
-        version = publish_import(saved, labels, preprocessing, store, options.name, dataset, show)
-    if dataset is None:
-        print(f"not evaluated: {options.data} does not exist", file=sys.stderr)
-    elif dataset.labels != labels:
-        print(f"not evaluated: the labels are not those of {options.data}, in the same order", file=sys.stderr)
-    _check_published(store.folder(options.name, version))
+        version = publish_import(saved, labels, preprocessing, target, dataset, show)
+    unevaluated = f"{options.data} does not exist"
+    if dataset:
+        unevaluated = f"the labels are not those of {options.data}, in the same order"
+    _report_published(target, version, unevaluated)
 
 
 def _preprocessing(options: argparse.Namespace) -> Preprocessing:
+    mean, std = tuple(options.mean), tuple(options.std)
     try:
-        return Preprocessing(mean=tuple(options.mean), std=tuple(options.std))
+        preprocessing = Preprocessing(mean=mean, std=std)
     except ValidationError:
         raise TrainingError(
             f"--mean and --std take three finite numbers each, --std above 0; received {options.mean} and {options.std}"
         ) from None
+    _check_range("--mean", mean, all(0 <= value <= 1 for value in mean), "from 0 to 1")
+    # Values in [0, 1] deviate from their mean by at most 0.5; 1 is the default, which divides by nothing.
+    _check_range("--std", std, all(value <= 0.5 or value == 1 for value in std), "above 0 and up to 0.5, or exactly 1")
+    return preprocessing
 
 
-def _check_published(folder: Path) -> Manifest:
-    """Load a new version as the service does, and print the largest difference of its golden images."""
+def _check_range(option: str, values: tuple[float, ...], possible: bool, allowed: str) -> None:
+    if possible:
+        return
+    remedy = "pass that of the training images, of pixel / 255"
+    if max(values) > 1:
+        remedy = f"divide by 255 what was computed from pixels of 0 to 255: {option} "
+        remedy += " ".join(f"{value / 255:.4g}" for value in values)
+    received = " ".join(f"{value:g}" for value in values)
+    raise TrainingError(f"{option} is that of pixels from 0 to 1, each number {allowed}; received {received}; {remedy}")
+
+
+def _target(options: argparse.Namespace, proposal: str, own_name: str | None = None) -> "Target":
+    from training.publish.target import Target
+
+    store = store_to_publish_into(options)
+    name = require_name(options.name or own_name, store, proposal)
+    return Target(store, name, options.force, not options.no_report)
+
+
+def _own_name(folder: Path) -> str:
+    """Return the name of the model that a version belongs to."""
+    check_version(folder)
+    return read_manifest(folder / MANIFEST).name
+
+
+def _report_published(target: "Target", version: int, unevaluated: str = "its manifest has no accuracy") -> Manifest:
+    """Load a new version as the service does; print its golden images' difference, its accuracy and what is served.
+
+    Args:
+        unevaluated: the reason, if the version was not evaluated.
+    """
+    from training.publish.target import measured_accuracy
+
+    folder = target.store.folder(target.name, version)
     loaded = load(folder)
     print(f"published {folder}; golden images within {loaded.golden_difference:.1e} in {loaded.classifier.precision}")
+    if measured := measured_accuracy(loaded.manifest):
+        accuracy, images = measured
+        print(f"accuracy on the test images: {accuracy_with_interval(round(accuracy * images), images)}")
+    else:
+        print(f"not evaluated: {unevaluated}", file=sys.stderr)
+    _print_served(target.store, target.name, version)
     return loaded.manifest
+
+
+def _print_served(store: Store, name: str, version: int) -> None:
+    try:
+        served, active = store.choose_version(name), store.active_version(name)
+    except ModelError as error:
+        print(f"no version of {name} can be served: {error}", file=sys.stderr)
+        return
+    if served == version:
+        print(f"{name} {version} is served after a restart of the service with CIFAR10_MODEL_NAME={name}")
+    elif active:
+        file = store.root / name / "ACTIVE"
+        print(f"{name} {served} stays in service: ACTIVE names it; to serve {version}, write that number into {file}")
+    else:
+        print(f"{name} {served} is served: another job has published it since")

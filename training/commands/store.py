@@ -5,16 +5,15 @@ import argparse
 from model_store.errors import ModelError
 from model_store.files import WEIGHTS
 from model_store.manifest import Manifest
-from model_store.store import Store
 from model_store.version import read_placed_manifest
-from training.commands.arguments import Jobs, add_store, add_store_folder, positive
+from training.commands.arguments import Jobs, add_store, existing_store, positive
 from training.commands.output import print_table
 
 
 def add_versions(jobs: Jobs) -> None:
     """Add the job `versions`."""
     job = jobs.add_parser("versions", help="list versions with accuracy, calibration error and size")
-    add_store_folder(job)
+    add_store(job)
     job.set_defaults(job=run_versions)
 
 
@@ -22,13 +21,14 @@ def add_prune(jobs: Jobs) -> None:
     """Add the job `prune`."""
     job = jobs.add_parser("prune", help="remove all but the newest versions and the active one")
     add_store(job)
+    job.add_argument("--name", default="cifar10", help="model name (default: cifar10)")
     job.add_argument("--keep", type=positive, required=True, metavar="N", help="number of newest versions to keep")
     job.set_defaults(job=run_prune)
 
 
 def run_versions(options: argparse.Namespace) -> None:
     """Print a row for each version that can be read, then what is wrong with the others."""
-    store, rows, problems = Store(options.store), list[tuple[str, ...]](), list[str]()
+    store, rows, problems = existing_store(options.store), list[tuple[str, ...]](), list[str]()
     for name in store.names():
         try:
             active = store.choose_version(name)
@@ -60,5 +60,5 @@ def _figures(manifest: Manifest) -> tuple[str, ...]:
 
 def run_prune(options: argparse.Namespace) -> None:
     """Remove old versions of one model and print their names."""
-    removed = Store(options.store).prune(options.name, options.keep)
+    removed = existing_store(options.store).prune(options.name, options.keep)
     print(f"removed: {', '.join(f'{options.name}/{version}' for version in removed) or 'nothing'}")

@@ -49,6 +49,7 @@ class Evaluation:
     reliability: tuple[tuple[float, float, int], ...]  # mean confidence, accuracy and count of each bin
     mistakes: tuple[Mistake, ...]  # the most confident ones, most confident first
     images_per_second: float
+    hits: NDArray[np.bool_]  # (N,): whether each image's prediction is right
 
     @property
     def worst_class(self) -> str:
@@ -166,6 +167,7 @@ def evaluate(classifier: Classifier, images: Images) -> Evaluation:
         reliability=reliability,
         mistakes=confident_mistakes(probabilities, images, classifier.labels),
         images_per_second=len(images) / seconds,
+        hits=predictions == images.labels,
     )
 
 

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.errors import ModelError
-from model_store.files import ARCHITECTURE, GOLDEN, MANIFEST, NOVELTY, QUANTIZATION, WEIGHTS
+from model_store.files import ARCHITECTURE, GOLDEN, NOVELTY, QUANTIZATION, WEIGHTS
 from model_store.golden import Golden, write_golden
-from model_store.manifest import Manifest, Precision, Reference, read_manifest
+from model_store.manifest import Manifest, Precision, Reference
 from model_store.network.gaussian import write_gaussian
 from model_store.network.model import Network
 from model_store.network.quantization import write_ranges
-from model_store.store import Store
-from training.data.dataset import Images, check_labels
+from training.data.dataset import Images
 from training.evaluate.accuracy import Evaluation, evaluate, predict_probabilities
 from training.evaluate.robustness import Robustness, ShowProgress, measure_robustness, show_nothing
 from training.publish.compare_with_keras import (
@@ -32,6 +30,9 @@ from training.publish.compare_with_keras import (
 )
 from training.publish.compiled import CompiledNetwork
 from training.publish.report import write_report
+from training.publish.target import Target
+
+ROBUSTNESS, LEFT_OUT = "robustness", "left_out"  # keys of the manifest's metrics
 
 
 @dataclass(frozen=True)
@@ -53,31 +54,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measurements:
-    """A candidate's figures on the test images."""
+    """A candidate's figures on the test images; without robustness, the report has no pictures either."""
 
     evaluation: Evaluation
-    robustness: Robustness
+    robustness: Robustness | None
     accuracy_by_precision: dict[Precision, float]
-
-
-def check_same_labels(store: Store, name: str, labels: tuple[str, ...]) -> None:
-    """Check that the labels match those of the active version, if there is one, because clients rely on them.
-
-    Raises:
-        TrainingError: the labels or their order differ.
-    """
-    try:
-        active = store.folder(name, store.choose_version(name))
-        active_labels = read_manifest(active / MANIFEST).labels
-    except ModelError:
-        return
-    check_labels(active, active_labels, labels, "give the new one a --name of its own", "the new version would know")
 
 
 def publish_candidate(
     candidate: Candidate,
-    store: Store,
-    name: str,
+    target: Target,
     pixels: NDArray[np.uint8],
     test: Images | None,
     show: ShowProgress = show_nothing,
@@ -90,26 +76,33 @@ def publish_candidate(
         show: receives progress, see `measure_robustness`.
 
     Raises:
-        TrainingError: the service's probabilities would differ from Keras's.
+        TrainingError: the service's probabilities would differ from Keras's, or the candidate must not replace the
+            version in service.
     """
+    if test is None:
+        target.check_unevaluated()  # before it takes time
     compared = pixels[:COMPARED_IMAGES]
     references = keras_probabilities(candidate.folder, candidate.network, compared)
     differences = check_served(candidate.compiled.by_precision(), compared, references)
-    measurements = _measure(candidate.compiled, test, show) if test else None
+    measurements = _measure(candidate.compiled, target, test, show) if test else None
     golden = Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES])
-    metrics = candidate.metrics | _metrics(candidate.network, measurements) | {"differences_from_keras": differences}
+    earlier = {key: value for key, value in candidate.metrics.items() if key not in (ROBUSTNESS, LEFT_OUT)}
+    metrics = earlier | _metrics(candidate.network, measurements) | {"differences_from_keras": differences}
 
     def write(folder: Path, version: int) -> Manifest:
         _write_files(candidate, golden, measurements, folder)
-        return _manifest(candidate, name, version, metrics)
+        return _manifest(candidate, target.name, version, metrics)
 
-    return store.publish(name, write)
+    return target.store.publish(target.name, write)
 
 
-def _measure(compiled: CompiledNetwork, test: Images, show: ShowProgress) -> Measurements:
+def _measure(compiled: CompiledNetwork, target: Target, test: Images, show: ShowProgress) -> Measurements:
     *others, served = compiled.by_precision()
     evaluation = evaluate(served, test)
-    robustness = measure_robustness(served, test, compiled.network.preprocessing.resize, show)
+    target.check_evaluation(evaluation, test)
+    robustness = None
+    if target.full_report:
+        robustness = measure_robustness(served, test, compiled.network.preprocessing.resize, show)
     accuracies = {
         other.precision: float((predict_probabilities(other, test.pixels).argmax(1) == test.labels).mean())
         for other in others
@@ -121,10 +114,11 @@ def _metrics(network: Network, measurements: Measurements | None) -> dict[str, A
     size = {"parameters": network.architecture.parameters, "multiply_adds": network.architecture.multiply_adds}
     if not measurements:
         return {"test": size}
+    robustness = measurements.robustness
     return {
         "test": measurements.evaluation.summary() | size,
-        "robustness": measurements.robustness.summary(),
         "accuracy_by_precision": measurements.accuracy_by_precision,
+        **({ROBUSTNESS: robustness.summary()} if robustness else {LEFT_OUT: [ROBUSTNESS, "plots"]}),
     }
 
 
@@ -137,7 +131,10 @@ def _write_files(candidate: Candidate, golden: Golden, measurements: Measurement
     if candidate.network.gaussian:
         write_gaussian(candidate.network.gaussian, folder / NOVELTY)
     if measurements:
-        write_report(folder / "report", measurements.evaluation, candidate.history, measurements.robustness)
+        robustness = measurements.robustness
+        write_report(
+            folder / "report", measurements.evaluation, candidate.history, robustness, pictures=robustness is not None
+        )
 
 
 def _manifest(candidate: Candidate, name: str, version: int, metrics: dict[str, Any]) -> Manifest:

@@ -22,15 +22,15 @@ from model_store.network.architecture import Architecture
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.weights import Weights
 from model_store.reading import MAX_JSON_BYTES
-from model_store.store import Store
 from training.data.dataset import MAX_LABEL_LENGTH, Dataset, is_label
 from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
-from training.publish.candidate import Candidate, check_same_labels, publish_candidate
+from training.publish.candidate import Candidate, publish_candidate
 from training.publish.compare_with_keras import COMPARED_IMAGES
 from training.publish.compiled import CompiledNetwork
 from training.publish.keras_files import read_keras_json, read_keras_weights
 from training.publish.network import network_from_files
+from training.publish.target import Target
 
 MAX_LABELS_BYTES = 1_000_000
 
@@ -48,8 +48,7 @@ def publish_import(
     saved: SavedNetwork,
     labels: tuple[str, ...],
     preprocessing: Preprocessing,
-    store: Store,
-    name: str,
+    target: Target,
     dataset: Dataset | None,
     show: ShowProgress = show_nothing,
 ) -> int:
@@ -62,7 +61,8 @@ def publish_import(
 
     Raises:
         TrainingError: the number of labels is not that of the outputs, the network ends in neither logits nor softmax,
-            or the service would give other probabilities than Keras.
+            the service would give other probabilities than Keras, or the network must not replace the version in
+            service.
     """
     if len(labels) != saved.architecture.classes:
         raise TrainingError(
@@ -70,7 +70,7 @@ def publish_import(
             "name one for each output, in the order of the outputs"
         )
     output = detect_output(saved.architecture)
-    check_same_labels(store, name, labels)
+    target.check_same_labels(labels)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         write_files(saved, folder)
@@ -78,7 +78,7 @@ def publish_import(
         candidate = Candidate(folder, CompiledNetwork(network), saved.origin)
         pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES)
         test = dataset.test if dataset and dataset.labels == labels else None
-        return publish_candidate(candidate, store, name, pixels, test, show)
+        return publish_candidate(candidate, target, pixels, test, show)
 
 
 def read_saved(architecture: Path, weights: Path) -> SavedNetwork:

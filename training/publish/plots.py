@@ -26,6 +26,7 @@ from model_store.report import EpochReport
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.evaluate.accuracy import Evaluation, Mistake
 from training.evaluate.corruptions import CORRUPTIONS
+from training.evaluate.intervals import wilson_interval
 from training.evaluate.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
 from training.publish.fonts import find_fonts
 
@@ -175,7 +176,7 @@ def _classes(evaluation: Evaluation) -> Figure:
     order = np.argsort(-recall, kind="stable")[-MAX_DRAWN_CLASSES:]
     names = [evaluation.labels[index] for index in order]
     figure, axes = plt.subplots(figsize=(8, 1.7 + 0.36 * len(order)))
-    low, high = _interval(recall[order], evaluation.confusion.sum(1)[order])
+    low, high = wilson_interval(np.diag(evaluation.confusion)[order], evaluation.confusion.sum(1)[order])
     _rows(axes, names, recall[order], low, high, "● network")
     if human:
         people = np.array(human)[order]
@@ -297,15 +298,6 @@ def _column(axes: Axes, x: float, head: str, values: NDArray[np.float64], colour
     axes.text(x, -0.85, head, fontweight="bold", **place)
     for row, value in enumerate(values):
         axes.text(x, row, f"{value:.1%}", **place)
-
-
-def _interval(
-    shares: NDArray[np.float64], counts: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The 95 % interval of shares of so many images. Source: Wilson, "Probable inference", 1927."""
-    z, n = 1.96, np.maximum(counts, 1)
-    middle, spread = shares + z**2 / (2 * n), z * np.sqrt(shares * (1 - shares) / n + z**2 / (4 * n**2))
-    return (middle - spread) / (1 + z**2 / n), (middle + spread) / (1 + z**2 / n)
 
 
 def _short(text: str, length: int = 20) -> str:

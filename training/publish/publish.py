@@ -13,7 +13,6 @@ from model_store.golden import read_golden
 from model_store.manifest import Manifest, read_manifest
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
-from model_store.store import Store
 from model_store.version import read_network, verify
 from training.data.dataset import Dataset, check_labels, compose
 from training.errors import TrainingError
@@ -21,20 +20,20 @@ from training.evaluate.out_of_distribution import read_folder
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.evaluate.thresholds import count_verdicts, fit_rejection
 from training.fit.run_directory import Run
-from training.publish.candidate import Candidate, check_same_labels, publish_candidate, timestamp
+from training.publish.candidate import Candidate, publish_candidate, timestamp
 from training.publish.compare_with_keras import check_served, keras_probabilities
 from training.publish.compiled import CompiledNetwork
 from training.publish.fitting import Fitted, check_calibration_run, fit_on_val
 from training.publish.network import network_from_run
 from training.publish.report import read_history
+from training.publish.target import Target
 
 EMPTY = np.empty((0, *INPUT_SHAPE), np.uint8)
 
 
 def publish_run(
     run: Run,
-    store: Store,
-    name: str,
+    target: Target,
     dataset: Dataset,
     calibration_run: Run | None = None,
     show: ShowProgress = show_nothing,
@@ -47,12 +46,12 @@ def publish_run(
         show: receives progress, see `measure_robustness`.
 
     Raises:
-        TrainingError: the service could not load the network or would give other probabilities than Keras, or the
-            calibration run does not match the run.
+        TrainingError: the service could not load the network or would give other probabilities than Keras, the
+            calibration run does not match the run, or the network must not replace the version in service.
     """
     network, info, history = network_from_run(run), run.info, run.history
     calibration_run = calibration_run or (run if info.hold_out else None)
-    check_same_labels(store, name, info.labels)
+    target.check_same_labels(info.labels)
     check_labels(run.folder, info.labels, dataset.labels)
     fitted = Fitted(CompiledNetwork(network), None, {})
     if calibration_run:
@@ -66,13 +65,12 @@ def publish_run(
         fitted = fit_on_val(network, calibration_network, dataset, calibrate=network.output == "logits")
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
     candidate = Candidate(run.folder, fitted.compiled, training, history, fitted.metrics, fitted.reference)
-    return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+    return publish_candidate(candidate, target, dataset.test.pixels, dataset.test, show)
 
 
 def publish_version(
     folder: Path,
-    store: Store,
-    name: str,
+    target: Target,
     dataset: Dataset | None = None,
     photographs: Path | None = None,
     show: ShowProgress = show_nothing,
@@ -87,8 +85,8 @@ def publish_version(
         show: receives progress, see `measure_robustness`.
 
     Raises:
-        TrainingError: the version is damaged, gives other probabilities than Keras, or cannot be fitted on the dataset
-            or the photographs.
+        TrainingError: the version is damaged, gives other probabilities than Keras, cannot be fitted on the dataset
+            or the photographs, or must not replace the version in service.
     """
     try:
         manifest = read_manifest(folder / MANIFEST)
@@ -96,7 +94,7 @@ def publish_version(
         network, golden = read_network(manifest, files), read_golden(files[GOLDEN])
     except ModelError as error:
         raise TrainingError(f"{folder} cannot be published: {error}") from None
-    check_same_labels(store, name, manifest.labels)
+    target.check_same_labels(manifest.labels)
     training = manifest.training | {"published_from": f"{manifest.name}/{manifest.version}"}
     if dataset:
         if photographs:
@@ -107,16 +105,17 @@ def publish_version(
             fitted = fit_on_val(bare, bare, dataset, calibrate=False)
         metrics = manifest.metrics | fitted.metrics
         candidate = Candidate(folder, fitted.compiled, training, read_history(folder), metrics, fitted.reference)
-        return publish_candidate(candidate, store, name, dataset.test.pixels, dataset.test, show)
+        return publish_candidate(candidate, target, dataset.test.pixels, dataset.test, show)
+    target.check_manifest(manifest)
     references = keras_probabilities(folder, network, golden.images)
     check_served(CompiledNetwork(network).by_precision(), golden.images, references)
 
-    def write(target: Path, version: int) -> Manifest:
-        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        update = {"name": name, "version": version, "created": timestamp(), "training": training}
+    def write(copy: Path, version: int) -> Manifest:
+        shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        update = {"name": target.name, "version": version, "created": timestamp(), "training": training}
         return manifest.model_copy(update=update)
 
-    return store.publish(name, write)
+    return target.store.publish(target.name, write)
 
 
 def _fit_on_photographs(

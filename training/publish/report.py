@@ -11,7 +11,13 @@ from training.fit.run_directory import Run
 from training.publish import plots
 
 
-def write_report(folder: Path, evaluation: Evaluation, history: History, robustness: Robustness | None = None) -> None:
+def write_report(
+    folder: Path,
+    evaluation: Evaluation,
+    history: History,
+    robustness: Robustness | None = None,
+    pictures: bool = True,
+) -> None:
     """Write the JSON and every picture that has figures into `folder`, and remove pictures of an earlier report.
 
     Args:
@@ -19,6 +25,7 @@ def write_report(folder: Path, evaluation: Evaluation, history: History, robustn
         evaluation: for `confusion.png`, `reliability.png`, `classes.png` and, if there are any, `mistakes.png`.
         history: of the training, for `curves.png`; empty if unknown.
         robustness: for `corruptions.png` and `photos.png`.
+        pictures: False to write the JSON alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     epochs = tuple(EpochReport.model_validate(record) for record in history)
@@ -27,7 +34,8 @@ def write_report(folder: Path, evaluation: Evaluation, history: History, robustn
     (folder / REPORT_FILE).write_bytes(report_to_json(report))
     for name in plots.NAMES:
         (folder / name).unlink(missing_ok=True)
-    plots.draw(folder, evaluation, epochs, robustness)
+    if pictures:
+        plots.draw(folder, evaluation, epochs, robustness)
 
 
 def read_history(folder: Path) -> History:

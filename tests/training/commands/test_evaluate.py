@@ -95,7 +95,7 @@ def test_compare_prints_runs_side_by_side_and_the_settings_that_differ(notebook_
 def test_foreign_prints_a_line_for_each_kind(calibration_run, data_folder, tmp_path, capsys):
     (tmp_path / "grey").mkdir()
     Image.new("L", (40, 30)).save(tmp_path / "grey" / "1.png")
-    store = ["--store", str(tmp_path / "store"), "--data", str(data_folder)]
+    store = ["--store", str(tmp_path / "store"), "--create", "--name", "cifar10", "--data", str(data_folder)]
     with few_val_images():
         assert main(["publish", str(calibration_run), *store]) == 0
     capsys.readouterr()

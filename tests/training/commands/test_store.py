@@ -65,3 +65,17 @@ def test_the_store_is_the_one_that_the_environment_names(store, monkeypatch, cap
     monkeypatch.setenv("CIFAR10_STORE", "")  # as Compose passes a variable that is not set
     assert main(["versions"]) == 0
     assert "cifar10-small" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("job", [["versions"], ["prune", "--keep", "1"]], ids=lambda job: job[0])
+def test_a_store_that_does_not_exist_is_not_an_empty_one(tmp_path, monkeypatch, capsys, job):
+    store, remedy = tmp_path / "typo", "pass --store FOLDER, or set CIFAR10_STORE"
+    assert main([*job, "--store", str(store)]) == 1
+    assert f"the store {store} does not exist; {remedy}" in capsys.readouterr().err
+    monkeypatch.setenv("CIFAR10_STORE", str(store))
+    assert main(job) == 1
+    assert f"the store {store} does not exist; {remedy}" in capsys.readouterr().err
+    assert not store.exists()
+    store.touch()
+    assert main(job) == 1
+    assert f"the store {store} is not a folder; {remedy}" in capsys.readouterr().err

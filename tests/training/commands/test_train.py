@@ -90,7 +90,8 @@ def test_a_run_of_a_removed_recipe_is_usable_but_not_resumed(data_folder, notebo
         main(["train", "--recipe", "patient", "--out", str(run), "--resume", *data])
     assert stopped.value.code == 2 and remedy in capsys.readouterr().err
     assert main(["evaluate", str(run), *data]) == 0
-    assert main(["publish", str(run), "--store", str(tmp_path / "store"), *data]) == 0
+    store = ["--store", str(tmp_path / "store"), "--create", "--name", "cifar10"]
+    assert main(["publish", str(run), *store, *data]) == 0
     assert main(["versions", "--store", str(tmp_path / "store")]) == 0
     assert "patient" in capsys.readouterr().out
     assert read_source(tmp_path / "store" / "cifar10" / "1").recipe_values == info.recipe_values
@@ -119,7 +120,8 @@ def test_teachers_are_refused_where_they_do_not_belong(data_folder, tmp_path, ca
 
 
 def test_a_version_teaches_as_the_run_it_was_made_from(data_folder, tmp_path, teacher):
-    assert main(["publish", str(teacher), "--store", str(tmp_path / "store"), "--data", str(data_folder)]) == 0
+    store = ["--store", str(tmp_path / "store"), "--create", "--name", "cifar10"]
+    assert main(["publish", str(teacher), *store, "--data", str(data_folder)]) == 0
     version = tmp_path / "store" / "cifar10" / "1"
     assert train(data_folder, tmp_path / "s", "--teachers", str(version), recipe="small", epochs=1) == 0
     assert Run(tmp_path / "s").info.teachers == (read_source(teacher).weights_sha256(),)

@@ -169,7 +169,7 @@ def test_a_folder_of_photos_becomes_a_served_model(photos, tmp_path, capsys):
     assert main([*train, "--batch-size", "16", "--from", str(SHIPPED)]) == 0
     assert json.loads((run / "run.json").read_text())["started_from"] == "cifar10-small/2"
     assert main(["evaluate", str(run), "--data", str(photos)]) == 0
-    publish = ["publish", str(run), "--store", str(store), "--name", "colours", "--data", str(photos)]
+    publish = ["publish", str(run), "--store", str(store), "--create", "--name", "colours", "--data", str(photos)]
     assert main(publish) == 0
     photo(tmp_path / "unseen.jpg", COLOURS["green"], 999)
     environment = {"CIFAR10_STORE": str(store), "CIFAR10_MODEL_NAME": "colours", "PATH": ""}

@@ -22,7 +22,17 @@ NORMED = KERAS2 / "keras-2.15.0/normed.json", KERAS2 / "keras-2.15.0/normed.whol
 
 def run(files, store, *options, labels=LABELS):
     architecture, weights = map(str, files)
-    files_and_store = ["--architecture", architecture, "--weights", weights, "--store", str(store), "--name", "old"]
+    files_and_store = [
+        "--architecture",
+        architecture,
+        "--weights",
+        weights,
+        "--store",
+        str(store),
+        "--create",
+        "--name",
+        "old",
+    ]
     return main(["import", *files_and_store, "--labels", *labels, *options])
 
 
@@ -113,6 +123,10 @@ def ending_in(activation):
         ({"labels": ["binary.txt"]}, "binary.txt is not text in UTF-8"),
         ({"options": ["--std", "0", "1", "1"]}, "--std above 0; received"),
         ({"options": ["--mean", "nan", "0", "0"]}, "take three finite numbers each"),
+        ({"options": ["--mean", "125.3", "123", "113.9"]}, "0 to 255: --mean 0.4914 0.4824 0.4467\n"),
+        ({"options": ["--mean", "0.5", "-0.5", "0.5"]}, "each number from 0 to 1; received 0.5 -0.5 0.5; pass that"),
+        ({"options": ["--std", "51", "51", "51"]}, "0 to 255: --std 0.2 0.2 0.2\n"),
+        ({"options": ["--std", "0.2", "0.6", "0.2"]}, "up to 0.5, or exactly 1; received 0.2 0.6 0.2; pass"),
         ({"architecture": b"{"}, "net.json cannot be imported: it is not JSON"),
         ({"architecture": b" " * 4_000_001}, "net.json has more than 4,000,000 bytes"),
         ({"architecture": ending_in("sigmoid")}, "ends in 'activation_5' (Activation), which gives neither"),

@@ -15,14 +15,16 @@ from model_store.manifest import read_manifest
 from model_store.store import Store
 from model_store.version import load
 from tests.model_store.network.keras_models import random_images
+from tests.training import linear
 from tests.training.runs import VAL_IMAGES, few_val_images, narrow_recipes, train
 from training.__main__ import main
 from training.data.load import load_dataset
 from training.errors import TrainingError
 from training.fit.run_directory import Run
-from training.publish.candidate import Candidate, check_same_labels, publish_candidate
+from training.publish.candidate import Candidate, publish_candidate
 from training.publish.compiled import CompiledNetwork
 from training.publish.network import network_from_folder, network_from_run
+from training.publish.target import Target
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "val_images")]
 
@@ -66,15 +68,32 @@ def test_a_network_that_is_not_served_as_keras_has_it_is_not_published(notebook_
     negated = network.weights | {last: {name: -array for name, array in network.weights[last].items()}}
     candidate = Candidate(notebook_run, CompiledNetwork(replace(network, weights=negated)), training={})
     with pytest.raises(TrainingError, match="differ from Keras's by"):
-        publish_candidate(candidate, Store(tmp_path), "cifar10", test.pixels, test)
+        publish_candidate(candidate, Target(Store(tmp_path), "cifar10"), test.pixels, test)
     assert Store(tmp_path).versions("cifar10") == []
+
+
+def test_a_version_has_no_figures_that_were_measured_on_an_earlier_one(tmp_path):
+    (tmp_path / "architecture.json").write_bytes(linear.architecture())
+    (tmp_path / "model.weights.h5").write_bytes(linear.weights())
+    earlier = {"robustness": {"accuracy": 0.5}, "left_out": ["robustness"], "calibration": {"temperature": 2.0}}
+    candidate = Candidate(tmp_path, CompiledNetwork(linear.network()), training={}, metrics=earlier)
+    test, store = linear.images(40), Store(tmp_path / "store")
+    quick, full = (Target(store, "patterns", full_report=full) for full in (False, True))
+    metrics = [
+        read_manifest(store.folder("patterns", version) / "manifest.json").metrics
+        for version in (publish_candidate(candidate, target, test.pixels, test) for target in (quick, full))
+    ]
+    assert "robustness" not in metrics[0] and metrics[0]["left_out"] == ["robustness", "plots"]
+    assert "left_out" not in metrics[1] and metrics[1]["robustness"].keys() > {"accuracy"}
+    assert all(version["calibration"] == earlier["calibration"] for version in metrics)
 
 
 def test_a_damaged_run_is_not_published(notebook_run, data_folder, tmp_path, capsys):
     run = shutil.copytree(notebook_run, tmp_path / "run")
     text = (run / "architecture.json").read_text()
     (run / "architecture.json").write_text(text.replace('"same"', '"causal"', 1))
-    assert main(["publish", str(run), "--store", str(tmp_path / "s"), "--data", str(data_folder)]) == 1
+    store = ["--store", str(tmp_path), "--name", "cifar10", "--data", str(data_folder)]
+    assert main(["publish", str(run), *store]) == 1
     assert "the service cannot load" in capsys.readouterr().err
 
 
@@ -82,7 +101,8 @@ def test_a_model_keeps_its_labels(published, notebook_run, data_folder, tmp_path
     run = Run(shutil.copytree(notebook_run, tmp_path / "run"))
     info = run.info.model_copy(update={"labels": tuple("abcdefghij")})
     (run.folder / "run.json").write_text(info.model_dump_json())
-    assert main(["publish", str(run.folder), "--store", str(published), "--data", str(data_folder)]) == 1
+    store = ["--store", str(published), "--name", "cifar10", "--data", str(data_folder)]
+    assert main(["publish", str(run.folder), *store]) == 1
     assert (
         "the new version would know 10, and label 1 is 'airplane' there and 'a' here; give the new one a --name"
         in capsys.readouterr().err
@@ -93,7 +113,7 @@ def test_a_broken_version_does_not_keep_its_repair_from_being_published(publishe
     store = Store(shutil.copytree(published, tmp_path / "store"))
     for manifest in (store.root / "cifar10").glob("*/manifest.json"):
         manifest.write_text("{}")
-    check_same_labels(store, "cifar10", tuple("abcdefghij"))
+    Target(store, "cifar10").check_same_labels(tuple("abcdefghij"))
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +127,9 @@ def calibration_run(data_folder, tmp_path_factory, val_images):
 
 @pytest.fixture(scope="module")
 def calibrated(data_folder, teacher, calibration_run, tmp_path_factory, short_reports, val_images):
-    """Version 1 is the calibration run itself, 2 `teacher` without and 3 with it."""
+    """Version 1 is the calibration run itself, 2 `teacher` without and 3 with it, however good each is."""
     store = tmp_path_factory.mktemp("calibrated")
-    publish = ["publish", "--store", str(store), "--data", str(data_folder)]
+    publish = ["publish", "--store", str(store), "--name", "cifar10", "--force", "--data", str(data_folder)]
     assert main([*publish, str(calibration_run)]) == 0
     assert main([*publish, str(teacher)]) == 0
     assert main([*publish, str(teacher), "--calibration-run", str(calibration_run)]) == 0
@@ -138,7 +158,8 @@ def test_publishing_compiles_a_network_once_for_each_temperature_and_precision(
 ):
     run = [str(calibration_run)] if calibrated_on_itself else [str(teacher), "--calibration-run", str(calibration_run)]
     with record_compilations() as compilations:
-        assert main(["publish", "--store", str(tmp_path), "--data", str(data_folder), *run]) == 0
+        store = ["--store", str(tmp_path), "--name", "cifar10", "--data", str(data_folder)]
+        assert main(["publish", *store, *run]) == 0
     keys = {
         (id(network.weights), network.temperature, network.gaussian is None, precision)
         for network, precision in compilations
@@ -180,7 +201,7 @@ def test_a_calibration_run_of_other_data_is_refused(calibration_run, teacher, da
     (foreign.folder / "run.json").write_text(
         foreign.info.model_copy(update={"data_sha256": "0" * 64}).model_dump_json()
     )
-    publish = ["publish", "--store", str(tmp_path / "store"), "--data", str(data_folder)]
+    publish = ["publish", "--store", str(tmp_path), "--name", "cifar10", "--data", str(data_folder)]
     assert main([*publish, str(teacher), "--calibration-run", str(foreign.folder)]) == 1
     assert "was trained on other data than the run" in capsys.readouterr().err
     assert main([*publish, str(foreign.folder)]) == 1
@@ -199,7 +220,7 @@ def without_verdicts(version, folder, **changes):
 
 def test_a_version_is_fitted_and_measured_anew_on_images_that_it_has_not_seen(calibrated, data_folder, tmp_path):
     version, store = calibrated.folder("cifar10", 1), Store(tmp_path / "store")
-    publish = ["publish", str(without_verdicts(version, tmp_path / "old")), "--store", str(store.root)]
+    publish = ["publish", str(without_verdicts(version, tmp_path / "old")), "--store", str(store.root), "--create"]
     assert main(publish) == 0  # as it is
     assert main([*publish, "--data", str(data_folder)]) == 0
     copied, fitted = (load(store.folder("cifar10", number)).manifest for number in (1, 2))
@@ -227,9 +248,11 @@ def test_verdicts_are_not_fitted_where_they_would_mean_nothing(
     calibrated, data_folder, tmp_path, changes, message, capsys
 ):
     version = without_verdicts(calibrated.folder("cifar10", 1), tmp_path / "old", **changes)
-    assert main(["publish", str(version), "--store", str(tmp_path / "store"), "--data", str(data_folder)]) == 1
+    assert (
+        main(["publish", str(version), "--store", str(tmp_path / "new"), "--create", "--data", str(data_folder)]) == 1
+    )
     assert message in capsys.readouterr().err
-    assert Store(tmp_path / "store").versions("cifar10") == []
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +270,7 @@ def test_a_version_that_saw_the_validation_images_is_fitted_on_photographs(
     calibrated, data_folder, photographs, tmp_path
 ):
     version, store = calibrated.folder("cifar10", 3), Store(tmp_path / "store")
-    publish = ["publish", str(version), "--store", str(store.root), "--data", str(data_folder)]
+    publish = ["publish", str(version), "--store", str(store.root), "--create", "--data", str(data_folder)]
     assert main([*publish, "--photographs", str(photographs)]) == 0
     old, new = read_manifest(version / "manifest.json"), load(store.folder("cifar10", 1)).manifest
     assert new.metrics["verdicts"]["photographs"] | {"unsure": 0, "confident": 0, "confident_accuracy": 0} == {
@@ -279,7 +302,7 @@ def test_photographs_that_do_not_fit_are_refused(
 ):
     folder = shutil.copytree(photographs, tmp_path / "photographs")
     prepare(folder)
-    publish = ["publish", str(calibrated.folder("cifar10", 3)), "--store", str(tmp_path / "store")]
+    publish = ["publish", str(calibrated.folder("cifar10", 3)), "--store", str(tmp_path)]
     assert main([*publish, "--data", str(data_folder), "--photographs", str(folder)]) == 1
     assert message in capsys.readouterr().err
     assert main([*publish, "--photographs", str(folder)]) == 1
