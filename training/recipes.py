@@ -158,7 +158,8 @@ class Recipe:
 
     `validation` is the fraction of the training images, from their end, used only for validation. `starts_from` is the
     recipe of the run that `--from` must name, if any. `partial_batch` trains on an epoch's last, smaller batch. A
-    `Pretrained` network keeps the normalisation and output of its source.
+    `Pretrained` network keeps the normalisation and output of its source. With `keep_best`, the validation images are
+    held out, and the run ends with the weights that did best on them, before the first epoch or after any.
     """
 
     description: str
@@ -177,6 +178,7 @@ class Recipe:
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     starts_from: str | None = None
+    keep_best: bool = False
 
     def view(self, epoch: int) -> int:
         """Return the number of the augmented view that an epoch shows."""
@@ -265,13 +267,14 @@ RECIPES: dict[str, Recipe] = {
     "fine-tune": Recipe(
         description="your own images: starts --from a published version or a run, with a new last layer",
         network=Pretrained(),
-        optimizer=LookaheadSGD(learning_rate=0.05, momentum=0.85, l2=1e-3, bias_multiplier=8, warmup=0.2, end=0.0),
+        optimizer=LookaheadSGD(learning_rate=0.005, momentum=0.85, l2=1e-3, bias_multiplier=8, warmup=0.2, end=0.0),
         epochs=20,
         batch_size=64,
         output="logits",
         augmentation=Translate(pixels=2),
         label_smoothing=0.1,
         precision="mixed_bfloat16",
+        keep_best=True,
     ),
 }
 

@@ -16,6 +16,7 @@ from training.evaluate import robustness, speed
 from training.fit import loop, start
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
+from training.publish import fitting
 from training.recipes import RECIPES
 
 VAL_IMAGES = 20
@@ -74,9 +75,11 @@ def narrow_recipes(*names: str, widths: tuple[int, int, int] = (8, 8, 8)) -> Ite
 
 @contextmanager
 def few_val_images() -> Iterator[None]:
-    """Let the last 20 of the 200 training images stand for the last 5,000."""
+    """Let the last 20 of the 200 training images stand for the last 5,000, and suffice for every fit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cifar10, "VAL_IMAGES", VAL_IMAGES)
+        for name in ("MIN_FOR_TEMPERATURE", "MIN_FOR_VERDICTS", "MIN_FOR_INT8"):
+            patch.setattr(fitting, name, VAL_IMAGES)
         yield
 
 

@@ -49,6 +49,7 @@ def add_publish(jobs: Jobs) -> None:
 def run_publish(options: argparse.Namespace) -> None:
     """Publish a run or a version, and report if it is not calibrated."""
     from training.data.load import load_dataset
+    from training.publish.fitting import missing_fits
     from training.publish.publish import publish_run, publish_version
 
     run = Run(options.folder)
@@ -58,6 +59,7 @@ def run_publish(options: argparse.Namespace) -> None:
     if run.begun:
         calibration_run = Run(options.calibration_run) if options.calibration_run else None
         dataset = load_dataset(options.data or default_data())
+        val_images = len(dataset.val) if calibration_run or run.info.hold_out else 0  # that something is fitted on
         with progress_line() as show:
             version = publish_run(run, target, dataset, calibration_run, show)
     else:
@@ -72,10 +74,13 @@ def run_publish(options: argparse.Namespace) -> None:
             )
         # Ignores $CIFAR10_DATA: a version is recalibrated only if --data is passed.
         new_data = load_dataset(options.data) if options.data else None
+        val_images = len(new_data.val) if new_data else 0
         with progress_line() as show:
             version = publish_version(options.folder, target, new_data, options.photographs, show)
     manifest = _report_published(target, version)
-    if manifest.temperature == 1 and manifest.output == "logits":
+    if missing := missing_fits(val_images) if val_images else None:
+        print(missing, file=sys.stderr)
+    elif manifest.temperature == 1 and manifest.output == "logits":
         remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"
         if manifest.reference:  # there were validation images
             remedy = "the validation images do not limit the confidence, usually because all are right; add more images"

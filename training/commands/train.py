@@ -7,7 +7,8 @@ from pathlib import Path
 
 from training.commands.arguments import Jobs, add_data, positive, seed
 from training.errors import TrainingError
-from training.fit.run_directory import Run, RunInfo
+from training.fit.checkpoints import VAL_ACCURACY
+from training.fit.run_directory import Baselines, Run, RunInfo, best_epoch
 from training.fit.sources import read_record, read_source
 from training.recipe_values import set_options
 from training.recipes import RECIPES, Pretrained, get_recipe
@@ -107,7 +108,26 @@ def run_train(options: argparse.Namespace) -> None:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
     images, val = split_images(run, dataset)
     train(run, images, val, start, teachers, log)
+    if baselines := run.baselines:
+        _show_gain(run, baselines)
     print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
+
+
+def _show_gain(run: Run, baselines: Baselines) -> None:
+    """Print what fine-tuning was worth on the validation images, and say so if it was worth nothing."""
+    from training.evaluate.intervals import accuracy_with_interval
+
+    history, epoch = run.history, best_epoch(run.history, baselines)
+    result = history[epoch - 1][VAL_ACCURACY] if epoch else baselines.probe
+    rows = [("--from as it is", baselines.start)] if baselines.start is not None else []
+    rows += [("with a new last layer only", baselines.probe), (f"after epoch {epoch}, the best of {len(history)}", result)]
+    for name, accuracy in rows:
+        right = round(accuracy * baselines.images)
+        print(f"{name:<32}{accuracy_with_interval(right, baselines.images)}")
+    if not epoch:
+        print("no epoch did better than a new last layer only, so the run keeps that")
+    if baselines.start is not None and baselines.start > result:
+        print("--from is better as it is: publish that, or train on more images", file=sys.stderr)
 
 
 def _name_differences(folder: Path, record: RunInfo, info: RunInfo) -> None:

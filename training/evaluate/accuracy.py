@@ -14,6 +14,7 @@ from model_store.classifier import Classifier
 from model_store.report import ClassReport, MistakeReport, ReliabilityBin, Report
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.data.dataset import Images
+from training.evaluate.intervals import accuracy_with_interval
 
 ECE_BINS = 15
 PREDICT_BATCH = 1_000
@@ -100,18 +101,25 @@ class Evaluation:
     def table(self) -> str:
         """Format the figures for a terminal."""
         lines = [
-            f"images {self.images:,}, {self.engine} in {self.precision}",
-            f"accuracy                    {self.accuracy:8.2%}   one forward pass",
-            f"accuracy with mirror        {self.mirror_accuracy:8.2%}   averaged with the mirror image's; not served",
-            f"negative log-likelihood     {self.negative_log_likelihood:8.4f}",
-            f"calibration error (ECE)     {self.expected_calibration_error:8.2%}   {ECE_BINS} bins",
+            f"{self.engine} in {self.precision}, one forward pass an image",
+            f"accuracy                    {self._with_interval(self.accuracy)}",
+            f"accuracy with mirror        {self._with_interval(self.mirror_accuracy)}; not served",
+            f"negative log-likelihood     {self.negative_log_likelihood:.4f}",
+            f"calibration error (ECE)     {self.expected_calibration_error:.2%}, {ECE_BINS} bins",
             "",
             *self._class_lines(),
             "",
-            f"worst class: {self.worst_class}, recall {min(self.recall_by_class):.1%}, "
+            f"worst class: {self.worst_class}, recall {self._worst_recall()}, "
             f"{100 * self.class_gap:.1f} points below the best",
         ]
         return "\n".join(lines)
+
+    def _worst_recall(self) -> str:
+        row = self.confusion[self.labels.index(self.worst_class)]
+        return accuracy_with_interval(int(row[self.labels.index(self.worst_class)]), int(row.sum()))
+
+    def _with_interval(self, accuracy: float) -> str:
+        return accuracy_with_interval(round(accuracy * self.images), self.images)
 
     def _classes(self) -> dict[str, ClassReport]:
         human = human_accuracy(self.labels)

@@ -3,6 +3,7 @@
 Owns the rules and their figures; `model_store.novelty` applies them.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from training.errors import TrainingError
 ACCEPTED_SHARE = 0.95  # of validation images, and of these as uploads, are not rejected
 ACCEPTED_PHOTOGRAPHS = 0.9
 MIN_PHOTOGRAPHS = 50  # below, the standard error of the accepted share exceeds 4 points
-CONFIDENT_ACCURACY = 0.99
+CONFIDENT_ACCURACY, SIGNIFICANCE = 0.99, 0.05
+COVERAGES = 20
 SCORE_STEPS = 100
 
 
@@ -24,8 +26,8 @@ def fit_thresholds(val: Predictions, uploads: Predictions, labels: NDArray[np.in
     """Fit the thresholds on predictions for validation images (N,), as they are and as simulated uploads.
 
     `rejection_above` accepts 95 % of both together. `confidence_below` is the lowest confidence at which 99 % of the
-    predictions for accepted images are right, or 1. Source: Geifman and El-Yaniv, "Selective Classification for Deep
-    Neural Networks", arXiv:1705.08500. `scores` are of the images as they are.
+    predictions for accepted images are right with a significance of 5 %, or 1. Source: Geifman and El-Yaniv, "Selective
+    Classification for Deep Neural Networks", arXiv:1705.08500. `scores` are of the images as they are.
     """
     assert val.ood_score is not None and val.rejection_score is not None and uploads.rejection_score is not None
     scores = np.quantile(val.ood_score.astype(np.float64), np.linspace(0, 1, SCORE_STEPS + 1))
@@ -37,7 +39,7 @@ def fit_thresholds(val: Predictions, uploads: Predictions, labels: NDArray[np.in
     return Verdicts(
         novelty_above=ACCEPTED_SHARE,
         rejection_above=round(rejection_above, 4),
-        confidence_below=find_min_confidence(probabilities.max(1), right),
+        confidence_below=find_min_confidence(probabilities.max(1), right, views=2),
         scores=tuple(np.round(scores, 4).tolist()),
     )
 
@@ -56,12 +58,44 @@ def fit_rejection(photographs: Predictions, verdicts: Verdicts) -> Verdicts:
     return verdicts.model_copy(update={"rejection_above": rejection_above})
 
 
-def find_min_confidence(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """Find the lowest of the confidences (N,) from which on a share of `CONFIDENT_ACCURACY` is right, or 1."""
+def find_min_confidence(confidence: NDArray[np.float32], right: NDArray[np.bool_], views: int = 1) -> float:
+    """Find the lowest of the confidences (N,) from which on 99 % are right with a significance of 5 %; 1 if none is.
+
+    The thresholds that keep 5 %, 10 %, … or all of the predictions are tested. Each test has its part of the
+    significance (Bonferroni), so that trying many does not make it likelier that one passes by chance.
+
+    Args:
+        views: how many of the predictions are for the same image. They are not independent, so each counts as a part.
+    """
     order = np.argsort(-confidence, kind="stable")
-    shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    positions = np.flatnonzero(shares >= CONFIDENT_ACCURACY)
-    return float(np.round(confidence[order[positions[-1]]], 4)) if len(positions) else 1.0
+    mistakes = np.cumsum(~right[order])
+    for kept in range(COVERAGES, 0, -1):
+        count = len(order) * kept // COVERAGES
+        if not count:
+            break
+        bound = bound_risk(math.ceil(mistakes[count - 1] / views), count // views, SIGNIFICANCE / COVERAGES)
+        if bound <= 1 - CONFIDENT_ACCURACY:
+            return float(np.round(confidence[order[count - 1]], 4))
+    return 1.0
+
+
+def bound_risk(mistakes: int, count: int, significance: float) -> float:
+    """Bound the share of mistakes of which `count` independent samples had so many.
+
+    The true share exceeds the bound with a probability of at most `significance` (Clopper and Pearson, 1934).
+    """
+    if mistakes >= count:
+        return 1.0
+    logs = np.array(
+        [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(mistakes + 1)]
+    )
+    numbers = np.arange(mistakes + 1)
+    low, high = mistakes / count, 1.0
+    for _ in range(40):
+        share = (low + high) / 2
+        likely = np.exp(logs + numbers * math.log(share) + (count - numbers) * math.log1p(-share)).sum()
+        low, high = (share, high) if likely > significance else (low, share)
+    return high
 
 
 def count_verdicts(predictions: Predictions, labels: NDArray[np.int32], verdicts: Verdicts) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,29 +24,39 @@ AGREEMENT = "agreement"  # instead of accuracy in distillation: how often the ne
 History = list[dict[str, float]]
 
 
-def save_checkpoint(folder: Path, variables: list[NDArray[Any]], history: History) -> None:
+class Checkpoint(NamedTuple):
+    """The end of an epoch: every variable of training, and the best weights so far, if the recipe keeps them."""
+
+    variables: list[NDArray[Any]]
+    best: list[NDArray[Any]]
+    epochs: int
+
+
+def save_checkpoint(folder: Path, variables: list[NDArray[Any]], history: History, best: list[NDArray[Any]]) -> None:
     """Save the end of an epoch.
 
     The state is written last and has the number of valid records, so a kill between the two files loses nothing.
     """
     replace_file(folder / HISTORY, (json.dumps(history, indent=1) + "\n").encode())
     arrays: dict[str, Any] = {f"v{i:04}": value for i, value in enumerate(variables)}
+    arrays |= {f"best{i:04}": value for i, value in enumerate(best)}
     with _replacing(folder / STATE) as file:
         np.savez(file, epoch=len(history), **arrays)
 
 
-def load_checkpoint(folder: Path) -> tuple[list[NDArray[Any]], int]:
-    """Return the variables after the last saved epoch, and the number of epochs; ([], 0) before the first.
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Return the last saved epoch; empty before the first.
 
     Raises:
         TrainingError: the file is damaged.
     """
     path = folder / STATE
     if not path.exists():
-        return [], 0
+        return Checkpoint([], [], 0)
     try:
         with path.open("rb") as file, np.load(file) as state:
-            return [state[key] for key in sorted(state.files) if key != "epoch"], int(state["epoch"])
+            variables, best = ([state[key] for key in sorted(state.files) if key.startswith(p)] for p in ("v", "best"))
+            return Checkpoint(variables, best, int(state["epoch"]))
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
         raise TrainingError(f"{path} is damaged: {error}; start a new run with another --out") from None
 

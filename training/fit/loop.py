@@ -17,12 +17,13 @@ from model_store.files import WEIGHTS
 from training.data.dataset import Images
 from training.errors import TrainingError
 from training.fit import checkpoints, networks
-from training.fit.checkpoints import VAL_ACCURACY, VAL_LOSS, History
+from training.fit.checkpoints import VAL_ACCURACY, VAL_LOSS, Checkpoint, History
 from training.fit.device import computed_precision, dtype_policy, use_fast_layers
 from training.fit.distillation import Teachers
 from training.fit.learner import compile_learner, state, steps_per_epoch
+from training.fit.linear_probe import fit_head, start_accuracy
 from training.fit.progress import Progress
-from training.fit.run_directory import Run
+from training.fit.run_directory import Baselines, Run, best_epoch
 from training.fit.sources import Source
 from training.fit.start import check_resumed, recipe_from_info
 from training.fit.views import View, batches, make_views
@@ -62,13 +63,21 @@ def train(
         if source and not isinstance(recipe.network, Pretrained):
             network.load_weights(source.folder / WEIGHTS)
         network = use_fast_layers(network)
+        checkpoint = checkpoints.load_checkpoint(run.folder)
+        if isinstance(recipe.network, Pretrained) and not checkpoint.epochs:
+            fit_head(network, images, info.preprocessing)
         learner = compile_learner(network, recipe, info, len(images))
         ensemble = Teachers(teachers, info.labels, recipe.distillation) if recipe.distillation else None
-        history = _restore(run, learner)
-        _fit(run, learner, recipe, ensemble, images, val, history, on_epoch)
+        best = None
+        if recipe.keep_best and val:
+            if not checkpoint.epochs:
+                run.write_baselines(_measure_baselines(run, learner, val))
+            best = Best(run, network, checkpoint)
+        history = _restore(run, learner, checkpoint)
+        _fit(run, learner, recipe, ensemble, images, val, history, best, on_epoch)
     with dtype_policy("float32"):
         served = build_run_network(run, recipe, images)
-        served.set_weights(network.get_weights())
+        served.set_weights(best.weights if best else network.get_weights())
     write_weights(served, run.partial_weights)
     run.finish(served.to_json(indent=2))
 
@@ -97,8 +106,27 @@ def write_weights(network: keras.Model, path: Path) -> None:
     network.save_weights(path)
 
 
-def _restore(run: Run, learner: keras.Model) -> History:
-    values, epochs = checkpoints.load_checkpoint(run.folder)
+class Best:
+    """The weights that did best on the validation images: by accuracy, then by loss."""
+
+    def __init__(self, run: Run, network: keras.Model, checkpoint: Checkpoint) -> None:
+        self._network, self._baselines = network, run.baselines
+        self.weights: list[NDArray[np.float32]] = checkpoint.best or network.get_weights()
+
+    def update(self, history: History) -> None:
+        """Keep the weights after the last epoch if no earlier ones did better."""
+        if best_epoch(history, self._baselines) == len(history):
+            self.weights = self._network.get_weights()
+
+
+def _measure_baselines(run: Run, learner: keras.Model, val: Images) -> Baselines:
+    probe = _evaluate(learner, val, len(run.info.labels))
+    start = start_accuracy(run.start_folder, run.info, val)
+    return Baselines(images=len(val), start=start, probe_loss=probe[VAL_LOSS], probe=probe[VAL_ACCURACY])
+
+
+def _restore(run: Run, learner: keras.Model, checkpoint: Checkpoint) -> History:
+    values, _, epochs = checkpoint
     variables = state(learner)
     if values and [v.shape for v in values] != [tuple(v.shape) for v in variables]:
         path = run.folder / checkpoints.STATE
@@ -116,6 +144,7 @@ def _fit(
     images: Images,
     val: Images | None,
     history: History,
+    best: Best | None,
     on_epoch: OnEpoch | None,
 ) -> None:
     steps = steps_per_epoch(recipe, len(images))
@@ -143,9 +172,11 @@ def _fit(
             if val:
                 record |= _evaluate(learner, val, classes)
             history.append(record)
+            if best:
+                best.update(history)
             if epoch + 1 == recipe.epochs or time.monotonic() - checkpointed >= CHECKPOINT_SECONDS:
                 variables = [keras.ops.convert_to_numpy(variable) for variable in state(learner)]
-                checkpoints.save_checkpoint(run.folder, variables, history)
+                checkpoints.save_checkpoint(run.folder, variables, history, best.weights if best else [])
                 checkpointed = time.monotonic()
             progress.finish(record)
             if on_epoch:

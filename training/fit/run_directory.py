@@ -2,6 +2,7 @@
 
     run.json             recipe, data, seed and environment            written first
     start/               the network that fine-tuning starts from      written first
+    baselines.json       its accuracy on the validation images         written before the first epoch
     state.npz            every variable after the last epoch saved     replaced at most every ten seconds
     history.json         one record for each epoch                     replaced with state.npz
     answers-0.npy …      the teachers' soft targets for each view      when the view is first shown
@@ -21,16 +22,23 @@ from pydantic import ValidationError
 from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.manifest import Frozen, Preprocessing
 from training.errors import TrainingError
-from training.fit.checkpoints import History, load_history, remove_checkpoints, replace_file
+from training.fit.checkpoints import (
+    VAL_ACCURACY,
+    VAL_LOSS,
+    History,
+    load_history,
+    remove_checkpoints,
+    replace_file,
+)
 
-INFO = "run.json"
+INFO, BASELINES = "run.json", "baselines.json"
 
 
 class RunInfo(Frozen):
     """The contents of `run.json`. `recipe_values` holds every hyper-parameter as it was used.
 
     `teachers` are the SHA-256 of the teachers' weights. `start_sha256` is that of the weights in `--from`, which must
-    be the same when the run is resumed.
+    be the same when the run is resumed; `start_labels` are the labels of a network to fine-tune.
     """
 
     recipe: str
@@ -44,10 +52,32 @@ class RunInfo(Frozen):
     hold_out: bool
     started_from: str | None
     start_sha256: str | None = None
+    start_labels: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
     data_sha256: str
     images: int
     environment: dict[str, str]
+
+
+class Baselines(Frozen):
+    """Figures on the validation images before the first epoch of fine-tuning, the contents of `baselines.json`.
+
+    `start` is the accuracy of the network in `--from` with its own last layer, among the labels of the data; None if it
+    has other labels. `probe_loss` and `probe` are the loss and accuracy with a linear probe as last layer.
+    """
+
+    images: int
+    start: float | None
+    probe_loss: float
+    probe: float
+
+
+def best_epoch(history: History, baselines: Baselines | None) -> int:
+    """Return the number of the epoch that did best on the validation images; 0 if none did better than the probe."""
+    records = [(record[VAL_ACCURACY], -record[VAL_LOSS], number) for number, record in enumerate(history, 1)]
+    if baselines:
+        records.append((baselines.probe, -baselines.probe_loss, 0))
+    return max(records)[2]
 
 
 @dataclass(frozen=True)
@@ -93,6 +123,16 @@ class Run:
         return load_history(self.folder)
 
     @property
+    def baselines(self) -> Baselines | None:
+        """What `--from` was worth before training, None if that was not measured."""
+        path = self.folder / BASELINES
+        return Baselines.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def write_baselines(self, baselines: Baselines) -> None:
+        """Write `baselines.json`."""
+        replace_file(self.folder / BASELINES, (baselines.model_dump_json(indent=2) + "\n").encode())
+
+    @property
     def finished(self) -> bool:
         """True if the network and its weights have been written."""
         return (self.folder / ARCHITECTURE).exists() and (self.folder / WEIGHTS).exists()
@@ -124,6 +164,7 @@ class Run:
                 raise TrainingError(f"{self.folder} holds {name}, which a run must not overwrite; choose another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_checkpoints(self.folder)
+        (self.folder / BASELINES).unlink(missing_ok=True)
         if pretrained:
             self.start_folder.mkdir(exist_ok=True)
             for name in (ARCHITECTURE, WEIGHTS):

@@ -50,6 +50,7 @@ def new_info(
         raise TrainingError(
             f"recipe {name!r} {needs if recipe.distillation else 'has no teachers; leave out --teachers'}"
         )
+    hold_out = hold_out or recipe.keep_best
     check_teachers(teachers, dataset.labels)
     _check_source(name, recipe, source, dataset)
     if hold_out:
@@ -69,6 +70,7 @@ def new_info(
         hold_out=hold_out,
         started_from=source.recipe if source else None,
         start_sha256=source.weights_sha256() if source and not pretrained else None,
+        start_labels=pretrained.labels if pretrained else (),
         teachers=tuple(teacher.weights_sha256() for teacher in teachers),
         data_sha256=dataset.sha256,
         images=images,

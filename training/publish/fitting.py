@@ -28,6 +28,10 @@ from training.publish.compare_with_keras import GOLDEN_IMAGES, TOLERANCES
 from training.publish.compiled import CompiledNetwork
 
 UPLOADS_SEED = 0
+# Validation images that each fit needs. A temperature from a hundred has a standard error of about a tenth. With fewer
+# than 600, a confidence at which 99 % are right cannot be found, see `thresholds`. int8 may cost 0.1 points, one image
+# of a thousand.
+MIN_FOR_TEMPERATURE, MIN_FOR_VERDICTS, MIN_FOR_INT8 = 100, 600, 1_000
 
 
 @dataclass(frozen=True)
@@ -74,27 +78,36 @@ def fit_on_val(network: Network, calibration_network: Network, dataset: Dataset,
     networks = [CompiledNetwork(other) for other in distinct]  # the published one first, the calibration run's last
     metrics: dict[str, Any] = {}
     predictions = networks[-1].served.predict(dataset.val.pixels)
+    count = len(dataset.val)
+    calibrate = calibrate and count >= MIN_FOR_TEMPERATURE
     calibration = fit_temperature(predictions.probabilities, dataset.val.labels) if calibrate else None
     if calibration:
         metrics["calibration"] = calibration.document()
         metrics["test_uncalibrated"] = evaluate(networks[0].served, dataset.test).summary()
         networks = [compiled.replace(temperature=calibration.temperature) for compiled in networks]
-    if network.output == "logits":
+    if network.output == "logits" and count >= MIN_FOR_VERDICTS:
         # Not before: in bfloat16 another output changes what is fused and thereby the rounding.
         networks = _add_gaussians(networks)
-    if quantizable(network.architecture):
+    if count >= MIN_FOR_INT8 and quantizable(network.architecture):
         quantized = [_quantize(compiled, dataset) for compiled in networks]
         int8_predictions = quantized[-1].classifier("int8").predict(dataset.val.pixels)
         quantization = measure_quantization(predictions, int8_predictions, dataset.val.labels)
         adopted = quantization.pays and _keeps_golden_images(quantized[0], dataset)
         metrics["quantization"] = quantization.document() | {"adopted": adopted}
         networks = quantized if adopted else [compiled.replace(ranges=None) for compiled in quantized]
-    if network.output != "logits":
+    if network.output != "logits" or count < MIN_FOR_VERDICTS:
         return Fitted(networks[0], None, metrics)
     served = networks[-1].served
     predictions = int8_predictions if served.precision == "int8" else served.predict(dataset.val.pixels)
     compiled, reference, metrics["verdicts"] = _fit_verdicts(networks, predictions, dataset)
     return Fitted(compiled, reference, metrics)
+
+
+def missing_fits(images: int) -> str | None:
+    """Say what cannot be fitted on so many validation images; None if all can."""
+    needs = {"no calibration": MIN_FOR_TEMPERATURE, "no verdicts": MIN_FOR_VERDICTS, "no int8": MIN_FOR_INT8}
+    missing = [f"{what} ({least:,} needed)" for what, least in needs.items() if images < least]
+    return f"{images:,} validation images are too few: {', '.join(missing)}" if missing else None
 
 
 def _add_gaussians(networks: list[CompiledNetwork]) -> list[CompiledNetwork]:

@@ -20,6 +20,7 @@ from training.data.load import load_dataset
 from training.errors import TrainingError
 from training.evaluate.accuracy import evaluate
 from training.fit.run_directory import Run
+from training.publish import fitting
 from training.publish.network import network_from_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow")]
@@ -221,3 +222,19 @@ def test_a_run_that_is_right_on_every_validation_image_is_published_uncalibrated
         store = ["--store", str(tmp_path / "store"), "--create", "--name", "cifar10", "--data", str(data)]
         assert main(["publish", str(run.folder), *store]) == 0
     assert "not calibrated: the validation images do not limit the confidence" in capsys.readouterr().err
+
+
+def test_what_too_few_validation_images_cannot_fit_is_said_and_left_out(data_folder, tmp_path, capsys):
+    run, store = tmp_path / "run", tmp_path / "store"
+    with few_val_images():
+        assert train(data_folder, run, "--hold-out", recipe="teacher") == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fitting, "MIN_FOR_VERDICTS", VAL_IMAGES + 1)
+            patch.setattr(fitting, "MIN_FOR_INT8", 1_000)
+            options = ["--store", str(store), "--create", "--name", "few", "--data", str(data_folder)]
+            assert main(["publish", str(run), *options]) == 0
+    error = capsys.readouterr().err
+    assert "20 validation images are too few: no verdicts (21 needed), no int8 (1,000 needed)" in error
+    manifest = load(store / "few" / "1").manifest
+    assert manifest.verdicts is None and manifest.reference is None
+    assert not {"verdicts", "quantization"} & set(manifest.metrics)

@@ -75,3 +75,10 @@ def test_an_evaluation_with_other_labels_says_nothing_of_people(images):
     assert "people" not in other.table()
     assert other.report().human_source is None
     assert other.report().classes["thing 1"].model_fields_set == {"precision", "recall"}
+
+
+def test_accuracies_stand_with_their_number_of_images_and_interval(evaluation):
+    lines = evaluation.table().splitlines()
+    for name in ("accuracy ", "accuracy with mirror", "worst class"):
+        (line,) = [line for line in lines if line.startswith(name) and "(95% interval" in line]
+        assert line.count("%") >= 4

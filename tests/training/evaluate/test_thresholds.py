@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from training.errors import TrainingError
 from training.evaluate.thresholds import (
     ACCEPTED_SHARE,
     CONFIDENT_ACCURACY,
+    bound_risk,
     count_verdicts,
     find_min_confidence,
     fit_rejection,
@@ -18,7 +20,7 @@ from training.evaluate.thresholds import (
 def draw_predictions(count: int = 2_000, seed: int = 0) -> tuple[Predictions, np.ndarray]:
     """Predictions between two classes that are right as often as their confidence says."""
     rng = np.random.default_rng(seed)
-    confidence = rng.uniform(0.5, 1, count)
+    confidence = 1 - 0.5 * rng.random(count) ** 3
     labels = (rng.random(count) > confidence).astype(np.int32)
     probabilities = np.stack([confidence, 1 - confidence], 1).astype(np.float32)
     ood_score, rejection_score = rng.normal(size=(2, count)).astype(np.float32)
@@ -66,16 +68,50 @@ def test_photographs_move_only_the_threshold_of_rejection():
         fit_rejection(few, verdicts)
 
 
+def certain(count: int, mistakes: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences from 1 down to 0.5, and predictions that are right but at the given positions."""
+    right = np.ones(count, bool)
+    right[list(mistakes)] = False
+    return np.linspace(1, 0.5, count, dtype=np.float32), right
+
+
 @pytest.mark.parametrize(
-    ("confidence", "right", "lowest"),
+    ("count", "mistakes", "lowest"),
     [
-        pytest.param([0.9, 0.8, 0.7], [True, True, True], 0.7, id="all right"),
-        pytest.param([0.9, 0.8, 0.7], [False, True, True], 1.0, id="wrong at the top"),
-        pytest.param([0.9, 0.8, 0.7], [True, True, False], 0.8, id="wrong at the bottom"),
-        pytest.param([0.7, 0.9, 0.8], [False, True, True], 0.8, id="in any order"),
-        pytest.param([], [], 1.0, id="none"),
+        pytest.param(1_000, [], 0.5, id="all right"),
+        pytest.param(500, [], 1.0, id="all right, but too few to show it"),
+        pytest.param(0, [], 1.0, id="none"),
+        pytest.param(2_000, range(1_000, 2_000), 0.75, id="wrong at the bottom"),
+        pytest.param(2_000, range(40), 1.0, id="wrong at the top"),
+        pytest.param(2_000, [0], 0.5, id="one mistake"),
     ],
 )
-def test_the_lowest_confidence_is_where_enough_are_right(confidence, right, lowest):
-    received = find_min_confidence(np.array(confidence, np.float32), np.array(right, bool))
-    assert received == pytest.approx(lowest)
+def test_the_lowest_confidence_is_where_enough_are_surely_right(count, mistakes, lowest):
+    confidence, right = certain(count, mistakes)
+    order = np.random.default_rng(0).permutation(count)
+    assert find_min_confidence(confidence[order], right[order]) == pytest.approx(lowest, abs=0.001)
+
+
+def test_two_predictions_for_the_same_image_are_no_more_than_one():
+    confidence, right = certain(1_100)
+    assert find_min_confidence(confidence, right) < 1
+    assert find_min_confidence(confidence, right, views=2) == 1
+
+
+def test_the_promise_is_broken_in_at_most_one_fit_of_twenty():
+    rng = np.random.default_rng(0)
+    broken = 0
+    for _ in range(200):
+        confidence = rng.uniform(0.9, 1, 2_000).astype(np.float32)
+        threshold = find_min_confidence(confidence, rng.random(2_000) < confidence**0.25)
+        kept = np.linspace(threshold, 1, 1_000)
+        broken += threshold < 1 and (kept**0.25).mean() < CONFIDENT_ACCURACY
+    assert broken <= 10
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "count", "bound"),
+    [(0, 299, 0.00997), (5, 1_000, 0.01048), (10, 10, 1.0), (0, 1, 0.95), (1, 10, 0.3942)],
+)
+def test_risk_is_bounded_as_by_clopper_and_pearson(mistakes, count, bound):
+    assert bound_risk(mistakes, count, 0.05) == pytest.approx(bound, abs=1e-4)

@@ -48,7 +48,7 @@ def test_a_kill_between_the_two_files_of_a_checkpoint_loses_no_state(data_folder
     assert train(data_folder, tmp_path / "broken", epochs=3) == 130
     monkeypatch.undo()
     run = Run(tmp_path / "broken")
-    assert len(run.history) == 3 and load_checkpoint(run.folder)[1] == 1
+    assert len(run.history) == 3 and load_checkpoint(run.folder).epochs == 1
     assert train(data_folder, run.folder, "--resume", epochs=3) == 0
     assert_same_weights(run.folder, tmp_path / "straight")
 
@@ -86,9 +86,9 @@ def interrupted(data_folder, tmp_path_factory):
 def test_quick_epochs_are_not_saved_one_by_one(data_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 600.0)
     run = interrupt_training(data_folder, tmp_path / "run", after=2, epochs=3)
-    assert len(run.history) == load_checkpoint(run.folder)[1] == 1
+    assert len(run.history) == load_checkpoint(run.folder).epochs == 1
     assert train(data_folder, run.folder, "--resume", epochs=3) == 0
-    assert len(run.history) == load_checkpoint(run.folder)[1] == 3
+    assert len(run.history) == load_checkpoint(run.folder).epochs == 3
 
 
 def test_weights_are_written_whole_or_not_at_all(tmp_path, full_disk):
