@@ -120,7 +120,10 @@ def _show_gain(run: Run, baselines: Baselines) -> None:
     history, epoch = run.history, best_epoch(run.history, baselines)
     result = history[epoch - 1][VAL_ACCURACY] if epoch else baselines.probe
     rows = [("--from as it is", baselines.start)] if baselines.start is not None else []
-    rows += [("with a new last layer only", baselines.probe), (f"after epoch {epoch}, the best of {len(history)}", result)]
+    rows += [
+        ("with a new last layer only", baselines.probe),
+        (f"after epoch {epoch}, the best of {len(history)}", result),
+    ]
     for name, accuracy in rows:
         right = round(accuracy * baselines.images)
         print(f"{name:<32}{accuracy_with_interval(right, baselines.images)}")
