@@ -17,11 +17,11 @@ def test_images_in_folders_below_a_class_belong_to_it(tmp_path):
 @pytest.mark.parametrize(
     ("names", "parts"),
     [
-        (("train", "val", "test"), {"train", "val", "test"}),
-        (("Training", "validation", "testing"), {"train", "val", "test"}),
-        (("train", "valid"), {"train", "val"}),
-        (("TRAIN", "test"), {"train", "test"}),
-        (("train",), {"train"}),
+        (("train", "val", "test"), ["train", "val", "test"]),
+        (("Training", "validation", "testing"), ["train", "val", "test"]),
+        (("train", "valid"), ["train", "val"]),
+        (("TRAIN", "test"), ["train", "test"]),
+        (("train",), ["train"]),
     ],
     ids="/".join,
 )
