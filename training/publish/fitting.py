@@ -28,9 +28,9 @@ from training.publish.compare_with_keras import GOLDEN_IMAGES, TOLERANCES
 from training.publish.compiled import CompiledNetwork
 
 UPLOADS_SEED = 0
-# Validation images that each fit needs. The standard error of the temperature of `cifar10` 8 is 13 % from 200 images and
-# 32 % from 100. With fewer than 600, a confidence at which 99 % are right cannot be found, see `thresholds`. int8 may
-# cost 0.1 points, one image of a thousand.
+# Validation images that each fit needs. The temperature of `cifar10` 8 has a standard error of 13 % from 200 images and
+# of 32 % from 100. With fewer than 600, a confidence at which 99 % are right cannot be found, see `thresholds`. int8
+# may cost 0.1 points, one image of a thousand.
 MIN_FOR_TEMPERATURE, MIN_FOR_VERDICTS, MIN_FOR_INT8 = 200, 600, 1_000
 
 
