@@ -68,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _how_to_resume(options: argparse.Namespace) -> str:
-    if "recipe" not in options or not Run(options.out).begun:
+    if "again" not in options or not options.out or not Run(options.out).begun:
         return ""
-    return "; run the same command with --resume to continue from the last saved epoch"
+    return f"; {options.again} to continue from the last saved epoch"
 
 
 if __name__ == "__main__":
