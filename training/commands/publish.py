@@ -173,7 +173,7 @@ def _target(options: argparse.Namespace, proposal: str, own_name: str | None = N
 
     store = store_to_publish_into(options)
     name = require_name(options.name or own_name, store, proposal)
-    return Target(store, name, options.force, not options.no_report)
+    return Target(store, name, options.force, "figures" if options.no_report else "full")
 
 
 def _own_name(folder: Path) -> str:
