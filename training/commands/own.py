@@ -109,6 +109,7 @@ def run_own(options: argparse.Namespace) -> None:
         print(f"{run.folder} is trained; evaluating and publishing it", flush=True)
         version = publish_run(run, target, dataset)
     manifest = report_published(target, version)
+    print("on the validation images:")
     show_gain(run)
     report_fits(manifest, len(dataset.val))
     _print_next_steps(store, name, version)
