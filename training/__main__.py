@@ -11,6 +11,7 @@ from model_store.errors import ModelError
 from training.commands.evaluate import add_compare, add_evaluate, add_foreign
 from training.commands.export import add_export
 from training.commands.fetch import add_fetch
+from training.commands.own import add_own
 from training.commands.publish import add_import, add_publish
 from training.commands.store import add_prune, add_versions
 from training.commands.train import add_train
@@ -19,6 +20,7 @@ from training.fit.run_directory import Run
 
 # In the order of --help.
 JOBS = (
+    add_own,
     add_fetch,
     add_train,
     add_compare,
@@ -68,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _how_to_resume(options: argparse.Namespace) -> str:
-    if "recipe" not in options or not Run(options.out).begun:
+    if "again" not in options or not options.out or not Run(options.out).begun:
         return ""
-    return "; run the same command with --resume to continue from the last saved epoch"
+    return f"; {options.again} to continue from the last saved epoch"
 
 
 if __name__ == "__main__":

@@ -4,26 +4,59 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from model_store.store import Store, check_name
 from training.errors import TrainingError
+from training.fit.run_directory import Run
+
+if TYPE_CHECKING:
+    from training.data.dataset import Dataset
+
+DEFAULT_DATA = "$CIFAR10_DATA, else data"
+DATA_OF_RUN = f"for a run what it was trained on, else {DEFAULT_DATA}"
 
 Jobs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_data(job: argparse.ArgumentParser, note: str = "") -> None:
-    """Add --data, with a note at the end of its help."""
-    text = (
-        "folder written by `fetch`, folder with one folder of images per class, or CSV file of files and labels "
-        "(default: $CIFAR10_DATA, else data)"
-    )
-    job.add_argument("--data", type=Path, default=default_data(), help=text + note)
+def add_data(job: argparse.ArgumentParser, default: str = DEFAULT_DATA) -> None:
+    """Add --data, whose help ends with its default; `load_data` applies that."""
+    text = "folder written by `fetch`, folder with one folder of images per class, or CSV file of files and labels "
+    job.add_argument("--data", type=Path, help=f"{text}(default: {default})")
 
 
-def default_data() -> Path:
-    """Return the folder in $CIFAR10_DATA, or `data` if that is unset or empty."""
-    return Path(os.environ.get("CIFAR10_DATA") or "data")
+def choose_data(passed: Path | None, run: Run | None = None) -> Path:
+    """Return --data, else the data that the run remembers, else $CIFAR10_DATA, else `data`."""
+    return passed or (run and run.data) or Path(os.environ.get("CIFAR10_DATA") or "data")
+
+
+def load_data(passed: Path | None, run: Run | None = None) -> "Dataset":
+    """Load the data of `choose_data`.
+
+    Args:
+        run: need not have begun.
+
+    Raises:
+        TrainingError: it cannot be loaded, or the data that the run remembers is gone or has changed.
+    """
+    from training.data.load import load_dataset
+
+    data = choose_data(passed, run)
+    if passed or run is None or data != run.data:
+        return load_dataset(data)
+    trained = f"{run.folder} was trained on {data}"
+    if not data.exists():
+        raise TrainingError(f"{trained}, which does not exist any more; pass --data with its new place")
+    try:
+        dataset = load_dataset(data)
+    except TrainingError as error:
+        raise TrainingError(f"{trained}, which cannot be used any more; pass other --data: {error}") from None
+    if dataset.sha256 != run.info.data_sha256:
+        raise TrainingError(
+            f"{trained}, which has changed since: its SHA-256 begins {dataset.sha256[:12]}, run.json says "
+            f"{run.info.data_sha256[:12]}; pass the images to use as --data"
+        )
+    return dataset
 
 
 def add_store(job: argparse.ArgumentParser) -> None:
@@ -33,7 +66,7 @@ def add_store(job: argparse.ArgumentParser) -> None:
 
 
 def add_target(job: argparse.ArgumentParser, default_name: str) -> None:
-    """Add the options of jobs that publish: --store, --create, --name and --force, and --no-report."""
+    """Add the options of jobs that publish: --store, --create, --name and --force."""
     add_store(job)
     job.add_argument("--create", action="store_true", help="create the store if it does not exist")
     job.add_argument("--name", help=f"model name ({default_name})")
@@ -42,6 +75,10 @@ def add_target(job: argparse.ArgumentParser, default_name: str) -> None:
         action="store_true",
         help="publish a network that is worse than the version in service, or not evaluated",
     )
+
+
+def add_no_report(job: argparse.ArgumentParser) -> None:
+    """Add --no-report."""
     job.add_argument(
         "--no-report",
         action="store_true",

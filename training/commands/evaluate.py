@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from model_store.classifier import Classifier, PrecisionChoice
 from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.network.architecture import Architecture
-from training.commands.arguments import Jobs, add_data
+from training.commands.arguments import DATA_OF_RUN, Jobs, add_data, load_data
 from training.commands.output import print_table, progress_line
 from training.errors import TrainingError
 from training.fit.run_directory import Run
@@ -25,7 +25,7 @@ def add_evaluate(jobs: Jobs) -> None:
     """Add the job `evaluate`."""
     job = jobs.add_parser("evaluate", help="measure a version or a run as it is served")
     job.add_argument("folder", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
-    add_data(job)
+    add_data(job, DATA_OF_RUN)
     job.add_argument(
         "--split", type=lambda text: OLD_SPLITS.get(text, text), choices=SPLITS, default="test", help="(default: test)"
     )
@@ -42,14 +42,13 @@ def add_evaluate(jobs: Jobs) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print accuracy, size and speed; with --out also write the report."""
     from training.data.dataset import check_labels
-    from training.data.load import load_dataset
     from training.evaluate.accuracy import evaluate
     from training.evaluate.robustness import measure_robustness
     from training.evaluate.speed import measure_speed
     from training.publish.network import network_from_folder
     from training.publish.report import read_history, write_report
 
-    dataset, network = load_dataset(options.data), network_from_folder(options.folder)
+    dataset, network = load_data(options.data, Run(options.folder)), network_from_folder(options.folder)
     check_labels(options.folder, network.labels, dataset.labels)
     if options.split == "val" and read_source(options.folder).saw_val(dataset.sha256):
         raise TrainingError(
@@ -107,18 +106,17 @@ def add_foreign(jobs: Jobs) -> None:
     job.add_argument(
         "folders", nargs="*", type=Path, metavar="FOLDER", help="folder of image files of one kind, at any depth"
     )
-    add_data(job)
+    add_data(job, DATA_OF_RUN)
     job.set_defaults(job=run_foreign)
 
 
 def run_foreign(options: argparse.Namespace) -> None:
     """Print one line per kind of out-of-distribution image."""
     from training.data.dataset import check_labels
-    from training.data.load import load_dataset
     from training.evaluate.out_of_distribution import measure_out_of_distribution
     from training.publish.network import network_from_folder
 
-    network, dataset = network_from_folder(options.folder), load_dataset(options.data)
+    network, dataset = network_from_folder(options.folder), load_data(options.data, Run(options.folder))
     check_labels(options.folder, network.labels, dataset.labels)
     classifier, resize = Classifier(network), network.preprocessing.resize
     results = measure_out_of_distribution(classifier, dataset.test.pixels, resize, options.folders)

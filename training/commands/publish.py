@@ -12,7 +12,17 @@ from model_store.files import MANIFEST
 from model_store.manifest import Manifest, Preprocessing, read_manifest
 from model_store.store import Store
 from model_store.version import load
-from training.commands.arguments import Jobs, add_data, add_target, default_data, require_name, store_to_publish_into
+from training.commands.arguments import (
+    DATA_OF_RUN,
+    Jobs,
+    add_data,
+    add_no_report,
+    add_target,
+    choose_data,
+    load_data,
+    require_name,
+    store_to_publish_into,
+)
 from training.commands.output import progress_line
 from training.errors import TrainingError
 from training.evaluate.intervals import accuracy_with_interval
@@ -28,7 +38,8 @@ def add_publish(jobs: Jobs) -> None:
     job = jobs.add_parser("publish", help="put a run or a version into a store as its next version")
     job.add_argument("folder", metavar="RUN|VERSION", type=Path)
     add_target(job, "default for a version: its own name")
-    add_data(job, "; for a version, no default: recalibrate and evaluate it on these images")
+    add_no_report(job)
+    add_data(job, f"{DATA_OF_RUN}; for a version none: recalibrate and evaluate it on these images")
     job.add_argument(
         "--calibration-run",
         "--twin",  # old name, still accepted
@@ -43,13 +54,11 @@ def add_publish(jobs: Jobs) -> None:
         help="for a version, with --data: fit the verdict none_of_these on photographs it has not seen, a folder for "
         "each label",
     )
-    job.set_defaults(job=run_publish, data=None)
+    job.set_defaults(job=run_publish)
 
 
 def run_publish(options: argparse.Namespace) -> None:
     """Publish a run or a version, and report if it is not calibrated."""
-    from training.data.load import load_dataset
-    from training.publish.fitting import missing_fits
     from training.publish.publish import publish_run, publish_version
 
     run = Run(options.folder)
@@ -58,7 +67,7 @@ def run_publish(options: argparse.Namespace) -> None:
     target = _target(options, options.folder.absolute().name, None if run.begun else _own_name(options.folder))
     if run.begun:
         calibration_run = Run(options.calibration_run) if options.calibration_run else None
-        dataset = load_dataset(options.data or default_data())
+        dataset = load_data(options.data, run)
         val_images = len(dataset.val) if calibration_run or run.info.hold_out else 0  # that something is fitted on
         with progress_line() as show:
             version = publish_run(run, target, dataset, calibration_run, show)
@@ -73,18 +82,12 @@ def run_publish(options: argparse.Namespace) -> None:
                 "report; pass --data, or leave --no-report out"
             )
         # Ignores $CIFAR10_DATA: a version is recalibrated only if --data is passed.
-        new_data = load_dataset(options.data) if options.data else None
+        new_data = load_data(options.data) if options.data else None
         val_images = len(new_data.val) if new_data else 0
         with progress_line() as show:
             version = publish_version(options.folder, target, new_data, options.photographs, show)
-    manifest = _report_published(target, version)
-    if missing := missing_fits(val_images) if val_images else None:
-        print(missing, file=sys.stderr)
-    elif manifest.temperature == 1 and manifest.output == "logits":
-        remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"
-        if manifest.reference:  # there were validation images
-            remedy = "the validation images do not limit the confidence, usually because all are right; add more images"
-        print(f"not calibrated: {remedy}", file=sys.stderr)
+    manifest = report_published(target, version)
+    report_fits(manifest, val_images)
 
 
 def add_import(jobs: Jobs) -> None:
@@ -118,25 +121,26 @@ def add_import(jobs: Jobs) -> None:
         help=f"standard deviation {scale} (default: 1 1 1)",
     )
     add_target(job, "required")
+    add_no_report(job)
     add_data(job)
     job.set_defaults(job=run_import)
 
 
 def run_import(options: argparse.Namespace) -> None:
     """Import two Keras files, and report if the network was not evaluated."""
-    from training.data.load import load_dataset
     from training.publish.import_keras import publish_import, read_labels, read_saved
 
     labels, preprocessing = read_labels(options.labels), _preprocessing(options)
     target = _target(options, options.architecture.stem)
     saved = read_saved(options.architecture, options.weights)
-    dataset = load_dataset(options.data) if options.data.exists() else None
+    data = choose_data(options.data)
+    dataset = load_data(data) if data.exists() else None
     with progress_line() as show:
         version = publish_import(saved, labels, preprocessing, target, dataset, show)
-    unevaluated = f"{options.data} does not exist"
+    unevaluated = f"{data} does not exist"
     if dataset:
-        unevaluated = f"the labels are not those of {options.data}, in the same order"
-    _report_published(target, version, unevaluated)
+        unevaluated = f"the labels are not those of {data}, in the same order"
+    report_published(target, version, unevaluated)
 
 
 def _preprocessing(options: argparse.Namespace) -> Preprocessing:
@@ -169,7 +173,7 @@ def _target(options: argparse.Namespace, proposal: str, own_name: str | None = N
 
     store = store_to_publish_into(options)
     name = require_name(options.name or own_name, store, proposal)
-    return Target(store, name, options.force, not options.no_report)
+    return Target(store, name, options.force, "figures" if options.no_report else "full")
 
 
 def _own_name(folder: Path) -> str:
@@ -178,7 +182,7 @@ def _own_name(folder: Path) -> str:
     return read_manifest(folder / MANIFEST).name
 
 
-def _report_published(target: "Target", version: int, unevaluated: str = "its manifest has no accuracy") -> Manifest:
+def report_published(target: "Target", version: int, unevaluated: str = "its manifest has no accuracy") -> Manifest:
     """Load a new version as the service does; print its golden images' difference, its accuracy and what is served.
 
     Args:
@@ -196,6 +200,19 @@ def _report_published(target: "Target", version: int, unevaluated: str = "its ma
         print(f"not evaluated: {unevaluated}", file=sys.stderr)
     _print_served(target.store, target.name, version)
     return loaded.manifest
+
+
+def report_fits(manifest: Manifest, val_images: int) -> None:
+    """Say which figures of a new version could not be fitted on so many validation images, and why."""
+    from training.publish.fitting import missing_fits
+
+    if missing := missing_fits(val_images) if val_images else None:
+        print(missing, file=sys.stderr)
+    elif manifest.temperature == 1 and manifest.output == "logits":
+        remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"
+        if manifest.reference:  # there were validation images
+            remedy = "the validation images do not limit the confidence, usually because all are right; add more images"
+        print(f"not calibrated: {remedy}", file=sys.stderr)
 
 
 def _print_served(store: Store, name: str, version: int) -> None:

@@ -8,6 +8,7 @@ from model_store.manifest import Manifest
 from model_store.version import read_placed_manifest
 from training.commands.arguments import Jobs, add_store, existing_store, positive
 from training.commands.output import print_table
+from training.errors import TrainingError
 
 
 def add_versions(jobs: Jobs) -> None:
@@ -21,7 +22,7 @@ def add_prune(jobs: Jobs) -> None:
     """Add the job `prune`."""
     job = jobs.add_parser("prune", help="remove all but the newest versions and the active one")
     add_store(job)
-    job.add_argument("--name", default="cifar10", help="model name (default: cifar10)")
+    job.add_argument("--name", help="model name (required)")
     job.add_argument("--keep", type=positive, required=True, metavar="N", help="number of newest versions to keep")
     job.set_defaults(job=run_prune)
 
@@ -60,5 +61,9 @@ def _figures(manifest: Manifest) -> tuple[str, ...]:
 
 def run_prune(options: argparse.Namespace) -> None:
     """Remove old versions of one model and print their names."""
-    removed = existing_store(options.store).prune(options.name, options.keep)
+    store = existing_store(options.store)
+    if options.name is None:
+        names = ", ".join(store.names()) or "none"
+        raise TrainingError(f"--name is missing; pass the model to prune, of those in {store.root}: {names}")
+    removed = store.prune(options.name, options.keep)
     print(f"removed: {', '.join(f'{options.name}/{version}' for version in removed) or 'nothing'}")

@@ -3,15 +3,21 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from training.commands.arguments import Jobs, add_data, positive, seed
+from training.commands.arguments import DEFAULT_DATA, Jobs, add_data, choose_data, load_data, positive, seed
 from training.errors import TrainingError
 from training.fit.checkpoints import VAL_ACCURACY
-from training.fit.run_directory import Baselines, Run, RunInfo, best_epoch
-from training.fit.sources import read_record, read_source
+from training.fit.run_directory import Run, RunInfo, best_epoch
+from training.fit.sources import Source, read_record, read_source
 from training.recipe_values import set_options
 from training.recipes import RECIPES, Pretrained, get_recipe
+
+if TYPE_CHECKING:
+    from training.data.dataset import Dataset
+    from training.fit.loop import OnEpoch
 
 
 def add_train(jobs: Jobs) -> None:
@@ -26,7 +32,7 @@ def add_train(jobs: Jobs) -> None:
         metavar="RUN|VERSION",
         help="repeat the training of a run or version: its recipe, seed, epochs, batch size and --hold-out",
     )
-    add_data(job)
+    add_data(job, f"with --resume or --like RUN what that run was trained on, else {DEFAULT_DATA}")
     job.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory to write")
     job.add_argument(
         "--from",
@@ -65,7 +71,7 @@ def add_train(jobs: Jobs) -> None:
         help="also write each epoch's figures to this folder for TensorBoard",
     )
     job.add_argument("--resume", action="store_true", help="continue the run in --out with its original settings")
-    job.set_defaults(job=run_train)
+    job.set_defaults(job=run_train, again="run the same command with --resume")
 
 
 def _recipe_name(text: str) -> str:
@@ -78,14 +84,12 @@ def _recipe_name(text: str) -> str:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train the run in --out to its end."""
-    from training.data.load import load_dataset
-    from training.fit.device import computed_precision
-    from training.fit.loop import train
-    from training.fit.start import new_info, recipe_from_info, split_images
+    from training.fit.start import new_info, recipe_from_info
     from training.fit.tensorboard import TensorBoard
 
     run, start = Run(options.out), read_source(options.start) if options.start else None
-    dataset = load_dataset(options.data)
+    other = run if options.resume else Run(options.like) if options.like else None
+    dataset = load_data(options.data, other)
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if not options.resume:
@@ -101,22 +105,41 @@ def run_train(options: argparse.Namespace) -> None:
         if record:
             _name_differences(options.like, record, info)
         run.start(info, start.folder if start and isinstance(settings.network, Pretrained) else None)
-    settings = recipe_from_info(run.info)
-    if options.resume:
+    else:
+        recipe_from_info(run.info)  # raises if the recipe is gone
         _check_same_settings(run, options)
+    train_to_end(run, choose_data(options.data, other), dataset, start, teachers, log)
+    show_gain(run)
+    print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
+
+
+def train_to_end(
+    run: Run,
+    data: Path,
+    dataset: "Dataset",
+    start: Source | None,
+    teachers: Sequence[Source] = (),
+    log: "OnEpoch | None" = None,
+) -> None:
+    """Train a run that has begun to its end, and remember the place of its data."""
+    from training.fit.device import computed_precision
+    from training.fit.loop import train
+    from training.fit.start import recipe_from_info, split_images
+
+    settings = recipe_from_info(run.info)
     if computed_precision(settings) != settings.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
     images, val = split_images(run, dataset)
+    run.remember_data(data)
     train(run, images, val, start, teachers, log)
-    if baselines := run.baselines:
-        _show_gain(run, baselines)
-    print(f"{run.folder} is finished; next: python -m training evaluate {run.folder} --data {options.data}")
 
 
-def _show_gain(run: Run, baselines: Baselines) -> None:
-    """Print what fine-tuning was worth on the validation images, and say so if it was worth nothing."""
+def show_gain(run: Run) -> None:
+    """Print what fine-tuning was worth on the validation images, if it was measured, and say if that was nothing."""
     from training.evaluate.intervals import accuracy_with_interval
 
+    if not (baselines := run.baselines):
+        return
     history, epoch = run.history, best_epoch(run.history, baselines)
     result = history[epoch - 1][VAL_ACCURACY] if epoch else baselines.probe
     rows = [("--from as it is", baselines.start)] if baselines.start is not None else []

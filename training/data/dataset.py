@@ -69,6 +69,11 @@ def is_label(text: str) -> bool:
     return 1 <= len(text) <= MAX_LABEL_LENGTH and text.isprintable()
 
 
+def same_labels(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Compare labels and their order; older versions may have labels that are not composed."""
+    return [*map(compose, some)] == [*map(compose, others)]
+
+
 def check_labels(
     network: Path,
     known: tuple[str, ...],

@@ -1,4 +1,4 @@
-"""Read an image file for training: decoded as in the service, and HEIC as well if pillow-heif is installed.
+"""Read an image file for the jobs: decoded as in the service, and HEIC as well if pillow-heif is installed.
 
 pillow-heif is no dependency, because its libraries have licences of their own; the service does not read HEIC.
 """
@@ -65,13 +65,21 @@ def read_training_image(path: Path) -> tuple[str, NDArray[np.uint8]]:
     data = read_image_file(path)
     if not data:
         raise EmptyFile("it has no bytes")
-    sha256 = hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(data).hexdigest(), decode_with_heic(data, Resize())
+
+
+def decode_with_heic(data: bytes, resize: Resize) -> NDArray[np.uint8]:
+    """Decode an image file (32, 32, 3) as the service does, and HEIC as well if pillow-heif is installed.
+
+    Raises:
+        ImageError: the bytes are no image that can be used; `skip_reason` says why.
+    """
     try:
-        return sha256, decode(data, Resize())
+        return decode(data, resize)
     except UnsupportedImage:
         if not re.match(HEIC, data):
             raise
-    return sha256, decode(_heic_to_png(data), Resize())
+    return decode(_heic_to_png(data), resize)
 
 
 def _heic_to_png(data: bytes) -> bytes:

@@ -1,9 +1,10 @@
 """Measure how many out-of-distribution images a version rejects, from folders and generated images.
 
-Uses the service's decoder and classifier and the version's own thresholds. Never use these images to
+Uses the service's decoder, HEIC aside, and its classifier and the version's own thresholds. Never use these images to
 choose or fit anything.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,10 @@ from PIL import Image
 
 from model_store.classifier import Classifier
 from model_store.errors import ImageError
-from model_store.images.decode import SIDE, decode
+from model_store.images.decode import SIDE
 from model_store.manifest import Resize
-from training.data.image_file import read_image_file
+from training.data.image_file import decode_with_heic, read_image_file, skip_reason
+from training.data.scan import Skipped
 from training.errors import TrainingError
 from training.evaluate.corruptions import Pixels
 
@@ -83,19 +85,23 @@ def _kinds(folders: Sequence[Path], resize: Resize) -> Iterator[tuple[str, Pixel
 
 
 def read_folder(folder: Path, resize: Resize) -> Pixels:
-    """Decode the images under a folder in path order, skipping files that the service would refuse.
+    """Decode the images under a folder in path order.
+
+    Prints to stderr how many files were skipped, by reason.
 
     Raises:
         TrainingError: no image could be decoded.
     """
-    images = []
+    images, skipped = [], Skipped()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            images.append(decode(read_image_file(path), resize))
-        except (OSError, ImageError):
-            continue
+            images.append(decode_with_heic(read_image_file(path), resize))
+        except (OSError, ImageError) as error:
+            skipped.add(skip_reason(error), f"{path}: {error}")
+    for line in skipped.lines():
+        print(line, file=sys.stderr)
     if not images:
-        raise TrainingError(f"{folder} contains no image that the service accepts; pass a folder of image files")
+        raise TrainingError(f"{folder} contains no image that can be read; pass a folder of image files")
     return np.stack(images)
 
 

@@ -1,6 +1,7 @@
 """Run directory: written by `train`, continued by `--resume`, read by `evaluate` and `publish`.
 
     run.json             recipe, data, seed and environment            written first
+    data.json            the folder or file of the data                written after it; never published
     start/               the network that fine-tuning starts from      written first
     baselines.json       its accuracy on the validation images         written before the first epoch
     state.npz            every variable after the last epoch saved     replaced at most every ten seconds
@@ -12,6 +13,7 @@
 This module imports no backend. `checkpoints` writes the three files in the middle.
 """
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from training.fit.checkpoints import (
 )
 
 INFO, BASELINES = "run.json", "baselines.json"
+DATA = "data.json"  # beside run.json, which goes into manifests: a path is private
 
 
 class RunInfo(Frozen):
@@ -131,6 +134,25 @@ class Run:
     def write_baselines(self, baselines: Baselines) -> None:
         """Write `baselines.json`."""
         replace_file(self.folder / BASELINES, (baselines.model_dump_json(indent=2) + "\n").encode())
+
+    @property
+    def data(self) -> Path | None:
+        """The data that the run was last trained on, None if that was not recorded.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        path = self.folder / DATA
+        try:
+            return Path(json.loads(path.read_bytes())["path"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError):
+            raise TrainingError(f"{path} is damaged; delete it, and pass --data") from None
+
+    def remember_data(self, data: Path) -> None:
+        """Write `data.json`: the absolute path of a folder or a CSV file."""
+        replace_file(self.folder / DATA, (json.dumps({"path": str(data.absolute())}) + "\n").encode())
 
     @property
     def finished(self) -> bool:

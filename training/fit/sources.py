@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from model_store.files import MANIFEST, WEIGHTS
 from model_store.manifest import Preprocessing, read_manifest
 from model_store.version import verify
+from training.data.dataset import compose
 from training.errors import TrainingError
 from training.fit.run_directory import Run, RunInfo
 
@@ -18,8 +19,9 @@ from training.fit.run_directory import Run, RunInfo
 class Source:
     """A finished run or a published version.
 
-    `recipe` is a run's recipe, or NAME/VERSION of a version. `recipe_values` are as in `run.json`; `data_sha256` and
-    `hold_out` describe the training data. For imported networks the first is empty and the others are None.
+    `labels` are in NFC, even if the folder has others. `recipe` is a run's recipe, or NAME/VERSION of a version.
+    `recipe_values` are as in `run.json`; `data_sha256` and `hold_out` describe the training data. For imported networks
+    the first is empty and the others are None.
     """
 
     folder: Path
@@ -56,7 +58,7 @@ def read_source(folder: Path) -> Source:
             folder,
             info.recipe,
             info.recipe_values,
-            info.labels,
+            tuple(map(compose, info.labels)),
             info.preprocessing,
             info.output,
             info.data_sha256,
@@ -70,7 +72,7 @@ def read_source(folder: Path) -> Source:
         folder,
         f"{manifest.name}/{manifest.version}",
         training.get("recipe_values", {}),
-        manifest.labels,
+        tuple(map(compose, manifest.labels)),
         manifest.preprocessing,
         manifest.output,
         training.get("data_sha256"),

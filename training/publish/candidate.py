@@ -18,6 +18,7 @@ from model_store.manifest import Manifest, Precision, Reference
 from model_store.network.gaussian import write_gaussian
 from model_store.network.model import Network
 from model_store.network.quantization import write_ranges
+from model_store.report import REPORT_FOLDER
 from training.data.dataset import Images
 from training.evaluate.accuracy import Evaluation, evaluate, predict_probabilities
 from training.evaluate.robustness import Robustness, ShowProgress, measure_robustness, show_nothing
@@ -30,9 +31,14 @@ from training.publish.compare_with_keras import (
 )
 from training.publish.compiled import CompiledNetwork
 from training.publish.report import write_report
-from training.publish.target import Target
+from training.publish.target import ReportChoice, Target
 
 ROBUSTNESS, LEFT_OUT = "robustness", "left_out"  # keys of the manifest's metrics
+LEFT_OUT_OF_REPORT: dict[ReportChoice, list[str]] = {
+    "full": [],
+    "quick": [ROBUSTNESS],
+    "figures": [ROBUSTNESS, "plots"],
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measurements:
-    """A candidate's figures on the test images; without robustness, the report has no pictures either."""
+    """A candidate's figures on the test images. Only a full report has robustness."""
 
+    report: ReportChoice
     evaluation: Evaluation
     robustness: Robustness | None
     accuracy_by_precision: dict[Precision, float]
@@ -101,24 +108,24 @@ def _measure(compiled: CompiledNetwork, target: Target, test: Images, show: Show
     evaluation = evaluate(served, test)
     target.check_evaluation(evaluation, test)
     robustness = None
-    if target.full_report:
+    if target.report == "full":
         robustness = measure_robustness(served, test, compiled.network.preprocessing.resize, show)
     accuracies = {
         other.precision: float((predict_probabilities(other, test.pixels).argmax(1) == test.labels).mean())
         for other in others
     }
-    return Measurements(evaluation, robustness, accuracies | {served.precision: evaluation.accuracy})
+    return Measurements(target.report, evaluation, robustness, accuracies | {served.precision: evaluation.accuracy})
 
 
 def _metrics(network: Network, measurements: Measurements | None) -> dict[str, Any]:
     size = {"parameters": network.architecture.parameters, "multiply_adds": network.architecture.multiply_adds}
     if not measurements:
         return {"test": size}
-    robustness = measurements.robustness
+    robustness, left_out = measurements.robustness, LEFT_OUT_OF_REPORT[measurements.report]
     return {
         "test": measurements.evaluation.summary() | size,
         "accuracy_by_precision": measurements.accuracy_by_precision,
-        **({ROBUSTNESS: robustness.summary()} if robustness else {LEFT_OUT: [ROBUSTNESS, "plots"]}),
+        **({ROBUSTNESS: robustness.summary()} if robustness else {LEFT_OUT: left_out}),
     }
 
 
@@ -131,9 +138,12 @@ def _write_files(candidate: Candidate, golden: Golden, measurements: Measurement
     if candidate.network.gaussian:
         write_gaussian(candidate.network.gaussian, folder / NOVELTY)
     if measurements:
-        robustness = measurements.robustness
         write_report(
-            folder / "report", measurements.evaluation, candidate.history, robustness, pictures=robustness is not None
+            folder / REPORT_FOLDER,
+            measurements.evaluation,
+            candidate.history,
+            measurements.robustness,
+            pictures=measurements.report != "figures",
         )
 
 

@@ -22,7 +22,7 @@ from model_store.network.architecture import Architecture
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.weights import Weights
 from model_store.reading import MAX_JSON_BYTES
-from training.data.dataset import MAX_LABEL_LENGTH, Dataset, is_label
+from training.data.dataset import MAX_LABEL_LENGTH, Dataset, compose, is_label
 from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.publish.candidate import Candidate, publish_candidate
@@ -142,13 +142,13 @@ def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Mo
 
 
 def read_labels(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels themselves or, for a single argument, the lines of the text file that it names.
+    """Return the labels themselves or, for a single argument, the lines of the text file that it names, in NFC.
 
     Raises:
         TrainingError: they are not 2 to 1,000 distinct labels of 1 to 64 printable characters.
     """
     lines = arguments if len(arguments) > 1 else _lines(Path(arguments[0]))
-    labels = tuple(label.strip() for label in lines)
+    labels = tuple(compose(label.strip()) for label in lines)
     if not 2 <= len(labels) <= 1_000:
         raise TrainingError(f"{len(labels):,} labels were given; a network has 2 to 1,000, one for each output")
     if invalid := [label for label in labels if not is_label(label)]:

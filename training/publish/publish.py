@@ -14,7 +14,7 @@ from model_store.manifest import Manifest, read_manifest
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from model_store.version import read_network, verify
-from training.data.dataset import Dataset, check_labels, compose
+from training.data.dataset import Dataset, check_labels, compose, same_labels
 from training.errors import TrainingError
 from training.evaluate.out_of_distribution import read_folder
 from training.evaluate.robustness import ShowProgress, show_nothing
@@ -122,17 +122,18 @@ def _fit_on_photographs(
     folder: Path, manifest: Manifest, network: Network, dataset: Dataset, photographs: Path
 ) -> Fitted:
     """Fit the rejection threshold on photographs; the reference for drift is counted on the test images."""
-    if network.verdicts is None or manifest.labels != dataset.labels:
+    if network.verdicts is None or not same_labels(manifest.labels, dataset.labels):
         raise TrainingError(f"{folder} has no verdicts, or other labels than the data; leave out --photographs")
     if not photographs.is_dir():
         raise TrainingError(f"{photographs} is not a folder; pass one with a folder of photographs for each label")
     compiled, resize = CompiledNetwork(network), network.preprocessing.resize
-    folders = {compose(path.name): path for path in sorted(photographs.iterdir()) if path.is_dir()}
-    if unknown := sorted(folders.keys() - set(network.labels)):
+    folders = [(compose(path.name), path) for path in sorted(photographs.iterdir()) if path.is_dir()]
+    known = [compose(label) for label in network.labels]
+    if unknown := sorted({label for label, _ in folders} - set(known)):
         raise TrainingError(f"{photographs} holds a folder {unknown[0]!r}, which is not a label of {folder}; remove it")
-    images = {label: read_folder(path, resize) for label, path in folders.items()}
-    labels = np.repeat([network.labels.index(label) for label in images], [len(pixels) for pixels in images.values()])
-    predictions = compiled.served.predict(np.concatenate([*images.values()]) if images else EMPTY)
+    images = [read_folder(path, resize) for _, path in folders]
+    labels = np.repeat([known.index(label) for label, _ in folders], [len(pixels) for pixels in images])
+    predictions = compiled.served.predict(np.concatenate(images) if images else EMPTY)
     verdicts = fit_rejection(predictions, network.verdicts)
     compiled = compiled.replace(verdicts=verdicts)
     test = compiled.served.predict(dataset.test.pixels)
@@ -156,5 +157,5 @@ def _check_fittable(folder: Path, manifest: Manifest, dataset: Dataset) -> None:
         )
     if manifest.output != "logits":
         raise TrainingError(f"{folder} ends in softmax and has no energy to fit verdicts on; leave out --data")
-    if manifest.labels != dataset.labels or manifest.training.get("data_sha256") != dataset.sha256:
+    if not same_labels(manifest.labels, dataset.labels) or manifest.training.get("data_sha256") != dataset.sha256:
         raise TrainingError(f"{folder} was trained on other data; pass that as --data, or leave --data out")

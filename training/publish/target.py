@@ -1,6 +1,7 @@
 """The model that a network is published as, and the checks that protect the version in service."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from model_store.classifier import Classifier
 from model_store.errors import ModelError
@@ -12,6 +13,8 @@ from training.data.dataset import Images, check_labels
 from training.errors import TrainingError
 from training.evaluate.accuracy import Evaluation, predict_probabilities
 from training.evaluate.intervals import Difference, paired_difference, unpaired_difference
+
+ReportChoice: TypeAlias = Literal["full", "quick", "figures"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,14 @@ class Served:
 class Target:
     """Where and how to publish: a model of a store.
 
-    Without `force`, the version in service is only replaced by one that is measured and not worse. Without
-    `full_report`, robustness is not measured and nothing is drawn.
+    Without `force`, the version in service is only replaced by one that is measured and not worse. A `quick` report has
+    no robustness, which takes most of the time; one of `figures` has no plots either.
     """
 
     store: Store
     name: str
     force: bool = False
-    full_report: bool = True
+    report: ReportChoice = "full"
 
     def read_served(self) -> Served | None:
         """Read the version that the service would choose; None if there is none, or none that it could load.

@@ -45,9 +45,17 @@ def test_versions_lists_other_models_beside_one_with_a_broken_active_file(store,
 
 
 def test_prune_keeps_the_newest(store, capsys):
-    assert main(["prune", "--store", str(store), "--keep", "1"]) == 0
+    assert main(["prune", "--store", str(store), "--name", "cifar10", "--keep", "1"]) == 0
     assert capsys.readouterr().out == "removed: cifar10/1\n"
     assert Store(store).versions("cifar10") == [2]
+
+
+def test_prune_without_a_name_removes_nothing_and_proposes_the_models(store, tmp_path, capsys):
+    shutil.copytree(store / "cifar10", store / "pets")
+    assert main(["prune", "--store", str(store), "--keep", "1"]) == 1
+    remedy = f"--name is missing; pass the model to prune, of those in {store}: cifar10, pets\n"
+    assert remedy in capsys.readouterr().err
+    assert Store(store).versions("cifar10") == [1, 2]
 
 
 def test_prune_names_a_model_that_does_not_exist(store, capsys):

@@ -1,4 +1,7 @@
+import sys
+
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -6,7 +9,7 @@ from model_store.classifier import Classifier
 from model_store.manifest import Resize, Verdicts
 from tests.model_store.network.keras_models import random_images, tiny_model
 from training.errors import TrainingError
-from training.evaluate.out_of_distribution import GENERATORS, auroc, measure_out_of_distribution
+from training.evaluate.out_of_distribution import GENERATORS, auroc, measure_out_of_distribution, read_folder
 
 REJECT_ALL = Verdicts(novelty_above=0.95, confidence_below=0.0, scores=(-100.0, -90.0))
 
@@ -33,6 +36,17 @@ def test_folders_and_drawn_kinds_are_measured_and_files_that_are_not_images_are_
     results = list(measure_out_of_distribution(classifier, random_images(4, seed=1), Resize(), [tmp_path / "kind"]))
     assert [result.kind for result in results] == [*(f"{kind} (generated)" for kind in GENERATORS), "kind"]
     assert results[-1].images == 3 and results[-1].rejected == 1 and results[-1].confident == 0
+
+
+def test_heic_is_read_and_skipped_files_are_counted_by_reason(tmp_path, monkeypatch, capsys):
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48), "red")).save(tmp_path / "photo.heic")
+    (tmp_path / "notes.txt").write_text("no image")
+    assert read_folder(tmp_path, Resize()).shape == (1, 32, 32, 3)
+    assert capsys.readouterr().err.startswith("skipped: files that are not images of an accepted type (1): ")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    with pytest.raises(TrainingError, match="contains no image that can be read"):
+        read_folder(tmp_path, Resize())
+    assert "skipped: HEIC photos, which can be read after `pip install pillow-heif` (1)" in capsys.readouterr().err
 
 
 def test_a_folder_without_images_and_a_version_without_verdicts_are_refused(tmp_path):

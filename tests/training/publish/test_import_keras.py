@@ -10,7 +10,9 @@ from model_store.store import Store
 from model_store.version import load
 from training.__main__ import main
 from training.data.cifar10 import LABELS
+from training.errors import TrainingError
 from training.fit import networks
+from training.publish.import_keras import read_labels
 from training.recipes import Airbench, NotebookCNN
 
 pytestmark = pytest.mark.slow
@@ -81,6 +83,14 @@ def test_other_labels_are_imported_without_an_evaluation(data_folder, tmp_path, 
     assert not any(name.startswith("report/") for name in manifest.files)
     assert main(["versions", "--store", str(tmp_path / "store")]) == 0
     assert "imported" in capsys.readouterr().out
+
+
+def test_labels_are_composed_from_the_command_line_and_from_a_file(tmp_path):
+    decomposed, composed = "caf\u0065\u0301", "caf\u00e9"
+    (tmp_path / "labels.txt").write_text(f"{decomposed}\nsea\n", encoding="utf-8")
+    assert read_labels([decomposed, "sea"]) == read_labels([str(tmp_path / "labels.txt")]) == (composed, "sea")
+    with pytest.raises(TrainingError, match="was given 2 times"):
+        read_labels([decomposed, composed])
 
 
 def test_without_data_the_job_says_what_was_left_out(tmp_path, capsys):

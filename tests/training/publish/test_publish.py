@@ -3,10 +3,11 @@
 import json
 import shutil
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -18,12 +19,15 @@ from tests.model_store.network.keras_models import random_images
 from tests.training import linear
 from tests.training.runs import VAL_IMAGES, few_val_images, narrow_recipes, train
 from training.__main__ import main
+from training.data.cifar10 import LABELS
+from training.data.dataset import Dataset, Images
 from training.data.load import load_dataset
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 from training.publish.candidate import Candidate, publish_candidate
 from training.publish.compiled import CompiledNetwork
 from training.publish.network import network_from_folder, network_from_run
+from training.publish.publish import publish_version
 from training.publish.target import Target
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "val_images")]
@@ -78,13 +82,14 @@ def test_a_version_has_no_figures_that_were_measured_on_an_earlier_one(tmp_path)
     earlier = {"robustness": {"accuracy": 0.5}, "left_out": ["robustness"], "calibration": {"temperature": 2.0}}
     candidate = Candidate(tmp_path, CompiledNetwork(linear.network()), training={}, metrics=earlier)
     test, store = linear.images(40), Store(tmp_path / "store")
-    quick, full = (Target(store, "patterns", full_report=full) for full in (False, True))
+    targets = [Target(store, "patterns", report=report) for report in ("figures", "quick", "full")]
     metrics = [
         read_manifest(store.folder("patterns", version) / "manifest.json").metrics
-        for version in (publish_candidate(candidate, target, test.pixels, test) for target in (quick, full))
+        for version in [publish_candidate(candidate, target, test.pixels, test) for target in targets]
     ]
     assert "robustness" not in metrics[0] and metrics[0]["left_out"] == ["robustness", "plots"]
-    assert "left_out" not in metrics[1] and metrics[1]["robustness"].keys() > {"accuracy"}
+    assert "robustness" not in metrics[1] and metrics[1]["left_out"] == ["robustness"]
+    assert "left_out" not in metrics[2] and metrics[2]["robustness"].keys() > {"accuracy"}
     assert all(version["calibration"] == earlier["calibration"] for version in metrics)
 
 
@@ -283,6 +288,36 @@ def test_a_version_that_saw_the_validation_images_is_fitted_on_photographs(
     kept = old.verdicts.model_copy(update={"rejection_above": new.verdicts.rejection_above})
     assert new.verdicts == kept != old.verdicts and new.temperature == old.temperature
     assert sum(new.reference.counts["class"]) == new.metrics["verdicts"]["test"]["images"]
+
+
+def test_photographs_may_be_heic_in_folders_with_decomposed_names(calibrated, data_folder, photographs, tmp_path):
+    labels = [f"{label}\u00e9" for label in LABELS]
+    version = shutil.copytree(calibrated.folder("cifar10", 3), tmp_path / "version")
+    manifest = json.loads((version / "manifest.json").read_text()) | {"labels": [f"{label}e\u0301" for label in LABELS]}
+    (version / "manifest.json").write_text(json.dumps(manifest))
+    folder = shutil.copytree(photographs, tmp_path / "photographs")
+    for photograph in (folder / "cat").iterdir():
+        pillow_heif.from_pillow(Image.open(photograph)).save(photograph.with_suffix(".heic"))
+        photograph.unlink()
+    (folder / "cat").rename(folder / "cate\u0301")
+    (folder / "ship").rename(folder / "ship\u00e9")
+    shutil.copytree(folder / "ship\u00e9", folder / "shipe\u0301")
+    dataset = RelabelledData(load_dataset(data_folder), tuple(labels))
+    target = Target(Store(tmp_path / "store"), "cifar10", report="figures")
+    publish_version(version, target, dataset, folder)
+    assert load(tmp_path / "store" / "cifar10" / "1").manifest.metrics["verdicts"]["photographs"]["images"] == 90
+
+
+@dataclass(frozen=True)
+class RelabelledData:
+    """The test images of a data set with other labels."""
+
+    data: Dataset
+    labels: tuple[str, ...]
+
+    @property
+    def test(self) -> Images:
+        return self.data.test
 
 
 @pytest.mark.parametrize(

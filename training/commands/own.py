@@ -1,0 +1,187 @@
+"""`own`: one command from a folder of photos to a version that the service can serve.
+
+Runs what `train`, `evaluate` and `publish` run, without the robustness measurement.
+"""
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import model_store
+from model_store.errors import ModelError
+from model_store.files import WEIGHTS
+from model_store.report import REPORT_FOLDER
+from model_store.store import Store
+from model_store.version import read_placed_manifest
+from training.commands.arguments import (
+    Jobs,
+    add_target,
+    default_store,
+    positive,
+    require_name,
+    seed,
+    store_to_publish_into,
+)
+from training.commands.publish import report_fits, report_published
+from training.commands.train import show_gain, train_to_end
+from training.errors import TrainingError
+from training.fit.run_directory import Run, RunInfo
+from training.fit.sources import Source, read_source
+from training.recipes import get_recipe
+
+if TYPE_CHECKING:
+    from training.publish.target import Target
+
+RECIPE = "fine-tune"
+SHIPPED_STORE, SHIPPED_MODEL = Path(model_store.__file__).parent / "models", "cifar10"
+RUNS = Path("runs")
+
+
+def add_own(jobs: Jobs) -> None:
+    """Add the job `own`."""
+    job = jobs.add_parser(
+        "own",
+        help="train on your own photos, evaluate and publish, in one command",
+        description=f"Train the recipe {RECIPE} on a folder of photos, evaluate it and publish it. The same command "
+        "continues an interrupted one.",
+    )
+    job.add_argument(
+        "photos",
+        metavar="PHOTOS",
+        type=Path,
+        help="folder with one folder of images per class, 10 or more each, or CSV file of files and labels",
+    )
+    add_target(job, "required")
+    job.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="RUN|VERSION",
+        help=f"finished run or published version to start from (default: the shipped {SHIPPED_MODEL})",
+    )
+    job.add_argument("--epochs", type=positive, help="(default: the recipe's)")
+    job.add_argument("--seed", type=seed, default=0, help="(default: 0)")
+    job.add_argument(
+        "--out",
+        type=Path,
+        metavar="RUN",
+        help="run directory to write (default: runs/NAME, or runs/NAME-2 and so on if that holds something else)",
+    )
+    job.set_defaults(job=run_own, again="run the same command again")
+
+
+def run_own(options: argparse.Namespace) -> None:
+    """Train, evaluate and publish, then print the figures and how to serve the version."""
+    from training.data.load import load_dataset
+    from training.fit.start import new_info
+    from training.publish.publish import publish_run
+    from training.publish.target import Target
+
+    store = store_to_publish_into(options)
+    name = require_name(options.name, store, options.photos.absolute().name)
+    target = Target(store, name, options.force, "quick")
+    start = read_source(options.start or _shipped_version())
+    dataset = load_dataset(options.photos)
+    target.check_same_labels(dataset.labels)
+    recipe = get_recipe(RECIPE)
+    recipe = dataclasses.replace(recipe, epochs=options.epochs or recipe.epochs)
+    info = new_info(RECIPE, recipe, dataset, options.seed, True, start)
+    run = _choose_run(options.out, name, info, start)
+    options.out = run.folder  # for the message if the job is interrupted
+    if not run.begun:
+        run.start(info, start.folder)
+    elif not run.finished:
+        print(f"continuing {run.folder}, which was begun with these photos and settings")
+    if run.finished:
+        run.remember_data(options.photos)
+    else:
+        train_to_end(run, options.photos, dataset, start)
+    version = _published_version(run, target)
+    if version:
+        print(
+            f"{run.folder} has these photos and settings and is published; to train again, pass another --seed or --out"
+        )
+    else:
+        print(f"{run.folder} is trained; evaluating and publishing it", flush=True)
+        version = publish_run(run, target, dataset)
+    manifest = report_published(target, version)
+    print("on the validation images:")
+    show_gain(run)
+    report_fits(manifest, len(dataset.val))
+    _print_next_steps(store, name, version)
+
+
+def _shipped_version() -> Path:
+    shipped = Store(SHIPPED_STORE)
+    return shipped.folder(SHIPPED_MODEL, shipped.choose_version(SHIPPED_MODEL))
+
+
+def _choose_run(out: Path | None, name: str, info: RunInfo, start: Source) -> Run:
+    """Return the run of the same photos and settings if one has begun, else a new one.
+
+    Raises:
+        TrainingError: `out` was passed and holds another run.
+    """
+    if out:
+        if Run(out).begun and not _is_same(Run(out), info, start):
+            raise TrainingError(
+                f"{out} holds a run of other photos or settings; choose another --out, or leave it out for a new run"
+            )
+        return Run(out)
+    for folder in _default_folders(name):
+        if not folder.exists():
+            return Run(folder)
+        if _is_same(Run(folder), info, start):
+            return Run(folder)
+    raise AssertionError("the folders never end")
+
+
+def _default_folders(name: str) -> Iterator[Path]:
+    yield RUNS / name
+    for number in count(2):
+        yield RUNS / f"{name}-{number}"
+
+
+def _is_same(run: Run, info: RunInfo, start: Source) -> bool:
+    """Return True if a run has begun from the same network with the same data and settings, on any machine."""
+    from training.fit.start import check_resumed
+
+    if not run.begun:
+        return False
+    try:
+        check_resumed(run, start, ())
+        begun, new = (each.model_dump(mode="json", exclude={"environment"}) for each in (run.info, info))
+    except TrainingError:
+        return False
+    return begun == new
+
+
+def _published_version(run: Run, target: "Target") -> int | None:
+    """Return the newest version that has the run's weights and record, None if there is none."""
+    sha256, record = read_source(run.folder).weights_sha256(), run.info.model_dump(mode="json")
+    for version in reversed(target.store.versions(target.name)):
+        try:
+            manifest = read_placed_manifest(target.store.folder(target.name, version))
+        except ModelError:
+            continue
+        weights = manifest.files.get(WEIGHTS)
+        if weights and weights.sha256 == sha256 and manifest.training.items() >= record.items():
+            return version
+    return None
+
+
+def _print_next_steps(store: Store, name: str, version: int) -> None:
+    settings = f"CIFAR10_MODEL_NAME={name}"
+    if store.root.resolve() != default_store().resolve():
+        settings = f"CIFAR10_STORE={shlex.quote(str(store.root.absolute()))} {settings}"
+    report = store.folder(name, version) / REPORT_FOLDER
+    print(
+        f"\nlook at it   {report}: confusion matrix, mistakes, reliability, learning curves\n"
+        f"serve it     {settings} python -m app serve\n"
+        f"or           {settings} make run\n"
+        "ask it       curl -F file=@photo.jpg http://127.0.0.1:8000/predict"
+    )
