@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     model_version: Count | None = Field(
         None, description="version to serve; default: the one in ACTIVE, else the highest"
     )
+    follow: bool = Field(
+        True,
+        description="serve another version, without a restart, when the store chooses another; "
+        "a set CIFAR10_MODEL_VERSION rules this out",
+    )
     engine: EngineName = Field("openvino", description="inference engine: openvino or tensorflow")
     precision: PrecisionChoice = Field(
         "auto", description="auto, float32, bfloat16 or int8; auto takes the fastest that version and processor support"
@@ -115,6 +120,11 @@ class Settings(BaseSettings):
         for proxy in [] if value.strip() in ("", "*") else value.split(","):
             ip_network(proxy.strip())
         return value
+
+    @property
+    def follows(self) -> bool:
+        """True if the service changes its version with the store."""
+        return self.follow and self.model_version is None
 
     def limits(self, processes: int, memory: int) -> Limits:
         """Divide the service's limits among its processes; `memory` is the default of `max_memory_mb`, in bytes."""
