@@ -18,7 +18,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test fuzz bench peers soak jobs train image audit lock clean again
+.PHONY: help run check test fuzz bench peers soak swaps jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -53,6 +53,9 @@ peers: .venv/.training  ## the service beside Triton and others: make peers ARGS
 
 soak: .venv/.training  ## check answers and resources under a mixed load for 20 minutes, or fewer: make soak ARGS="--minutes 2"
 	.venv/bin/python -m benchmarks.soak $(ARGS)
+
+swaps: .venv/.training  ## 50 changes of the version in a minute, under load, with every answer checked
+	.venv/bin/python -m benchmarks.swaps $(ARGS)
 
 jobs: .venv/.$(HARDWARE)  ## install what `.venv/bin/python -m training` needs
 

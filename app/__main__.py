@@ -135,8 +135,8 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _work(options: argparse.Namespace, settings: "Settings") -> int:
-    from app.loading import Skipped
     from app.monitoring.logs import configure_logging
+    from app.versions.loading import Skipped
 
     configure_logging(settings.log_level)
     from app.server import work
@@ -154,8 +154,8 @@ def _classify(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:
-    from app.loading import choose
     from app.settings import variables
+    from app.versions.loading import choose
     from model_store.errors import ModelError
 
     for field, value in settings.model_dump(mode="json").items():

@@ -113,9 +113,10 @@ class Batcher(Generic[Row]):
         return futures
 
     async def close(self) -> None:
-        """Stop the network's thread and cancel the futures of all queued images."""
+        """Stop the network's thread and cancel the futures of all queued images. Call it once."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        del self._task  # its traceback leads back here: without this cycle, the network's memory is returned at once
         for queued in self._queue:
             queued.future.cancel()
         self._thread.shutdown()

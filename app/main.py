@@ -1,9 +1,8 @@
 """`create_app(settings)` assembles the application."""
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
 from app.fast_path import FastPath
-from app.loading import Skipped
 from app.monitoring.metrics import Metrics
 from app.monitoring.middleware import RequestContext
 from app.page_files import Page, PageFiles
@@ -27,6 +25,7 @@ from app.process.cores import memory_limit
 from app.process.supervisor import Workers
 from app.settings import Settings
 from app.uploads import Uploads
+from app.versions.loading import Skipped
 from model_store.errors import ImageError
 
 logger = logging.getLogger("app")
@@ -83,7 +82,7 @@ def create_app(
     app.state.openapi = openapi.cached_document(app, settings.root_path)
     app.state.metrics = Metrics(settings.metrics_directory)
     limits = settings.limits(processes, memory_limit())
-    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, warns=not is_worker)
+    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, is_worker)
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     _add_routes(app)
     return app
@@ -99,7 +98,9 @@ async def _lifespan(
     worker accepts no connections until its model is ready.
     """
     pipeline: Pipeline = app.state.pipeline
-    loading = asyncio.create_task(_load(pipeline, workers))
+    share = partial(_share, pipeline, workers)
+    loading = asyncio.create_task(pipeline.start())
+    loading.add_done_callback(lambda _: share())
     if is_worker or not answers_at_once:
         while not loading.done() and not pipeline.draining:  # uvicorn acts on a signal only after the start
             await asyncio.wait([loading], timeout=0.1)
@@ -108,7 +109,11 @@ async def _lifespan(
         # The log has the reason, to which uvicorn would add a traceback and a line of its own.
         logging.getLogger("uvicorn.error").disabled = True
         pipeline.require_serving()
+    following = asyncio.create_task(_follow(pipeline, loading, share)) if pipeline.follows and not is_worker else None
     yield
+    if following:
+        following.cancel()
+        await asyncio.wait([following])
     await asyncio.wait([loading], timeout=LOADING_SECONDS)
     if not loading.done():
         logger.error("the model is still being loaded after a signal to stop, so its disk may hang; it is left behind")
@@ -118,11 +123,16 @@ async def _lifespan(
     await pipeline.stop()
 
 
-async def _load(pipeline: Pipeline, workers: Workers | None) -> None:
-    await pipeline.start()
+async def _follow(pipeline: Pipeline, loading: asyncio.Task[None], changed: Callable[[], None]) -> None:
+    await asyncio.shield(loading)
+    await pipeline.follow(changed)
+
+
+def _share(pipeline: Pipeline, workers: Workers | None) -> None:
+    """Make the workers serve what this process serves."""
     if workers and pipeline.serving:
-        skipped = json.dumps([(item.version, item.reason) for item in pipeline.skipped])
-        workers.start(pipeline.serving.loaded.manifest.version, ["--skipped", skipped])
+        version, skipped = pipeline.serving.loaded.manifest.version, pipeline.skipped
+        workers.serve(version, [(item.version, item.reason) for item in skipped])
 
 
 def _add_routes(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
@@ -13,8 +14,10 @@ from app.card.render import EVALUATION, render_card
 from app.card.results import ServedVersion
 from app.errors import Problem
 from app.monitoring.metrics import Metrics
-from app.pipeline import Serving
+from app.pipeline import Pipeline, Serving
 from app.prediction import to_json
+from app.versions.listing import list_versions
+from app.versions.loading import in_daemon_thread
 from model_store.errors import ModelError
 from model_store.manifest import Manifest
 from model_store.report import REPORT_FOLDER, Report, read_report
@@ -40,6 +43,21 @@ async def model(request: Request) -> Response:
         "golden_difference": loaded.golden_difference,
     }
     return Response(to_json(document), media_type="application/json")
+
+
+@router.get(
+    "/model/versions",
+    summary="The store's versions: serving, available or skipped",
+    responses=openapi.responses(schemas.VersionsAnswer, "not_ready"),
+)
+async def model_versions(request: Request) -> Response:
+    """The newest versions of the served model, and why those that should be served are not."""
+    pipeline: Pipeline = request.app.state.pipeline
+    version = pipeline.require_serving().loaded.manifest.version
+    listing = await in_daemon_thread(partial(list_versions, pipeline.settings, version, pipeline.skipped))
+    listing["follows"] = pipeline.follows
+    listing["store_problem"] = listing["store_problem"] or pipeline.store_problem
+    return Response(to_json(listing), media_type="application/json")
 
 
 @router.get(

@@ -7,9 +7,10 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,20 @@ from app.batcher import Batcher, Output
 from app.errors import Problem
 from app.explain.explainer import CHUNK, Explainer, Explanation
 from app.explain.saliency import Masks, sample_masks
-from app.loading import Skipped, choose, in_daemon_thread
 from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
 from app.prediction import Prediction, predict_each
 from app.process.cores import give_way
 from app.settings import Limits, Settings
+from app.versions.follow import FOLLOW_SECONDS, RETRY_SECONDS, Follower, Look, load_warm
+from app.versions.loading import (
+    MAX_REASON_CHARACTERS,
+    NoneServable,
+    Skipped,
+    choose,
+    in_daemon_thread,
+    skipped_versions,
+)
 from model_store.errors import ImageError, ModelError, UnusableImage
 from model_store.images.decode import Encoded, read_header
 from model_store.manifest import Resize
@@ -59,16 +68,36 @@ class Serving:
     ) -> None:
         """Start the queue; needs a running event loop."""
         self.loaded, self._admission, self._memory, self._decoders = loaded, admission, memory, decoders
+        self.model = loaded.manifest.name, str(loaded.manifest.version)
         self.drift = Drift(loaded.manifest, metrics_directory)
         self.documents: dict[str, str] = {}  # about the version, by name, once rendered
         self._batcher = Batcher(
             lambda images: predict_each(loaded.classifier, images),
             MAX_BATCH,
             max_waiting_images,
-            metrics.observe_batch,
+            partial(metrics.observe_batch, self.model),
             initializer=give_way,
         )
         self._explainer = Explainer(self._batcher, masks, min(CHUNK, max_waiting_images))
+        self._requests, self._unused = 0, asyncio.Event()
+
+    @contextmanager
+    def in_use(self) -> Iterator["Serving"]:
+        """Keep the version in memory for a request, even if another takes its place meanwhile."""
+        self._requests += 1
+        self._unused.clear()
+        try:
+            yield self
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._unused.set()
+
+    async def retire(self) -> None:
+        """Wait for the requests that use this version, then close it."""
+        if self._requests:
+            await self._unused.wait()
+        await self.close()
 
     async def close(self) -> None:
         """Stop the queue and release the drift counts."""
@@ -151,10 +180,10 @@ class Serving:
 
 
 class Pipeline:
-    """Admits requests once `start` has loaded a version; until then, `reason` says why it is not ready.
+    """Admits requests once a version is loaded; until then, `reason` says why it is not ready.
 
-    `skipped` are newer versions that cannot be served. A worker gets them from the first process, which chose for it
-    and warned of them.
+    `skipped` are better versions that cannot be served. A worker gets them from the first process, which chooses for
+    it and warns of them. `store_problem` says why the store cannot be followed.
     """
 
     def __init__(
@@ -164,40 +193,122 @@ class Pipeline:
         metrics: Metrics,
         threads: int | None = None,
         skipped: tuple[Skipped, ...] = (),
-        warns: bool = True,
+        is_worker: bool = False,
     ) -> None:
-        self.settings, self.skipped, self._warns = settings, skipped, warns
+        self.settings, self.skipped, self._warns = settings, skipped, not is_worker
+        # The first process pins its version for the workers, so their setting says if it follows the store.
+        self.follows = settings.follow if is_worker else settings.follows
         self.admission = Admission(limits.max_requests, settings.max_wait_seconds)
         self.memory = ImageMemory(limits.image_bytes)
         # The largest body for which ImageMemory has room, if it is alone.
         self.max_body_bytes = min(settings.max_body_bytes, limits.image_bytes // 2 // BODY_COPIES)
         self.serving: Serving | None = None
         self.reason = "the model is being loaded and tested"
+        self.store_problem: str | None = None
         self.draining = False
         self._limits, self._metrics, self._threads = limits, metrics, threads
         self.decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
+        self._masks: Masks | None = None
+        self._errors: Mapping[int, ModelError] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
         try:
             choice = await in_daemon_thread(lambda: choose(self.settings, self._threads))
-            masks = await asyncio.to_thread(sample_masks)
         except ModelError as error:
             self.reason = error.public
             logger.error("the model cannot be served: %s", error)
+            self._errors = error.errors if isinstance(error, NoneServable) else {}
+            self.store_problem = None if self._errors else error.public
             return
         except Exception as error:
             self.reason = "the model could not be loaded; the service's log has the cause"
             logger.error("the model could not be loaded", exc_info=error)
             return
-        loaded, name = choice.loaded, self.settings.model_name
         if self._warns:
             for version, reason in choice.errors.items():
-                logger.warning("version %s of %s is skipped for %s: %s", version, name, loaded.manifest.version, reason)
+                served = choice.loaded.manifest.version
+                logger.warning(
+                    "version %s of %s is skipped for %s: %s", version, self.settings.model_name, served, reason
+                )
             if choice.hidden:
                 logger.warning(choice.hidden)
-        self.skipped += choice.skipped
-        serving = Serving(
+        self._errors = choice.errors
+        self.skipped += skipped_versions(choice.errors)
+        await self._serve(choice.loaded)
+
+    async def follow(self, changed: Callable[[], None]) -> None:
+        """Serve the version that the store chooses, and another when the store chooses another, until cancelled.
+
+        Args:
+            changed: called when another version is served, or others are skipped.
+        """
+        served, errors = self.serving.loaded.manifest.version if self.serving else None, self._errors
+        follower = await in_daemon_thread(lambda: Follower(self.settings, self._threads, served, errors, MAX_BATCH))
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                look = await in_daemon_thread(follower.look)
+            except Exception as error:
+                look = Look(problem=ModelError("an unexpected error, which the log has above"))
+                logger.error("looking at the store failed", exc_info=error)
+                await asyncio.sleep(RETRY_SECONDS)
+            self._note_problem(look.problem)
+            if look.problem:
+                continue
+            former, self.skipped = self.skipped, skipped_versions(look.errors)
+            if look.loaded:
+                await self._serve(look.loaded)
+                self._metrics.count_version((self.settings.model_name, str(look.loaded.manifest.version)), "served")
+            self._note_refused(look.refused)
+            if look.errors and not self.serving:
+                self.reason = NoneServable(look.errors).public
+            if look.loaded or self.skipped != former:
+                changed()
+
+    async def serve_version(self, version: int, skipped: Sequence[Sequence[str]]) -> None:
+        """Serve this version, as the first process does.
+
+        Args:
+            skipped: the versions that it skips, each with the reason.
+
+        Raises:
+            ModelError: this process cannot serve it.
+        """
+        self.skipped = tuple(Skipped(*pair) for pair in skipped)
+        if self.serving is None or self.serving.loaded.manifest.version != version:
+            await self._serve(
+                await in_daemon_thread(partial(load_warm, self.settings, version, self._threads, MAX_BATCH))
+            )
+
+    async def _serve(self, loaded: Loaded) -> None:
+        """Take this version for all requests from now on. Those that began with another one finish with it."""
+        if self._masks is None:
+            self._masks = await asyncio.to_thread(sample_masks)
+        former, serving = self.serving, self._make_serving(loaded, self._masks)
+        self._metrics.watch_model(serving.model, serving.drift)
+        self.serving = serving
+        logger.info(
+            "ready",
+            extra={
+                "fields": {
+                    "model": "/".join(serving.model),
+                    "engine": loaded.classifier.engine,
+                    "precision": loaded.classifier.precision,
+                    "golden_difference": loaded.golden_difference,
+                }
+            },
+        )
+        if former:
+            task = asyncio.create_task(former.retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        else:
+            gc.freeze()  # what exists now stays for as long as the process, so the garbage collector can skip it
+
+    def _make_serving(self, loaded: Loaded, masks: Masks) -> Serving:
+        return Serving(
             loaded,
             masks,
             self._limits.max_waiting_images,
@@ -207,25 +318,33 @@ class Pipeline:
             self.memory,
             self.decoders,
         )
-        self._metrics.watch_model(loaded.manifest.name, loaded.manifest.version, serving.drift)
-        gc.freeze()  # the model is never freed, so the garbage collector can skip it
-        self.serving = serving
-        logger.info(
-            "ready",
-            extra={
-                "fields": {
-                    "model": f"{loaded.manifest.name}/{loaded.manifest.version}",
-                    "engine": loaded.classifier.engine,
-                    "precision": loaded.classifier.precision,
-                    "golden_difference": loaded.golden_difference,
-                }
-            },
-        )
+
+    def _note_refused(self, errors: Mapping[int, ModelError]) -> None:
+        name = self.settings.model_name
+        for version, error in errors.items():
+            self._metrics.count_version((name, str(version)), "refused")
+            if self.serving:
+                logger.warning("version %s of %s is skipped for %s: %s", version, name, self.serving.model[1], error)
+            else:
+                logger.error("version %s of %s cannot be served: %s", version, name, error)
+
+    def _note_problem(self, problem: ModelError | None) -> None:
+        """Log once that the store cannot be followed, and that it can be again."""
+        former = self.store_problem
+        self.store_problem = problem.public[:MAX_REASON_CHARACTERS] if problem else None
+        if problem and self.store_problem != former:
+            logger.error("the store cannot be followed: %s; the version in service stays", problem)
+        elif former and not problem:
+            logger.info("the store can be followed again")
+        if problem and not self.serving:
+            self.reason = problem.public
 
     async def stop(self) -> None:
         """Release the threads and the model."""
         serving, self.serving, self.reason = self.serving, None, "the service is shutting down"
         self.decoders.shutdown(wait=False, cancel_futures=True)
+        for task in self._retiring:
+            task.cancel()
         if serving:
             await serving.close()
 
@@ -256,7 +375,7 @@ class Pipeline:
             Problem: no version is loaded, too many requests are in flight, or predictions take too long.
         """
         serving = self.require_serving()
-        with self.admission.admit():
+        with self.admission.admit(), serving.in_use():
             yield serving
 
 

@@ -87,8 +87,11 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
 async def explain(request: Request, label: Label = None, kind: ExplanationFormat = "png") -> Response:
     """Send the image as for /predict. The PNG is a 256×256 heatmap over the pixels that the network saw."""
     pipeline: Pipeline = request.app.state.pipeline
-    index = None if label is None else _class_index(pipeline.require_serving().loaded.manifest, label)
+    if label is not None:
+        _class_index(pipeline.require_serving().loaded.manifest, label)
     async with _received(request, pipeline, "file", 1) as (serving, (data,)):
+        # Again, since another version may have taken over while the body arrived.
+        index = None if label is None else _class_index(serving.loaded.manifest, label)
         explanation = await serving.explain(data, index, request.scope["stages"])
         render = _explanation_picture if kind == "png" else _explanation_json
         with _timed(request, "serialize"):  # in a thread: drawing would block others for milliseconds
@@ -113,6 +116,7 @@ async def health(request: Request) -> Response:
             "engine": loaded.classifier.engine,
             "precision": loaded.classifier.precision,
             "skipped": pipeline.skipped,
+            "store_problem": pipeline.store_problem,
         }
     )
 
@@ -176,6 +180,7 @@ async def _received(
             async with asyncio.timeout(seconds) as deadline:
                 files = await _receive(request, pipeline, field, limit, reservation, deadline)
                 with pipeline.admit() as serving:
+                    request.scope["served_by"] = serving.model
                     yield serving, files
         except TimeoutError:
             if "receive" not in request.scope["stages"]:

@@ -1,6 +1,6 @@
 """Response schemas for the OpenAPI document, which /docs shows. docs/api.md describes them too."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -145,14 +145,17 @@ class ExplanationAnswer(BaseModel):
 
 
 class SkippedVersion(BaseModel):
-    """A newer version that cannot be served, and why."""
+    """A version that should be served but cannot be, and why."""
 
     version: str
     reason: str
 
 
 class HealthAnswer(BaseModel):
-    """The model that is ready, the engine and precision that run it, and newer versions that cannot be served."""
+    """The model that is ready, the engine and precision that run it, and better versions that cannot be served.
+
+    `store_problem` says why the store cannot be followed; null if it can.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -162,6 +165,7 @@ class HealthAnswer(BaseModel):
                 "engine": "openvino",
                 "precision": "bfloat16",
                 "skipped": [],
+                "store_problem": None,
             }
         }
     )
@@ -171,6 +175,47 @@ class HealthAnswer(BaseModel):
     engine: str
     precision: str
     skipped: list[SkippedVersion] = []
+    store_problem: str | None = None
+
+
+class StoredVersion(BaseModel):
+    """A version in the store: `serving`, `available`, or `skipped` for the reason."""
+
+    version: str
+    state: Literal["serving", "available", "skipped"]
+    reason: str | None = None
+
+
+class VersionsAnswer(BaseModel):
+    """The store's versions of the model, newest first.
+
+    `serving` is the version that answers, `active` the one in the file ACTIVE, null without the file. `follows` is
+    true if the service changes its version with the store. `store_problem` says why the store cannot be read.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "cifar10",
+                "serving": "8",
+                "active": None,
+                "follows": True,
+                "versions": [
+                    {"version": "9", "state": "skipped", "reason": "golden.npz is missing; publish the version again"},
+                    {"version": "8", "state": "serving", "reason": None},
+                    {"version": "7", "state": "available", "reason": None},
+                ],
+                "store_problem": None,
+            }
+        }
+    )
+
+    model: str
+    serving: str
+    active: str | None
+    follows: bool
+    versions: list[StoredVersion]
+    store_problem: str | None = None
 
 
 class FeatureDrift(BaseModel):

@@ -10,7 +10,6 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from app.loading import Skipped
 from app.main import create_app
 from app.process.connection import Connection
 from app.process.cores import available_cores, choose_processes
@@ -19,6 +18,7 @@ from app.process.open_connections import OpenConnections, connection_limit
 from app.process.shutdown import DrainingServer, WorkerServer
 from app.process.supervisor import Place, Workers
 from app.settings import Settings
+from app.versions.loading import Skipped
 from model_store.errors import ModelError
 from model_store.network.processor import new_core
 
@@ -61,7 +61,7 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     if inherited:
         reason = "replacing the earlier ones"
     logger.info("starting on http://%s:%s in %s: %s", f"[{host}]" if ":" in host else host, port, processes, reason)
-    workers = Workers(count - 1, partial(bind, host, port, True), listeners, inherited)
+    workers = Workers(count - 1, partial(bind, host, port, True), listeners, settings.follows, inherited)
     app = create_app(settings, count, _network_threads(count), workers, answers_at_once=not inherited)
     server = DrainingServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, workers)
     _run(server, listeners)

@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.classifier import EngineName, PrecisionChoice
+from model_store.store import SHIPPED_STORE
 
 # Removed settings, and the reason.
 REMOVED = {
@@ -29,7 +30,6 @@ MAX_WAITING_IMAGES = 2_048
 PROCESS_BYTES = 256_000_000
 # Bodies that are arriving take at most half of it, and there are two copies of each: room for one of 32 MB.
 MIN_IMAGE_BYTES = 128_000_000
-SHIPPED_STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     model_name: str = Field("cifar10", description="model to serve")
     model_version: Count | None = Field(
         None, description="version to serve; default: the one in ACTIVE, else the highest"
+    )
+    follow: bool = Field(
+        True,
+        description="serve another version, without a restart, when the store chooses another; "
+        "a set CIFAR10_MODEL_VERSION rules this out",
     )
     engine: EngineName = Field("openvino", description="inference engine: openvino or tensorflow")
     precision: PrecisionChoice = Field(
@@ -115,6 +120,11 @@ class Settings(BaseSettings):
         for proxy in [] if value.strip() in ("", "*") else value.split(","):
             ip_network(proxy.strip())
         return value
+
+    @property
+    def follows(self) -> bool:
+        """True if the service changes its version with the store."""
+        return self.follow and self.model_version is None
 
     def limits(self, processes: int, memory: int) -> Limits:
         """Divide the service's limits among its processes; `memory` is the default of `max_memory_mb`, in bytes."""

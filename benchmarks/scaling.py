@@ -18,8 +18,8 @@ from statistics import mean, median
 import numpy as np
 from PIL import Image
 
-from app.loading import choose
 from app.settings import Settings
+from app.versions.loading import choose
 from benchmarks import BenchmarkError, machine
 from benchmarks.load import bodies
 from benchmarks.load.closed_loop import closed_loop, require_wrk, whole_number

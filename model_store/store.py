@@ -24,6 +24,8 @@ from model_store.manifest import FILE_PATTERN, NAME_PATTERN, File, Manifest, wri
 from model_store.reading import read_regular
 
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
+ACTIVE = "ACTIVE"
+SHIPPED_STORE = Path(__file__).resolve().parent / "models"
 MAX_ACTIVE_BYTES = 1_000  # a number and white space
 
 
@@ -85,13 +87,38 @@ class Store:
         Raises:
             ModelError: the file cannot be read or holds no version number.
         """
-        path = self.root / name / "ACTIVE"
+        path = self.root / name / ACTIVE
         if not os.path.lexists(path):
             return None
         text = read_regular(path, MAX_ACTIVE_BYTES).decode("utf-8", "replace").strip()
         if not re.fullmatch(VERSION_PATTERN, text):
             raise FileError(path, f" must hold a version number, it holds {text[:40]!r}")
         return int(text)
+
+    def activate(self, name: str, version: int | None) -> None:
+        """Write ACTIVE, so that this version is served; None removes it, so that the highest one is.
+
+        The file is replaced by one rename: a service that follows the store never reads half a number.
+
+        Raises:
+            ModelError: the store lacks the version; the text lists those it has.
+        """
+        check_name(name)
+        if (versions := self.versions(name)) == [] or version not in (None, *versions):
+            existing = ", ".join(map(str, versions)) or "no version of it"
+            wanted = f"version {version} of {name!r}" if versions else f"model {name!r}"
+            raise ModelError(f"{self.root} has no {wanted}; it holds {existing}")
+        path = self.root / name / ACTIVE
+        if version is None:
+            path.unlink(missing_ok=True)
+            return
+        with tempfile.TemporaryDirectory(prefix=".active-", dir=path.parent) as folder:
+            staged = Path(folder) / ACTIVE
+            staged.write_text(f"{version}\n")
+            staged.chmod(0o644)
+            _flush(staged)
+            staged.replace(path)
+        _flush(path.parent)
 
     def publish(self, name: str, write: Callable[[Path, int], Manifest]) -> int:
         """Add the next version: `write(folder, version)` fills a new folder and returns its manifest without `files`.
@@ -190,8 +217,12 @@ def _make_durable(folder: Path) -> None:
     """Make a version readable to the service's user, and flush it to disk before the rename shows it."""
     for path in [*folder.rglob("*"), folder]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from app.errors import CODES
-from app.loading import choose
 from app.main import create_app
 from app.prediction import predict_each, prediction_json
 from app.settings import Settings, variables
+from app.versions.loading import choose
 from model_store.images.decode import decode
 from training.recipes import RECIPES
 
@@ -25,7 +25,9 @@ def test_every_setting_is_documented_with_its_default_and_no_other_is():
     rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| (.+?) \|", text("docs/configuration.md"), re.MULTILINE))
     assert set(rows) == set(variables().values())
     for name, field in Settings.model_fields.items():
-        if isinstance(field.default, int | float):
+        if isinstance(field.default, bool):
+            assert rows[variables()[name]] == f"`{field.default}`".lower()
+        elif isinstance(field.default, int | float):
             assert rows[variables()[name]] == f"`{field.default:g}`".replace("3.2e+07", "32000000")
 
 

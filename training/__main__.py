@@ -13,7 +13,7 @@ from training.commands.export import add_export
 from training.commands.fetch import add_fetch
 from training.commands.own import add_own
 from training.commands.publish import add_import, add_publish
-from training.commands.store import add_prune, add_versions
+from training.commands.store import add_activate, add_prune, add_versions
 from training.commands.train import add_train
 from training.errors import TrainingError
 from training.fit.run_directory import Run
@@ -29,6 +29,7 @@ JOBS = (
     add_publish,
     add_import,
     add_versions,
+    add_activate,
     add_prune,
     add_export,
 )

@@ -35,6 +35,7 @@ class RequestRecord(NamedTuple):
     status: int
     seconds: float
     stages: Mapping[str, float]  # seconds by stage
+    model: tuple[str, str] | None  # name and version that answered, None if none did
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -28,6 +28,7 @@ FILE_BYTES = 4_096  # of a new file, doubled as needed; prometheus_client's 65,5
 warned: set[Path] = set()  # directories whose fault is in the log
 VALUE_BYTES = 16  # prometheus_client's: a number and its time
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+Model: TypeAlias = tuple[str, str]  # name and version
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -75,24 +76,49 @@ class Metrics:
         self._dropped_lines = Counter(
             "cifar10_log_lines_dropped", "Log lines that stderr did not take", registry=self._registry
         )
-        self._model: tuple[str, str] = ("", "")
+        self._versions = Counter(
+            "cifar10_version_changes",
+            "Versions of the store that took over, or were refused, since the start",
+            ["model", "version", "result"],
+            registry=self._registry,
+        )
+        self._serving = Gauge(
+            "cifar10_serving_processes",
+            "Processes that serve this version",
+            ["model", "version"],
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+        self._model: Model = ("", "")
         self._drift: DriftGauges | None = None
         self._request_series, self._stage_series = cache(self._requests.labels), cache(self._stages.labels)
+        self._batch_series = cache(self._batches.labels)
 
-    def watch_model(self, name: str, version: int, drift: Drift) -> None:
-        """Label metrics with this model from now on, and report its drift."""
-        self._model = (name, str(version))
-        self._drift = DriftGauges(drift, self._model)
+    def watch_model(self, model: Model, drift: Drift) -> None:
+        """Report this model as the one that is served, with its drift."""
+        if self._model != model and self._drift:
+            self._serving.labels(*self._model).set(0)
+        self._serving.labels(*model).set(1)
+        self._model, self._drift = model, DriftGauges(drift, model)
 
-    def observe_request(self, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
-        """Record the duration of a finished request and of its stages, in seconds."""
+    def count_version(self, model: Model, result: Literal["served", "refused"]) -> None:
+        """Count a version that took over from another, or was refused."""
+        self._versions.labels(*model, result).inc()
+
+    def observe_request(
+        self, route: str, status: int, seconds: float, stages: Mapping[str, float], model: Model | None = None
+    ) -> None:
+        """Record the duration of a finished request and of its stages, in seconds.
+
+        `model` is that of the answer; None if the request was refused before it was admitted.
+        """
         self._request_series(route, status).observe(seconds)
         for stage, stage_seconds in stages.items():
-            self._stage_series(stage, *self._model).observe(stage_seconds)
+            self._stage_series(stage, *(model or self._model)).observe(stage_seconds)
 
-    def observe_batch(self, images: int, waiting: int) -> None:
+    def observe_batch(self, model: Model, images: int, waiting: int) -> None:
         """Record one call of the network and the number of images left in the queue."""
-        self._batches.labels(*self._model).observe(images)
+        self._batch_series(*model).observe(images)
         self._waiting.set(waiting)
 
     def count_refusal(self, code: str) -> None:
@@ -125,7 +151,7 @@ class Metrics:
 class DriftGauges(Collector):
     """Gauges of the served version's drift. They already cover all processes, so they are not shared files."""
 
-    def __init__(self, drift: Drift, model: tuple[str, str]) -> None:
+    def __init__(self, drift: Drift, model: Model) -> None:
         self._drift, self._model = drift, model
 
     def collect(self) -> Iterator[Metric]:

@@ -1,6 +1,7 @@
 """Middleware around every request: request id, security headers, timings and an access log line.
 
-Pure ASGI, and never touches a body. Endpoints store the seconds of their stages in `scope["stages"]`.
+Pure ASGI, and never touches a body. Endpoints store the seconds of their stages in `scope["stages"]`, and the
+model that answers in `scope["served_by"]`.
 """
 
 import asyncio
@@ -60,12 +61,15 @@ class RequestContext:
                 loop = asyncio.get_running_loop()
                 loop.call_soon(loop.call_soon, self._record_finished)  # after this turn's answers are sent
             seconds = time.perf_counter() - began
-            self._finished.append(RequestRecord(identity, scope["method"], _route(scope), status, seconds, stages))
+            record = RequestRecord(
+                identity, scope["method"], _route(scope), status, seconds, stages, scope.get("served_by")
+            )
+            self._finished.append(record)
 
     def _record_finished(self) -> None:
         records, self._finished = self._finished, []
         for record in records:
-            self._metrics.observe_request(record.route, record.status, record.seconds, record.stages)
+            self._metrics.observe_request(record.route, record.status, record.seconds, record.stages, record.model)
         if dropped := log_requests(records):
             self._metrics.count_dropped_lines(dropped)
 

@@ -17,11 +17,11 @@ from typing import NamedTuple, TextIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.loading import choose
 from app.offline.output import Console, FormatName, default_format, file_name, new_format
 from app.prediction import Prediction, predict_each
 from app.process.cores import available_cores
 from app.settings import Settings
+from app.versions.loading import choose
 from model_store.errors import ImageError, ModelError, UnsupportedImage
 from model_store.images.decode import decode, read_header
 from model_store.manifest import Resize

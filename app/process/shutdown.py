@@ -4,11 +4,13 @@ A process that is replaced retires instead: its successor already accepts from t
 """
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
@@ -17,6 +19,7 @@ from fastapi import FastAPI
 
 from app.process.open_connections import SWEEP_SECONDS, OpenConnections
 from app.process.supervisor import HEARTBEAT_SECONDS, Workers
+from model_store.errors import ModelError
 
 logger = logging.getLogger("app")
 # Clients that use a connection at least this often are told to open another and lose no request. The predecessor's
@@ -134,8 +137,12 @@ class DrainingServer(uvicorn.Server):
 class WorkerServer(DrainingServer):
     """Server of a worker process; stdin is its socket to the first process, see process/supervisor.py."""
 
+    _wanted: tuple[int, Sequence[Sequence[str]]] | None
+    _switch: asyncio.Task[None] | None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Watch stdin; once ready, report progress."""
+        self._rest, self._wanted, self._switch = b"", None, None
         self._control = socket.socket(fileno=sys.stdin.fileno())
         self._control.setblocking(False)
         asyncio.get_running_loop().add_reader(self._control, self._obey)
@@ -157,14 +164,31 @@ class WorkerServer(DrainingServer):
 
     def _obey(self) -> None:
         try:
-            told = self._control.recv(16)
+            told = self._control.recv(65_536)
         except OSError:
             told = b""
-        if told:
-            self._renewal = asyncio.create_task(self._retire())
-        else:  # the first process has ended
+        if not told:  # the first process has ended
             asyncio.get_running_loop().remove_reader(self._control)
             self.handle_exit(signal.SIGINT, None)
+            return
+        *lines, self._rest = (self._rest + told).split(b"\n")
+        for order in map(json.loads, lines):
+            if "retire" in order:
+                self._renewal = asyncio.create_task(self._retire())
+            else:
+                self._wanted = order["serve"], order["skipped"]
+        if self._wanted and (not self._switch or self._switch.done()):
+            self._switch = asyncio.create_task(self._serve_wanted())
+
+    async def _serve_wanted(self) -> None:
+        """Serve the version that the first process serves; stop if that fails, to be started again with it."""
+        while self._wanted:
+            (version, skipped), self._wanted = self._wanted, None
+            try:
+                await self._pipeline.serve_version(version, skipped)
+            except ModelError as error:
+                logger.error("this process cannot serve version %s and stops, to be started again: %s", version, error)
+                await self._retire()
 
 
 def has_terminal() -> bool:

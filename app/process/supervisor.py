@@ -10,13 +10,15 @@ listening socket would drop the connections that wait in its queue. A worker tha
 its sockets are closed and the next one gets new ones.
 
 A worker's stdin is one end of a pair of sockets. The worker sends a byte a second, beginning when it is ready; the
-first process sends one to retire it. The worker stops when the other end closes, however the first process ended.
+first process sends lines of JSON: to serve another version, or to retire. The worker stops when the other end closes,
+however the first process ended.
 
 To renew itself, the first process hands its sockets to a stand-in and replaces its program (exec): its process id, its
 sockets and its workers stay. The new program renews the workers and retires the stand-in.
 """
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -26,7 +28,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from uvicorn.config import STARTUP_FAILURE
 
@@ -40,7 +42,7 @@ HEARTBEAT_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 20.0
 MAX_START_SECONDS = 300.0  # imports and the model's tests take 2 s on an idle core, and far longer on a slow disk
 EXIT_POLL_SECONDS = 0.01  # a process whose socket has closed ends within milliseconds
-VERSION, WORKERS = "CIFAR10_MODEL_VERSION", "CIFAR10_WORKERS"
+VERSION, FOLLOW, WORKERS = "CIFAR10_MODEL_VERSION", "CIFAR10_FOLLOW", "CIFAR10_WORKERS"
 Listeners = list[socket.socket]
 
 
@@ -103,8 +105,15 @@ class Worker:
 
     def retire(self) -> None:
         """Ask the worker to accept no more connections and to end when those it has are answered."""
-        with suppress(OSError):  # it has just ended
-            self._control.send(b"r")
+        self._tell({"retire": True})
+
+    def serve(self, version: int, skipped: Sequence[tuple[str, str]]) -> None:
+        """Ask the worker to serve another version, and to report these as skipped, each with the reason."""
+        self._tell({"serve": version, "skipped": skipped})
+
+    def _tell(self, order: Mapping[str, Any]) -> None:
+        with suppress(OSError):  # it has just ended, or hangs
+            self._control.send(json.dumps(order).encode() + b"\n")
 
     async def become_ready(self) -> bool:
         """Wait until the worker listens; False if it ends before."""
@@ -198,13 +207,14 @@ class Workers:
     """Keeps `count` worker processes running until it is stopped."""
 
     def __init__(
-        self, count: int, bind: Callable[[], Listeners], own: Listeners, inherited: Sequence[Place] = ()
+        self, count: int, bind: Callable[[], Listeners], own: Listeners, follows: bool, inherited: Sequence[Place] = ()
     ) -> None:
         """Start nothing yet.
 
         Args:
             bind: makes one worker's sockets on the service's address, with SO_REUSEPORT.
             own: the first process's sockets.
+            follows: the first process follows the store.
             inherited: the slots of this process's earlier program; the first one is the stand-in's.
         """
         self._bind, self.inherited = bind, inherited
@@ -213,7 +223,8 @@ class Workers:
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._environment = os.environ | {WORKERS: str(1 + count)}  # the first process's choice
+        # The first process's choices.
+        self._environment = os.environ | {WORKERS: str(1 + count), FOLLOW: str(follows).lower()}
         self._options: Sequence[str] = ()
         self.handed_over: list[Place] = []
 
@@ -228,13 +239,19 @@ class Workers:
             elif slot is not self._own:
                 close(slot.listeners)
 
-    def start(self, version: int, options: Sequence[str] = ()) -> None:
-        """Start all processes with this version, even if another is published later; needs a running event loop.
+    def serve(self, version: int, skipped: Sequence[tuple[str, str]] = ()) -> None:
+        """Start all processes with this version, or make those that run serve it; needs a running event loop.
 
-        `options` are added to each process's command line.
+        `skipped` are versions that cannot be served, each with the reason.
         """
-        self._options = options
+        if self._stopping:
+            return
+        self._options = ["--skipped", json.dumps(skipped)]
         self._environment = self._environment | {VERSION: str(version)}
+        if self._tasks:
+            for worker in self._running:
+                worker.serve(version, skipped)
+            return
         adopted = any(slot.worker for slot in self._slots)
         self._tasks = [asyncio.create_task(self._keep_running(slot)) for slot in self._slots]
         if adopted:

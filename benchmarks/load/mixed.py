@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import app
-from app.loading import choose
 from app.settings import Settings
+from app.versions.loading import choose
 from benchmarks.load import bodies
 from benchmarks.load.bodies import Body, Picture
 from benchmarks.load.client import Answer, Client
 from model_store.images.decode import decode
+from model_store.version import Loaded
 
 SAMPLES = Path(app.__file__).parent / "page" / "samples"
 PICTURES, BATCH = 32, 8
@@ -64,6 +65,12 @@ class Known:
     picture: Picture
     labels: Sequence[str]
     probabilities: NDArray[np.float32]  # (K,)
+
+    @classmethod
+    def of(cls, picture: Picture, loaded: Loaded) -> "Known":
+        """Compute a version's answer."""
+        image = decode(picture.data, loaded.manifest.preprocessing.resize)
+        return cls(picture, loaded.manifest.labels, loaded.classifier.predict(image[None]).probabilities[0])
 
     def is_apart(self, other: "Known") -> bool:
         """Tell whether the answers about two pictures cannot be confused."""
@@ -114,7 +121,7 @@ def judge(case: Case, answer: Answer) -> Result:
 
 def cases() -> Iterator[Case]:
     """Make every request of the mix, for the version that the service would serve."""
-    small, large = _known_pictures()
+    small, large = _known_pictures(choose(Settings()).loaded)
     for png in small:
         yield _case("PNG", bodies.raw(png.picture), png.is_predicted)
         yield _case("form", bodies.form(png.picture), png.is_predicted)
@@ -128,21 +135,22 @@ def cases() -> Iterator[Case]:
     yield Case("probe", _get("/health/live"), 200, lambda content: True)
 
 
-def _known_pictures() -> tuple[list[Known], list[Known]]:
-    """Make small PNGs and large JPEGs: blends of two of the page's samples that the network tells apart."""
-    loaded, draw = choose(Settings()).loaded, random.Random(0)
-    samples = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.png"))]
+def small_pictures(loaded: Loaded) -> list[Picture]:
+    """Make small PNGs that a version tells apart."""
+    return [known.picture for known in _known_pictures(loaded)[0]]
 
-    def known(picture: Picture) -> Known:
-        image = decode(picture.data, loaded.manifest.preprocessing.resize)
-        return Known(picture, loaded.manifest.labels, loaded.classifier.predict(image[None]).probabilities[0])
+
+def _known_pictures(loaded: Loaded) -> tuple[list[Known], list[Known]]:
+    """Make small PNGs and large JPEGs: blends of two of the page's samples that the network tells apart."""
+    draw = random.Random(0)
+    samples = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.png"))]
 
     small, large = list[Known](), list[Known]()
     while len(small) < PICTURES:
         one, other = draw.sample(samples, 2)
         blend = Image.blend(one, other.rotate(draw.choice([0, 90, 180, 270])), draw.uniform(0.3, 0.7))
-        png = known(bodies.encode(blend, "PNG"))
-        jpeg = known(bodies.encode(bodies.enlarge(blend, 640, 480), "JPEG"))
+        png = Known.of(bodies.encode(blend, "PNG"), loaded)
+        jpeg = Known.of(bodies.encode(bodies.enlarge(blend, 640, 480), "JPEG"), loaded)
         if all(map(png.is_apart, small)) and all(map(jpeg.is_apart, large)):
             small.append(png)
             large.append(jpeg)

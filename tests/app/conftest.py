@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.loading import choose
 from app.main import create_app
-from app.settings import SHIPPED_STORE, Settings
+from app.settings import Settings
+from app.versions.loading import choose
 from model_store.drift import count_reference
 from model_store.manifest import Verdicts, write_manifest
 from model_store.novelty import is_rejected, novelty
-from model_store.store import Store
+from model_store.store import SHIPPED_STORE, Store
 from tests.waiting import wait_until
 
 LOADING = "the model is being loaded and tested"

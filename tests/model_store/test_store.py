@@ -292,6 +292,27 @@ def test_processes_publishing_at_once_each_get_their_own_numbers(published, tmp_
     assert [path for path in (shared.root / NAME).iterdir() if path.name.startswith(".")] == []
 
 
+def test_activate_replaces_the_file_whole_and_none_removes_it(store):
+    empty_versions(store, 1, 2)
+    for version in (1, 2):
+        store.activate(NAME, version)
+        assert store.active_version(NAME) == store.choose_version(NAME) == version
+        assert sorted(path.name for path in (store.root / NAME).iterdir()) == ["1", "2", "ACTIVE"]
+    store.activate(NAME, None)
+    store.activate(NAME, None)
+    assert store.active_version(NAME) is None
+
+
+@pytest.mark.parametrize("version", [3, None])
+def test_activate_refuses_what_is_not_there(store, version):
+    with pytest.raises(ModelError, match=r"has no model 'cifar10'; it holds no version of it"):
+        store.activate(NAME, version)
+    empty_versions(store, 1, 2)
+    with pytest.raises(ModelError, match=r"has no version 3 of 'cifar10'; it holds 1, 2"):
+        store.activate(NAME, 3)
+    assert store.active_version(NAME) is None
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.sets(st.integers(1, 40)), st.integers(1, 12), st.none() | st.integers(1, 40))
 def test_prune_keeps_the_newest_and_the_active(tmp_path_factory, versions, keep, active):

@@ -137,6 +137,20 @@ def require_name(name: str | None, store: Store, proposal: str) -> str:
     return name
 
 
+def require_existing_name(name: str | None, store: Store) -> str:
+    """Check the name of a model in the store.
+
+    Raises:
+        TrainingError: there is no name, or the store has no such model.
+    """
+    names = store.names()
+    if name not in names:
+        problem = "--name is missing" if name is None else f"{store.root} has no model {name[:80]!r}"
+        raise TrainingError(f"{problem}; pass --name with one of: {', '.join(names) or '(the store is empty)'}")
+    assert name
+    return name
+
+
 def positive(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

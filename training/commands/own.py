@@ -11,11 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import model_store
 from model_store.errors import ModelError
 from model_store.files import WEIGHTS
 from model_store.report import REPORT_FOLDER
-from model_store.store import Store
+from model_store.store import SHIPPED_STORE, Store
 from model_store.version import read_placed_manifest
 from training.commands.arguments import (
     Jobs,
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from training.publish.target import Target
 
 RECIPE = "fine-tune"
-SHIPPED_STORE, SHIPPED_MODEL = Path(model_store.__file__).parent / "models", "cifar10"
+SHIPPED_MODEL = "cifar10"
 RUNS = Path("runs")
 
 

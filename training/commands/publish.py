@@ -222,9 +222,9 @@ def _print_served(store: Store, name: str, version: int) -> None:
         print(f"no version of {name} can be served: {error}", file=sys.stderr)
         return
     if served == version:
-        print(f"{name} {version} is served after a restart of the service with CIFAR10_MODEL_NAME={name}")
+        print(f"{name} {version} is served within seconds by services with CIFAR10_MODEL_NAME={name}")
     elif active:
-        file = store.root / name / "ACTIVE"
-        print(f"{name} {served} stays in service: ACTIVE names it; to serve {version}, write that number into {file}")
+        job = f"python -m training activate {version} --name {name}"
+        print(f"{name} {served} stays in service: ACTIVE names it; to serve {version}, run `{job}`")
     else:
         print(f"{name} {served} is served: another job has published it since")

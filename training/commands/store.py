@@ -1,14 +1,15 @@
-"""`versions` and `prune`: list a store's versions and remove old ones."""
+"""`versions`, `activate` and `prune`: list a store's versions, choose the one to serve, and remove old ones."""
 
 import argparse
 
 from model_store.errors import ModelError
 from model_store.files import WEIGHTS
 from model_store.manifest import Manifest
-from model_store.version import read_placed_manifest
-from training.commands.arguments import Jobs, add_store, existing_store, positive
+from model_store.version import load, read_placed_manifest
+from training.commands.arguments import Jobs, add_store, existing_store, positive, require_existing_name
 from training.commands.output import print_table
-from training.errors import TrainingError
+
+NEWEST = "newest"
 
 
 def add_versions(jobs: Jobs) -> None:
@@ -16,6 +17,21 @@ def add_versions(jobs: Jobs) -> None:
     job = jobs.add_parser("versions", help="list versions with accuracy, calibration error and size")
     add_store(job)
     job.set_defaults(job=run_versions)
+
+
+def add_activate(jobs: Jobs) -> None:
+    """Add the job `activate`."""
+    job = jobs.add_parser(
+        "activate", help="choose the version that is served; running services follow within seconds, forwards and back"
+    )
+    job.add_argument("version", metavar="N|newest", type=_version, help="`newest`: always the highest, the default")
+    add_store(job)
+    job.add_argument("--name", help="model name (required)")
+    job.set_defaults(job=run_activate)
+
+
+def _version(text: str) -> int | None:
+    return None if text == NEWEST else positive(text)
 
 
 def add_prune(jobs: Jobs) -> None:
@@ -59,11 +75,22 @@ def _figures(manifest: Manifest) -> tuple[str, ...]:
     return accuracy, calibration, f"{weights.size if weights else 0:,}", recipe, manifest.created
 
 
+def run_activate(options: argparse.Namespace) -> None:
+    """Test the version as the service does, then write or remove ACTIVE."""
+    store, version = existing_store(options.store), options.version
+    name = require_existing_name(options.name, store)
+    if version in store.versions(name):
+        load(store.folder(name, version))
+    store.activate(name, version)
+    served = store.choose_version(name)
+    rule = "the newest is always served" if version is None else "until another is activated"
+    print(f"{name} {served} is active, {rule}; running services follow within seconds and restarts keep it")
+    print("(not services with CIFAR10_MODEL_VERSION, another CIFAR10_MODEL_NAME, or CIFAR10_FOLLOW=false)")
+
+
 def run_prune(options: argparse.Namespace) -> None:
     """Remove old versions of one model and print their names."""
     store = existing_store(options.store)
-    if options.name is None:
-        names = ", ".join(store.names()) or "none"
-        raise TrainingError(f"--name is missing; pass the model to prune, of those in {store.root}: {names}")
-    removed = store.prune(options.name, options.keep)
-    print(f"removed: {', '.join(f'{options.name}/{version}' for version in removed) or 'nothing'}")
+    name = require_existing_name(options.name, store)
+    removed = store.prune(name, options.keep)
+    print(f"removed: {', '.join(f'{name}/{version}' for version in removed) or 'nothing'}")

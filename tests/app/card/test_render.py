@@ -15,9 +15,9 @@ from app.card.captions import PLOTS
 from app.card.render import EVALUATION, render_card
 from app.card.results import ServedVersion
 from app.card.training import CIFAR10_LABELS, CIFAR10_SHA256
-from app.settings import SHIPPED_STORE
 from model_store.manifest import Manifest, read_manifest
 from model_store.report import Report, read_report
+from model_store.store import SHIPPED_STORE
 
 SHIPPED = sorted(SHIPPED_STORE.glob("*/[0-9]*"))
 VOID = {"meta", "link", "img", "br"}

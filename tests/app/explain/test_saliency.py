@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from app.explain.saliency import MASK_COUNT, fit_saliency, hide, sample_masks
-from app.loading import choose
 from app.settings import Settings
+from app.versions.loading import choose
 from tests.app.explain.deletion import RANDOM, SERVED, SOBEL, mean_areas
 from training.data.load import load_dataset
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.loading import choose
 from app.monitoring.drift import Drift
 from app.prediction import predict_each
 from app.settings import Settings
+from app.versions.loading import choose
 from model_store.drift import FEATURES, MIN_DRIFT_IMAGES
 from model_store.manifest import FEATURE_BINS
 from tests.app.conftest import blotches, png

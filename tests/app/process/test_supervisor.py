@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.settings import SHIPPED_STORE
+from model_store.store import SHIPPED_STORE
 from tests.app.conftest import png
 from tests.app.service import (
     Server,
@@ -159,7 +159,7 @@ def children(server: Server) -> int:
 
 def test_sighup_with_a_version_that_cannot_be_served_changes_nothing(tmp_path):
     store = small_store(tmp_path)
-    with serving(tmp_path, workers="1", store=str(store), drain_seconds="0") as server:
+    with serving(tmp_path, workers="1", store=str(store), drain_seconds="0", follow="false") as server:
         (store / "cifar10" / "ACTIVE").write_text("2")
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "a successor ended before it was ready" in server.log.read_text(), server.log.read_text)

@@ -101,7 +101,7 @@ def test_a_version_is_published_under_its_own_name_if_no_other_is_given(tmp_path
     assert main(["publish", version, "--store", str(tmp_path / "other"), "--name", "more"]) == 0
     assert Store(tmp_path / "other").names() == ["more", "patterns"]
     printed = capsys.readouterr()
-    assert "patterns 1 is served after a restart of the service with CIFAR10_MODEL_NAME=patterns\n" in printed.out
+    assert "patterns 1 is served within seconds by services with CIFAR10_MODEL_NAME=patterns\n" in printed.out
     assert "not evaluated: its manifest has no accuracy" in printed.err
     assert main(["publish", str(tmp_path / "absent"), "--store", str(tmp_path / "other")]) == 1
     assert f"{tmp_path / 'absent'} is neither a run nor a version: it does not exist" in capsys.readouterr().err
@@ -129,7 +129,7 @@ def test_a_worse_import_replaces_the_version_in_service_by_force_only(files, pat
     printed = capsys.readouterr().out
     right = evaluate(linear.classifier(), linear.images(200)).hits.sum()
     assert f"accuracy on the test images: {right / 200:.1%} of 200 (95% interval " in printed
-    assert printed.endswith("patterns 1 is served after a restart of the service with CIFAR10_MODEL_NAME=patterns\n")
+    assert printed.endswith("patterns 1 is served within seconds by services with CIFAR10_MODEL_NAME=patterns\n")
     assert import_network(files, tmp_path, *data, network="confused") == 1
     errors = capsys.readouterr().err
     assert (
@@ -150,7 +150,7 @@ def test_the_version_that_active_names_stays_in_service(tmp_path, capsys):
     assert main(["publish", str(tmp_path / "patterns" / "1"), "--store", str(tmp_path), "--force"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "accuracy on the test images: 95.00% of 10,000 (95% interval 94.56% to 95.41%)",
-        f"patterns 1 stays in service: ACTIVE names it; to serve 2, write that number into {active}",
+        "patterns 1 stays in service: ACTIVE names it; to serve 2, run `python -m training activate 2 --name patterns`",
     ]
     active.write_text("newest")
     assert main(["publish", str(tmp_path / "patterns" / "1"), "--store", str(tmp_path), "--force"]) == 0

@@ -1,4 +1,4 @@
-"""`versions` and `prune`."""
+"""`versions`, `activate` and `prune`."""
 
 import json
 import shutil
@@ -53,14 +53,14 @@ def test_prune_keeps_the_newest(store, capsys):
 def test_prune_without_a_name_removes_nothing_and_proposes_the_models(store, tmp_path, capsys):
     shutil.copytree(store / "cifar10", store / "pets")
     assert main(["prune", "--store", str(store), "--keep", "1"]) == 1
-    remedy = f"--name is missing; pass the model to prune, of those in {store}: cifar10, pets\n"
+    remedy = "--name is missing; pass --name with one of: cifar10, pets\n"
     assert remedy in capsys.readouterr().err
     assert Store(store).versions("cifar10") == [1, 2]
 
 
 def test_prune_names_a_model_that_does_not_exist(store, capsys):
     assert main(["prune", "--store", str(store), "--keep", "1", "--name", "cifar"]) == 1
-    assert "holds no model 'cifar'; it holds cifar10" in capsys.readouterr().err
+    assert "has no model 'cifar'; pass --name with one of: cifar10" in capsys.readouterr().err
     assert main(["prune", "--store", str(store), "--keep", "1", "--name", "cifar10/in"]) == 1
     assert "is not a model name" in capsys.readouterr().err
     assert Store(store).versions("cifar10") == [1, 2]
@@ -87,3 +87,19 @@ def test_a_store_that_does_not_exist_is_not_an_empty_one(tmp_path, monkeypatch, 
     store.touch()
     assert main(job) == 1
     assert f"the store {store} is not a folder; {remedy}" in capsys.readouterr().err
+
+
+def test_activate_tests_a_version_names_what_is_served_and_refuses_what_cannot_be(store, capsys):
+    activate, active = ["activate", "--store", str(store), "--name", "cifar10"], store / "cifar10" / "ACTIVE"
+    assert main([*activate, "1"]) == 0
+    assert active.read_text() == "1\n" and "cifar10 1 is active, until another is activated" in capsys.readouterr().out
+    assert main([*activate, "newest"]) == 0
+    assert not active.exists() and "cifar10 2 is active, the newest is always served" in capsys.readouterr().out
+    (store / "cifar10" / "2" / "golden.npz").write_bytes(b"damaged")
+    assert main([*activate, "2"]) == 1
+    assert "golden.npz is not the file that was published" in capsys.readouterr().err
+    assert main([*activate, "7"]) == 1
+    assert "has no version 7 of 'cifar10'; it holds 1, 2" in capsys.readouterr().err
+    assert main([*activate[:3], "1"]) == 1
+    assert "--name is missing; pass --name with one of: cifar10" in capsys.readouterr().err
+    assert not active.exists()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.process.cores import give_way
-from app.settings import SHIPPED_STORE, Settings
+from app.settings import Settings
 from model_store.errors import ModelError
-from model_store.store import Store
+from model_store.store import SHIPPED_STORE, Store
 from model_store.version import Loaded, load
 
 MAX_REASONS, MAX_REASON_CHARACTERS = 3, 500  # of skipped versions that are shown: /health is asked every few seconds
@@ -27,22 +27,35 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The version to serve, and the newer ones that cannot be served, newest first, each with its error.
+    """The version to serve, and the better ones that cannot be served, best first, each with its error.
 
     `hidden` is a warning that this release ships a newer version, if the store lacks it.
     """
 
     loaded: Loaded
     errors: dict[int, ModelError]
-    hidden: str | None
+    hidden: str | None = None
 
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        """The newest of them, as /health shows them."""
-        return tuple(
-            Skipped(str(version), error.public[:MAX_REASON_CHARACTERS])
-            for version, error in list(self.errors.items())[:MAX_REASONS]
+
+class NoneServable(ModelError):
+    """No version that may be served can be; `errors` are those of the versions, best first."""
+
+    def __init__(self, errors: dict[int, ModelError]) -> None:
+        reasons = list(errors.items())[:MAX_REASONS]
+        more = f"; nor can {len(errors) - MAX_REASONS} older ones" if len(errors) > MAX_REASONS else ""
+        super().__init__(
+            "; ".join(f"version {version}: {error}" for version, error in reasons) + more,
+            "; ".join(f"version {version}: {error.public}" for version, error in reasons) + more,
         )
+        self.errors = errors
+
+
+def skipped_versions(errors: dict[int, ModelError]) -> tuple[Skipped, ...]:
+    """Return the best of the versions that cannot be served, as /health shows them."""
+    return tuple(
+        Skipped(str(version), error.public[:MAX_REASON_CHARACTERS])
+        for version, error in list(errors.items())[:MAX_REASONS]
+    )
 
 
 def choose(settings: Settings, threads: int | None = None) -> Chosen:
@@ -64,7 +77,7 @@ def choose(settings: Settings, threads: int | None = None) -> Chosen:
             errors[version] = error
         else:
             return Chosen(loaded, errors, _warn_of_hidden(settings, version))
-    raise _none_can_be_served(errors)
+    raise NoneServable(errors)
 
 
 def _warn_of_hidden(settings: Settings, served: int) -> str | None:
@@ -80,16 +93,7 @@ def _warn_of_hidden(settings: Settings, served: int) -> str | None:
     return (
         f"this release ships version {shipped} of {name}, but {served} is served from {store.root}; "
         f"to serve {shipped}, run `docker compose run --rm --entrypoint cp training -r {folders}` "
-        f"(without Docker: `cp -r {folders}`) and restart; to keep {served}, set CIFAR10_MODEL_VERSION={served}"
-    )
-
-
-def _none_can_be_served(errors: dict[int, ModelError]) -> ModelError:
-    reasons = list(errors.items())[:MAX_REASONS]
-    more = f"; nor can {len(errors) - MAX_REASONS} older ones" if len(errors) > MAX_REASONS else ""
-    return ModelError(
-        "; ".join(f"version {version}: {error}" for version, error in reasons) + more,
-        "; ".join(f"version {version}: {error.public}" for version, error in reasons) + more,
+        f"(without Docker: `cp -r {folders}`); to keep {served}, set CIFAR10_MODEL_VERSION={served}"
     )
 
 

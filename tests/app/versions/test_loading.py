@@ -12,9 +12,10 @@ import httpx2
 import pytest
 
 from app.__main__ import main
-from app.loading import choose
-from app.settings import SHIPPED_STORE, Settings
+from app.settings import Settings
+from app.versions.loading import choose
 from model_store.errors import ModelError
+from model_store.store import SHIPPED_STORE
 from tests.app.conftest import png
 from tests.app.service import ROOT, Server, answering_processes, default_signals, needs_reuseport, serving, stop
 from tests.waiting import DEADLINE_SECONDS, wait_until
@@ -147,7 +148,7 @@ def volume(tmp_path, monkeypatch):
     """A store with version 7, of a release that ships version 8 of the model."""
     copy(tmp_path / "package", 8)
     copy(tmp_path / "volume", 7)
-    monkeypatch.setattr("app.loading.SHIPPED_STORE", tmp_path / "package")
+    monkeypatch.setattr("app.versions.loading.SHIPPED_STORE", tmp_path / "package")
     return tmp_path / "volume"
 
 

@@ -1,0 +1,1 @@
+"""Which version is served: choose it, load it, follow the store, and say what it holds."""
