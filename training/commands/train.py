@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from training.commands.arguments import Jobs, add_data, positive, seed
+from training.commands.lock import locked
 from training.errors import TrainingError
 from training.fit.checkpoints import VAL_ACCURACY
 from training.fit.run_directory import Baselines, Run, RunInfo, best_epoch
@@ -64,7 +65,11 @@ def add_train(jobs: Jobs) -> None:
         metavar="FOLDER",
         help="also write each epoch's figures to this folder for TensorBoard",
     )
-    job.add_argument("--resume", action="store_true", help="continue the run in --out with its original settings")
+    job.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out with its original settings, or start it if it has not begun",
+    )
     job.set_defaults(job=run_train)
 
 
@@ -77,18 +82,26 @@ def _recipe_name(text: str) -> str:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """Train the run in --out to its end."""
+    """Train the run in --out to its end. Other jobs cannot write to it meanwhile."""
+    run = Run(options.out)
+    run.check_overwrites_nothing()
+    with locked(run.folder):
+        _train(run, options)
+
+
+def _train(run: Run, options: argparse.Namespace) -> None:
     from training.data.load import load_dataset
     from training.fit.device import computed_precision
     from training.fit.loop import train
     from training.fit.start import new_info, recipe_from_info, split_images
     from training.fit.tensorboard import TensorBoard
 
-    run, start = Run(options.out), read_source(options.start) if options.start else None
+    resumed = options.resume and run.begun
+    start = read_source(options.start) if options.start else None
     dataset = load_dataset(options.data)
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
-    if not options.resume:
+    if not resumed:
         record = read_record(options.like) if options.like else None
         name = record.recipe if record else options.recipe
         settings = recipe_from_info(record) if record else get_recipe(name)
@@ -102,7 +115,7 @@ def run_train(options: argparse.Namespace) -> None:
             _name_differences(options.like, record, info)
         run.start(info, start.folder if start and isinstance(settings.network, Pretrained) else None)
     settings = recipe_from_info(run.info)
-    if options.resume:
+    if resumed:
         _check_same_settings(run, options)
     if computed_precision(settings) != settings.precision:
         print("this processor has no bfloat16 instructions: training in float32", file=sys.stderr)
