@@ -46,15 +46,17 @@ class Progress:
         self.epoch, self._began = epoch, self._clock()
 
     def show_status(self, status: str) -> None:
-        """Set the text beside the bar."""
-        self._bar.update(self._task, description=f"epoch {self.epoch + 1}/{self.epochs}  {status}")
+        """Set the text beside the bar, or print it if the last line was a minute ago."""
+        self._describe(status)
+        if not self._console.is_terminal and self._pace.due():
+            self._console.print(f"epoch {self.epoch + 1}/{self.epochs}  {status}")
 
     def show(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Update the bar after a batch, or print a line if the last one was a minute ago."""
         images = (batch + 1) / self.steps * self.images
         rate = images / (self._clock() - self._began)
         figures = _figures(logs) if logs else ""
-        self.show_status(f"{images:,.0f}/{self.images:,} images  {rate:,.0f} images/s{figures}")
+        self._describe(f"{images:,.0f}/{self.images:,} images  {rate:,.0f} images/s{figures}")
         self._bar.update(self._task, completed=self.epoch * self.images + images)
         if not self._console.is_terminal and self._pace.due():
             left = format_duration(((self.epochs - self.epoch) * self.images - images) / rate)
@@ -77,6 +79,9 @@ class Progress:
             left = format_duration(self.seconds * (self.epochs - self.epoch - 1))
             self._console.print(f"{text}  {self.images / self.seconds:,.0f} images/s  {left} left")
             self._pace.restart()
+
+    def _describe(self, status: str) -> None:
+        self._bar.update(self._task, description=f"epoch {self.epoch + 1}/{self.epochs}  {status}")
 
 
 class _Output(Console):

@@ -67,6 +67,17 @@ def test_a_log_of_short_epochs_has_the_first_the_last_and_one_a_minute(capsys):
     ]
 
 
+def test_a_log_tells_what_an_epoch_waits_for(capsys):
+    now = 0.0
+    with Progress(0, 3, 1_000, 10, clock=lambda: now) as progress:
+        progress.start(0)
+        progress.show_status("computing soft targets")
+        now = 60.0
+        progress.start(1)
+        progress.show_status("computing soft targets")
+    assert capsys.readouterr().out == "epoch 2/3  computing soft targets\n"
+
+
 def test_a_terminal_shows_a_bar_with_the_speed_and_every_epoch(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
