@@ -45,7 +45,26 @@ def main(argv: list[str] | None = None) -> int:
     if options.command is not _work:
         for warning in environment_warnings():
             print(f"warning: {warning}", file=sys.stderr)
-    return int(options.command(options, settings))
+    return _run(options, settings)
+
+
+def _run(options: argparse.Namespace, settings: "Settings") -> int:
+    """Run the command; turn OSErrors that it does not handle itself into one sentence."""
+    from model_store.os_errors import BROKEN_PIPE, discard_output, explain
+
+    try:
+        ended = int(options.command(options, settings))
+        sys.stdout.flush()
+        return ended
+    except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            discard_output(sys.stdout)
+        if isinstance(error, BrokenPipeError) and options.command is _check:  # its reader wants no more
+            return BROKEN_PIPE
+        print(f"error: {explain(error, f'python -m app {options.command_name}')}", file=sys.stderr)
+        return 1
 
 
 @contextmanager
@@ -65,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app", description="Serve a published model, or use it without a server."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command_name")
     serve = commands.add_parser("serve", help="serve over HTTP until stopped by a signal")
     serve.add_argument(
         "--host", type=_host, help="address or name to listen on; default: CIFAR10_BIND_HOST, else 127.0.0.1"

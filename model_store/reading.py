@@ -1,10 +1,12 @@
 """Read what may be damaged or hostile: regular files of a bounded size, and JSON without duplicate keys."""
 
+import errno
 import json
 import stat
 from pathlib import Path
 from typing import Any
 
+from model_store import os_errors
 from model_store.errors import FileError
 
 MAX_JSON_BYTES = 4_000_000  # of one document; the largest published one has 70 kB. Parsed, it takes up to 0.2 GB
@@ -40,7 +42,8 @@ def read_regular(path: Path, max_bytes: int, folder: Path | None = None) -> byte
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except OSError as error:
-        raise FileError(path, f" cannot be read: {error.strerror}; publish the version again") from None
+        remedy = "publish the version again" if error.errno == errno.ENOENT else os_errors.remedy(error)
+        raise FileError(path, f" cannot be read: {os_errors.reason(error)}; {remedy}") from None
     except RuntimeError:  # from resolve, in Python 3.11 and 3.12
         raise FileError(path, " cannot be read: it is a link that leads to itself; publish the version again") from None
     if len(content) > max_bytes:

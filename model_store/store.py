@@ -20,13 +20,16 @@ from pathlib import Path
 
 from model_store.errors import FileError, ModelError
 from model_store.files import MANIFEST, REQUIRED, hash_files
+from model_store.lock import FOLDER, lock
 from model_store.manifest import FILE_PATTERN, NAME_PATTERN, File, Manifest, write_manifest
+from model_store.os_errors import naming, reason, remedy
 from model_store.reading import read_regular
 
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
 ACTIVE = "ACTIVE"
 SHIPPED_STORE = Path(__file__).resolve().parent / "models"
 MAX_ACTIVE_BYTES = 1_000  # a number and white space
+INCOMING = ".incoming-"  # begins the name of a folder that a version is written into; locked by its job
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Store:
 
         The folder becomes visible by one rename, after every file in it has been hashed and flushed to disk. If another
         job takes the number first, `write` is called again with the next one. A failure, an interrupt included, leaves
-        no file and no folder that was not there before.
+        no file and no folder that was not there before. Folders that killed jobs left behind are removed.
 
         Raises:
             ModelError: the name is invalid, or `write` left out a required file or used an invalid file name.
@@ -142,13 +145,15 @@ class Store:
             raise
 
     def _publish(self, name: str, write: Callable[[Path, int], Manifest]) -> int:
+        _remove_left_behind(self.root / name)
         while True:
             version = max(self.versions(name), default=0) + 1
             with _staging(self.root / name) as staging:
                 try:
-                    manifest = write(staging, version)
-                    write_manifest(_with_files(manifest, hash_files(staging)), staging / MANIFEST)
-                    _make_durable(staging)
+                    with naming(self.folder(name, version)):
+                        manifest = write(staging, version)
+                        write_manifest(_with_files(manifest, hash_files(staging)), staging / MANIFEST)
+                        _make_durable(staging)
                     staging.rename(self.folder(name, version))
                     return version
                 except OSError:
@@ -186,21 +191,43 @@ def check_name(name: str) -> None:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """Make a hidden folder in `folder`, which is made if missing; remove it at the end unless it was renamed."""
+    """Make and lock a hidden folder in `folder`, which is made if missing; remove it at the end unless it was renamed.
+
+    The lock tells other jobs that this one is alive.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # a job that failed removed the empty folder meanwhile
-            staging = tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder, ignore_cleanup_errors=True)
+        # Before it is locked, another job may take it for left behind; one that failed may remove the empty `folder`.
+        with suppress(FileNotFoundError, BlockingIOError):
+            staging = Path(tempfile.mkdtemp(prefix=INCOMING, dir=folder))
+            try:
+                held = lock(staging, FOLDER)
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
             break
-    with staging as path:
-        yield Path(path)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(held.descriptor)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove the folders of publications that were killed. Where the file system has no locks, they stay."""
+    for path in folder.glob(f"{INCOMING}*"):
+        with suppress(OSError):  # its job is alive, has just ended, or is another user's
+            held = lock(path, FOLDER)
+            if held.effective:
+                shutil.rmtree(path, ignore_errors=True)
+            os.close(held.descriptor)
 
 
 def _folders(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     except OSError as error:
-        problem = f" cannot be read: {error.strerror}; the service's user must be able to read it"
+        problem = f" cannot be read: {reason(error)}; {remedy(error)}"
         raise ModelError(f"{str(folder)[:200]}{problem}", f"the store's folder {folder.name[:80]!r}{problem}") from None
 
 

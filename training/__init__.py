@@ -2,7 +2,9 @@
 
 import os
 
-# TensorFlow reads these on its first import. The first suppresses ten lines about GPUs. The second enables oneDNN on
-# processors without AVX-512, where other kernels take twice the time in float32 and a hundred times in bfloat16.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from training.quiet import silence_tensorflow
+
+silence_tensorflow()
+# Read by TensorFlow on its first import: enables oneDNN on processors without AVX-512, where other kernels take twice
+# the time in float32 and a hundred times in bfloat16.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

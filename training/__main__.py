@@ -4,10 +4,14 @@ Defines exit codes and prints errors; the jobs and their arguments are in `train
 """
 
 import argparse
+import os
 import signal
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 from model_store.errors import ModelError
+from model_store.os_errors import BROKEN_PIPE, discard_output, explain, naming
 from training.commands.evaluate import add_compare, add_evaluate, add_foreign
 from training.commands.export import add_export
 from training.commands.fetch import add_fetch
@@ -17,6 +21,7 @@ from training.commands.store import add_activate, add_prune, add_versions
 from training.commands.train import add_train
 from training.errors import TrainingError
 from training.fit.run_directory import Run
+from training.termination import report, write_termination_log
 
 # In the order of --help.
 JOBS = (
@@ -35,36 +40,73 @@ JOBS = (
 )
 OUR_PACKAGES = "training", "model_store"
 INSTALL = "run `make jobs` to install the packages of all jobs into .venv, `make jobs GPU=1` to include JAX and CUDA"
+INTERRUPTED = 130  # exit code, the shell's for SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one job. Return 0, 1 if it failed, 2 if the command line was invalid, 130 if it was interrupted."""
+    """Run one job.
+
+    Returns:
+        The exit code: 0, 1 if the job failed, 2 if the command line was invalid, 130 if it was interrupted, 141 if the
+        program that read its output has ended.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the parent process
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 open for as long as the process
     options = _parser().parse_args(argv)
+    code = _run(options)
+    try:
+        with naming("the output"):
+            sys.stdout.flush()
+    except OSError as error:
+        code = code or _report_os_error(error, options)
+        discard_output(sys.stdout, sys.stderr)
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the job, and report its errors."""
     try:
         options.job(options)
     except (TrainingError, ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(f"error: {error}")
         return 1
     except OSError as error:
-        path = f"{error.filename}: " if error.filename else ""
-        print(f"error: {path}{error.strerror or error}; check its permissions and the free space", file=sys.stderr)
-        return 1
+        return _report_os_error(error, options)
     except ModuleNotFoundError as error:
         if not error.name or error.name.split(".")[0] in OUR_PACKAGES:
             raise
-        print(f"error: this job needs {error.name}, which is not installed; {INSTALL}", file=sys.stderr)
+        report(f"error: this job needs {error.name}, which is not installed; {INSTALL}")
         return 1
     except KeyboardInterrupt:
-        print(f"\ninterrupted{_how_to_resume(options)}", file=sys.stderr)
-        return 130
+        report(f"\ninterrupted{_how_to_resume(options)}")
+        return INTERRUPTED
+    except Exception as error:
+        write_termination_log(f"{type(error).__name__}: {error}")  # Python prints it with a traceback
+        raise
     return 0
 
 
+def _report_os_error(error: OSError, options: argparse.Namespace) -> int:
+    if isinstance(error, BrokenPipeError):  # the reader of the output wants no more
+        return BROKEN_PIPE
+    report(f"error: {explain(error, f'python -m training {options.job_name}')}")
+    return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors also go to the termination log."""
+
+    def error(self, message: str) -> NoReturn:
+        write_termination_log(f"{self.prog}: error: {message}")
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="python -m training", description="Train, evaluate and publish image classifiers."
     )
-    jobs = parser.add_subparsers(required=True, metavar="JOB")
+    jobs = parser.add_subparsers(required=True, metavar="JOB", dest="job_name")
     for add_job in JOBS:
         add_job(jobs)
     return parser

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TextIO, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,12 @@ from app.versions.loading import choose
 from model_store.errors import ImageError, ModelError, UnsupportedImage
 from model_store.images.decode import decode, read_header
 from model_store.manifest import Resize
+from model_store.os_errors import BROKEN_PIPE, discard_output, reason, remedy
 from model_store.version import Loaded
 
 BATCH = 64
 START_BYTES = 1024  # enough to recognise an image format
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff", ".heic", ".heif")
-BROKEN_PIPE = 141  # exit code, the shell's for SIGPIPE
 
 # Pixels (32, 32, 3), an error message, or None for a file in a folder that is not an image.
 Decoded: TypeAlias = NDArray[np.uint8] | str | None
@@ -71,29 +71,23 @@ def classify(paths: Sequence[Path], settings: Settings, kind: FormatName | None,
         inputs = find_files(paths)
         if inputs.files:
             choice = choose(settings)
-            for version, reason in choice.errors.items():
-                console.report(f"warning: version {version} is skipped: {reason}")
+            for version, problem in choice.errors.items():
+                console.report(f"warning: version {version} is skipped: {problem}")
             _classify_files(inputs.files, choice.loaded, settings.max_body_bytes, format_name, top_k, console, tally)
         _report_folders(inputs, console, tally)
     except ModelError as error:
         console.report(f"error: {error}")
         return 1
     except BrokenPipeError:
-        _discard_output(sys.stdout, sys.stderr)
+        discard_output(sys.stdout, sys.stderr)
         return BROKEN_PIPE
     except OSError as error:  # from writing: errors from reading a file are outcomes
-        console.report(f"error: the answers cannot be written: {error.strerror}")
-        _discard_output(sys.stdout)
+        console.report(f"error: the answers cannot be written: {reason(error)}; {remedy(error)}")
+        discard_output(sys.stdout)
         return 1
     finally:
         console.clear()
     return int(tally.errors > 0)
-
-
-def _discard_output(*streams: TextIO) -> None:
-    """Redirect the streams to /dev/null: Python flushes them at exit and would report another error."""
-    for stream in streams:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def find_files(paths: Sequence[Path]) -> Inputs:
@@ -110,7 +104,7 @@ def find_files(paths: Sequence[Path]) -> Inputs:
 
 def _search(root: Path, inputs: Inputs) -> None:
     def unreadable(error: OSError) -> None:
-        inputs.unreadable.append((root, f"{file_name(Path(error.filename))}: {error.strerror}"))
+        inputs.unreadable.append((root, f"{file_name(Path(error.filename))}: {reason(error)}; {remedy(error)}"))
 
     for folder, folders, names in os.walk(root, onerror=unreadable):
         inputs.hidden += sum(name.startswith(".") for name in folders + names)
@@ -190,7 +184,7 @@ def _decode(file: InputFile, resize: Resize, max_bytes: int) -> Decoded:
                 return f"the file has more than {max_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
             return decode(data, resize)
     except OSError as error:
-        return error.strerror or str(error)
+        return f"{reason(error)}; {remedy(error)}"
     except ImageError as error:
         return str(error)
 

@@ -1,9 +1,11 @@
 """The commands `check`, `serve` and `classify`: arguments, output and exit codes."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +36,7 @@ def test_a_name_that_is_none_is_refused(capsys, monkeypatch, name):
 def test_a_store_that_cannot_be_read_is_refused(capsys, monkeypatch):
     monkeypatch.setenv("CIFAR10_STORE", "s" * 5_000)
     assert main(["check"]) == 1
-    assert "cannot be read: File name too long" in capsys.readouterr().err
+    assert "cannot be read: File name too long; choose a shorter name or path" in capsys.readouterr().err
 
 
 def test_a_python_without_the_packages_is_told_of(capsys, monkeypatch):
@@ -67,6 +69,30 @@ def test_classify_without_a_place_for_its_answers(tmp_path, ending, code, messag
     ended = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == code
     assert message in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("command", ["check", "classify docs/cat.png"])
+def test_a_reader_that_has_ended_ends_the_command_quietly(command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-m", "app", *command.split()]
+    ended = subprocess.run(arguments, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("command", "begin"),
+    [("check", "error: python -m app check: "), ("classify docs/cat.png", "error: the answers cannot be written: ")],
+)
+def test_output_that_cannot_be_written_is_one_sentence(command, begin):
+    arguments = [sys.executable, "-m", "app", *command.split()]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(arguments, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    remedy = "No space left on device; free some space there (`df -h`, `df -i`) or choose another folder\n"
+    assert (ended.returncode, ended.stderr) == (1, begin + remedy)
 
 
 def test_classify_reads_no_more_of_a_file_than_may_be(capsys, monkeypatch, tmp_path):

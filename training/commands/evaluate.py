@@ -1,6 +1,8 @@
 """`evaluate`, `compare` and `foreign`: measure networks and compare runs."""
 
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -8,7 +10,7 @@ from model_store.classifier import Classifier, PrecisionChoice
 from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.network.architecture import Architecture
 from training.commands.arguments import DATA_OF_RUN, Jobs, add_data, load_data
-from training.commands.output import print_table, progress_line
+from training.commands.output import add_json, print_json, print_table, progress_line
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 from training.fit.sources import read_source
@@ -36,11 +38,12 @@ def add_evaluate(jobs: Jobs) -> None:
         metavar="FOLDER",
         help="also measure robustness to corruptions and photo sizes, and write a report to this folder",
     )
+    add_json(job)
     job.set_defaults(job=run_evaluate)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """Print accuracy, size and speed; with --out also write the report."""
+    """Print accuracy, size and speed, as text or as JSON; with --out also write the report."""
     from training.data.dataset import check_labels
     from training.evaluate.accuracy import evaluate
     from training.evaluate.robustness import measure_robustness
@@ -60,15 +63,21 @@ def run_evaluate(options: argparse.Namespace) -> None:
         )
     images = dataset.test if options.split == "test" else dataset.val
     classifier = Classifier(network, precision=options.precision)
+    say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
     evaluation = evaluate(classifier, images)
-    print(evaluation.table())
-    file_bytes = (options.folder / WEIGHTS).stat().st_size
-    print(_cost_line(network.architecture, file_bytes, measure_speed(classifier)), flush=True)
+    say(evaluation.table())
+    file_bytes, speed = (options.folder / WEIGHTS).stat().st_size, measure_speed(classifier)
+    say(_cost_line(network.architecture, file_bytes, speed))
+    document = {"folder": str(options.folder), "split": options.split} | evaluation.document()
+    document["cost"] = _cost_document(network.architecture, file_bytes, speed)
     if options.out:
         with progress_line() as show:
             robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)
         write_report(options.out, evaluation, read_history(options.folder), robustness)
-        print(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and plots")
+        say(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and plots")
+        document["robustness"] = robustness.document()
+    if options.json:
+        print_json(document)
 
 
 def _version_around(folder: Path) -> Path | None:
@@ -85,18 +94,32 @@ def _cost_line(architecture: Architecture, file_bytes: int, speed: "Speed") -> s
     )
 
 
+def _cost_document(architecture: Architecture, file_bytes: int, speed: "Speed") -> dict[str, float]:
+    return {
+        "multiply_adds": architecture.multiply_adds,
+        "parameters": architecture.parameters,
+        "weights_bytes": file_bytes,
+        **speed._asdict(),
+    }
+
+
 def add_compare(jobs: Jobs) -> None:
     """Add the job `compare`."""
     job = jobs.add_parser("compare", help="compare runs in a table")
     job.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    add_json(job)
     job.set_defaults(job=run_compare)
 
 
 def run_compare(options: argparse.Namespace) -> None:
-    """Print a table with a column for each run."""
-    from training.evaluate.compare import compare_runs
+    """Print a table with a column for each run, or JSON."""
+    from training.evaluate.compare import compare_runs, run_document
 
-    print_table(("", *(folder.name for folder in options.runs)), compare_runs([Run(folder) for folder in options.runs]))
+    runs = [Run(folder) for folder in options.runs]
+    if options.json:
+        print_json({"runs": [run_document(run) for run in runs]})
+    else:
+        print_table(("", *(folder.name for folder in options.runs)), compare_runs(runs))
 
 
 def add_foreign(jobs: Jobs) -> None:

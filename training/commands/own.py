@@ -25,6 +25,7 @@ from training.commands.arguments import (
     seed,
     store_to_publish_into,
 )
+from training.commands.lock import locked
 from training.commands.publish import report_fits, report_published
 from training.commands.train import show_gain, train_to_end
 from training.errors import TrainingError
@@ -91,22 +92,24 @@ def run_own(options: argparse.Namespace) -> None:
     info = new_info(RECIPE, recipe, dataset, options.seed, True, start)
     run = _choose_run(options.out, name, info, start)
     options.out = run.folder  # for the message if the job is interrupted
-    if not run.begun:
-        run.start(info, start.folder)
-    elif not run.finished:
-        print(f"continuing {run.folder}, which was begun with these photos and settings")
-    if run.finished:
-        run.remember_data(options.photos)
-    else:
-        train_to_end(run, options.photos, dataset, start)
-    version = _published_version(run, target)
-    if version:
-        print(
-            f"{run.folder} has these photos and settings and is published; to train again, pass another --seed or --out"
-        )
-    else:
-        print(f"{run.folder} is trained; evaluating and publishing it", flush=True)
-        version = publish_run(run, target, dataset)
+    with locked(run.folder):
+        if not run.begun:
+            run.start(info, start.folder)
+        elif not run.finished:
+            print(f"continuing {run.folder}, which was begun with these photos and settings")
+        if run.finished:
+            run.remember_data(options.photos)
+        else:
+            train_to_end(run, options.photos, dataset, start)
+        version = _published_version(run, target)
+        if version:
+            print(
+                f"{run.folder} has these photos and settings and is published; "
+                "to train again, pass another --seed or --out"
+            )
+        else:
+            print(f"{run.folder} is trained; evaluating and publishing it", flush=True)
+            version = publish_run(run, target, dataset)
     manifest = report_published(target, version)
     print("on the validation images:")
     show_gain(run)

@@ -1,13 +1,14 @@
 """`versions`, `activate` and `prune`: list a store's versions, choose the one to serve, and remove old ones."""
 
 import argparse
+from typing import Any
 
 from model_store.errors import ModelError
 from model_store.files import WEIGHTS
 from model_store.manifest import Manifest
 from model_store.version import load, read_placed_manifest
 from training.commands.arguments import Jobs, add_store, existing_store, positive, require_existing_name
-from training.commands.output import print_table
+from training.commands.output import add_json, print_json, print_table
 
 NEWEST = "newest"
 
@@ -16,6 +17,7 @@ def add_versions(jobs: Jobs) -> None:
     """Add the job `versions`."""
     job = jobs.add_parser("versions", help="list versions with accuracy, calibration error and size")
     add_store(job)
+    add_json(job)
     job.set_defaults(job=run_versions)
 
 
@@ -44,8 +46,9 @@ def add_prune(jobs: Jobs) -> None:
 
 
 def run_versions(options: argparse.Namespace) -> None:
-    """Print a row for each version that can be read, then what is wrong with the others."""
+    """Print a row or a JSON object for each version that can be read, then what is wrong with the others."""
     store, rows, problems = existing_store(options.store), list[tuple[str, ...]](), list[str]()
+    documents = list[dict[str, Any]]()
     for name in store.names():
         try:
             active = store.choose_version(name)
@@ -60,10 +63,34 @@ def run_versions(options: argparse.Namespace) -> None:
                 problems.append(f"{name} {version}: {error}")
             else:
                 rows.append((name, f"{version}{mark}", *_figures(manifest)))
+                documents.append(_version_document(manifest, version == active))
+    if options.json:
+        print_json({"store": str(store.root), "versions": documents, "problems": problems})
+        return
     print_table(("model", "version>", "accuracy>", "ECE>", "weights>", "recipe", "created"), rows)
     print("* marks the active version of each model")
     for problem in problems:
         print(problem)
+
+
+def _version_document(manifest: Manifest, active: bool) -> dict[str, Any]:
+    """Return a version's figures for `versions --json`; a figure that the manifest lacks is null."""
+    from training.evaluate.intervals import accuracy_document
+    from training.publish.target import measured_accuracy
+
+    measured, metrics = measured_accuracy(manifest), manifest.metrics.get("test")
+    calibration = metrics.get("expected_calibration_error") if isinstance(metrics, dict) else None
+    weights = manifest.files.get(WEIGHTS)
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "active": active,
+        "accuracy": accuracy_document(round(measured[0] * measured[1]), measured[1]) if measured else None,
+        "expected_calibration_error": calibration if isinstance(calibration, float) else None,
+        "weights_bytes": weights.size if weights else None,
+        "recipe": manifest.training.get("recipe"),
+        "created": manifest.created,
+    }
 
 
 def _figures(manifest: Manifest) -> tuple[str, ...]:

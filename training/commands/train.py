@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.commands.arguments import DEFAULT_DATA, Jobs, add_data, choose_data, load_data, positive, seed
+from training.commands.lock import locked
 from training.errors import TrainingError
 from training.fit.checkpoints import VAL_ACCURACY
 from training.fit.run_directory import Run, RunInfo, best_epoch
@@ -70,7 +71,11 @@ def add_train(jobs: Jobs) -> None:
         metavar="FOLDER",
         help="also write each epoch's figures to this folder for TensorBoard",
     )
-    job.add_argument("--resume", action="store_true", help="continue the run in --out with its original settings")
+    job.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out with its original settings, or start it if it has not begun",
+    )
     job.set_defaults(job=run_train, again="run the same command with --resume")
 
 
@@ -83,16 +88,24 @@ def _recipe_name(text: str) -> str:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """Train the run in --out to its end."""
+    """Train the run in --out to its end. Other jobs cannot write to it meanwhile."""
+    run = Run(options.out)
+    run.check_overwrites_nothing()
+    with locked(run.folder):
+        _train(run, options)
+
+
+def _train(run: Run, options: argparse.Namespace) -> None:
     from training.fit.start import new_info, recipe_from_info
     from training.fit.tensorboard import TensorBoard
 
-    run, start = Run(options.out), read_source(options.start) if options.start else None
-    other = run if options.resume else Run(options.like) if options.like else None
+    resumed = options.resume and run.begun
+    start = read_source(options.start) if options.start else None
+    other = run if resumed else Run(options.like) if options.like else None
     dataset = load_data(options.data, other)
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
-    if not options.resume:
+    if not resumed:
         record = read_record(options.like) if options.like else None
         name = record.recipe if record else options.recipe
         settings = recipe_from_info(record) if record else get_recipe(name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.os_errors import naming
 from training.data.dataset import Images
 from training.errors import TrainingError
 
@@ -82,7 +83,8 @@ def _load(batches: Path, names: tuple[str, ...]) -> Images:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with naming(path):
+            return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise TrainingError(f"{path} does not exist; {REMEDY}") from None
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from training.data.image_file import read_training_image, skip_reason
 from training.data.listing import PARTS, LabelledFile
 from training.data.scan import Skipped
 from training.errors import TrainingError
+from training.pace import Clock, Pace, format_duration
 
 MAX_NAMED = 20  # conflicts listed by name
 
@@ -31,10 +33,10 @@ class Example(NamedTuple):
 _Result: TypeAlias = "Example | ImageError | OSError"
 
 
-def read_examples(files: list[LabelledFile], skipped: Skipped) -> list[Example]:
+def read_examples(files: list[LabelledFile], skipped: Skipped, clock: Clock = time.monotonic) -> list[Example]:
     """Read the files in order, without those that cannot be used."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(_with_progress(pool.map(_try_read, files), len(files)))
+        results = list(_with_progress(pool.map(_try_read, files), len(files), clock))
     for file, result in zip(files, results, strict=True):
         if isinstance(result, OSError):
             skipped.add(skip_reason(result), f"{file.path}: {result.strerror}")
@@ -81,9 +83,14 @@ def _try_read(file: LabelledFile) -> _Result:
         return error
 
 
-def _with_progress(results: Iterable[_Result], count: int) -> Iterator[_Result]:
-    live = sys.stdout.isatty()
+def _with_progress(results: Iterable[_Result], count: int, clock: Clock) -> Iterator[_Result]:
+    """Show on stderr how many images are read: live on a terminal, else a line a minute."""
+    live, pace, began = sys.stderr.isatty(), Pace(clock), clock()
     for number, result in enumerate(results, 1):
+        text = f"{number:,}/{count:,} images read"
         if live and (number % 100 == 0 or number == count):
-            print(f"\r{number:,}/{count:,} images read", end="\n" if number == count else "", flush=True)
+            print(f"\r{text}", end="\n" if number == count else "", file=sys.stderr, flush=True)
+        elif not live and pace.due():
+            left = format_duration((clock() - began) * (count / number - 1))
+            print(f"{text}, {left} left", file=sys.stderr, flush=True)
         yield result

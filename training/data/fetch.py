@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import shutil
 import ssl
+import sys
 import tarfile
 import time
 import urllib.error
@@ -20,8 +21,10 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from model_store.os_errors import NO_ROOM, explain, naming
 from training.data.cifar10 import FOLDER
 from training.errors import TrainingError
+from training.pace import Clock, Pace, format_duration
 
 PART = "cifar-10-binary.tar.gz.part"
 CHUNK = 1 << 18
@@ -63,7 +66,14 @@ class FetchError(TrainingError):
     """CIFAR-10 could not be fetched. The text names the problem, the value received and the remedy."""
 
 
-def fetch(destination: Path, *, source: Path | None = None, published: Published = CIFAR10, say: Say = print) -> Path:
+def fetch(
+    destination: Path,
+    *,
+    source: Path | None = None,
+    published: Published = CIFAR10,
+    say: Say = print,
+    clock: Clock = time.monotonic,
+) -> Path:
     """Fetch CIFAR-10 into `destination/cifar-10-batches-bin`, verify every batch and return the folder.
 
     Args:
@@ -83,7 +93,7 @@ def fetch(destination: Path, *, source: Path | None = None, published: Published
             remedy = "replace that copy, pass a folder with the .bin files, or leave out --from to download"
             _install(source, folder, published, remedy)
         else:
-            _download(published, part, say)
+            _download(published, part, say, clock)
             try:
                 _install(part, folder, published, f"run the same command to download it again, {ELSEWHERE}")
             except FetchError:
@@ -91,10 +101,8 @@ def fetch(destination: Path, *, source: Path | None = None, published: Published
                 raise
             part.unlink()
     except OSError as error:
-        raise FetchError(
-            f"{error.filename or destination}: {error.strerror or error}; fetch needs a readable source and a "
-            "writable folder with about 400 MB free: check permissions and space, or choose another folder"
-        ) from error
+        size = f"; fetch needs about 400 MB in {destination}" if error.errno in NO_ROOM else ""
+        raise FetchError(explain(error, str(destination)) + size) from error
     say(f"{folder}: {len(published.batches)} batches verified")
     return folder
 
@@ -108,7 +116,8 @@ def _install(source: Path, folder: Path, published: Published, remedy: str) -> N
             unpacked.mkdir()
             for file in published.batches:
                 if (origin / file).is_file():
-                    shutil.copyfile(origin / file, unpacked / file)
+                    with naming(folder / file):
+                        shutil.copyfile(origin / file, unpacked / file)
         elif (sha256 := _sha256(source)) == published.sha256:
             with tarfile.open(source) as archive:
                 archive.extractall(name, filter="data")
@@ -136,10 +145,10 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _download(published: Published, part: Path, say: Say) -> None:
+def _download(published: Published, part: Path, say: Say, clock: Clock) -> None:
     """Complete `part` in up to five attempts, each continuing where the last one stopped."""
     for attempt in range(1, ATTEMPTS + 1):
-        failure = _attempt(published, part, say) if _size(part) < published.size else None
+        failure = _attempt(published, part, say, clock) if _size(part) < published.size else None
         if failure is None:
             return
         say(f"attempt {attempt} of {ATTEMPTS} failed: {failure}")
@@ -151,7 +160,7 @@ def _download(published: Published, part: Path, say: Say) -> None:
     )
 
 
-def _attempt(published: Published, part: Path, say: Say) -> str | None:
+def _attempt(published: Published, part: Path, say: Say, clock: Clock) -> str | None:
     """Try to complete `part`. Return the error if a retry may succeed; raise FetchError if not."""
     start = _size(part)
     request = urllib.request.Request(published.url, headers={"Range": f"bytes={start}-"} if start else {})
@@ -166,7 +175,7 @@ def _attempt(published: Published, part: Path, say: Say) -> str | None:
                         f"page or a proxy's answer?); check the network, {ELSEWHERE}"
                     )
             say(f"downloading {published.url}, from byte {start:,} of {published.size:,}")
-            _receive(response, part, start, published.size)
+            _receive(response, part, start, published.size, clock)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 429 or error.code >= 500:
@@ -183,17 +192,27 @@ def _attempt(published: Published, part: Path, say: Say) -> str | None:
     return None if size == published.size else f"the connection ended at byte {size:,} of {published.size:,}"
 
 
-def _receive(response: http.client.HTTPResponse, part: Path, start: int, total: int) -> None:
-    """Append the body to the first `start` bytes of `part`, up to `total`, with a progress bar on a terminal."""
+def _receive(response: http.client.HTTPResponse, part: Path, start: int, total: int, clock: Clock) -> None:
+    """Append the body to the first `start` bytes of `part`, up to `total`.
+
+    Shows progress on stderr: a bar on a terminal, else a line a minute.
+    """
     console = Console(stderr=True)
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    pace, began, received = Pace(clock), clock(), 0
     with part.open("ab" if start else "wb") as out, progress:
         task = progress.add_task("", total=total, completed=start)
         while chunk := response.read(min(CHUNK, total - start)):
-            out.write(chunk)
-            start += len(chunk)
+            with naming(part):
+                out.write(chunk)
+            start, received = start + len(chunk), received + len(chunk)
             progress.update(task, completed=start)
+            if not console.is_terminal and pace.due():
+                rate = received / (clock() - began)
+                amount = f"{start / 1e6:,.1f} of {total / 1e6:,.1f} MB ({start / total:.0%})"
+                left = format_duration((total - start) / rate)
+                print(f"{amount}, {rate / 1e6:,.2f} MB/s, {left} left", file=sys.stderr, flush=True)
 
 
 def _certificate_advice(host: str, error: ssl.SSLCertVerificationError) -> str:

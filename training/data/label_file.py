@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from model_store.os_errors import reason, remedy
 from training.data.dataset import compose
 from training.data.listing import PARTS, LabelledFile, Listing, Part
 from training.data.scan import Skipped
@@ -53,7 +54,9 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, Part]]:
                 line = reader.line_num + 1
                 part = "train" if split is None else _part(path, line, row[split])
                 yield line, row[file], compose(row[label]), part
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {reason(error)}; {remedy(error)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(f"{path} is not readable as CSV: {error}; save it as CSV in UTF-8") from None
 
 

@@ -14,7 +14,7 @@ from model_store.classifier import Classifier
 from model_store.report import ClassReport, MistakeReport, ReliabilityBin, Report
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.data.dataset import Images
-from training.evaluate.intervals import accuracy_with_interval
+from training.evaluate.intervals import accuracy_document, accuracy_with_interval
 
 ECE_BINS = 15
 PREDICT_BATCH = 1_000
@@ -96,6 +96,32 @@ class Evaluation:
             "worst_class_recall": round(min(self.recall_by_class), 4),
             "engine": self.engine,
             "precision": self.precision,
+        }
+
+    def document(self) -> dict[str, Any]:
+        """Return every figure, unrounded, for `evaluate --json`; accuracies as `accuracy_document`."""
+        human = human_accuracy(self.labels)
+        right, true, called = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
+        return {
+            "engine": self.engine,
+            "precision": self.precision,
+            "images": self.images,
+            "accuracy": accuracy_document(int(right.sum()), self.images),
+            "mirror_accuracy": accuracy_document(round(self.mirror_accuracy * self.images), self.images),
+            "negative_log_likelihood": self.negative_log_likelihood,
+            "expected_calibration_error": self.expected_calibration_error,
+            "worst_class": self.worst_class,
+            "class_gap": self.class_gap,
+            "classes": [
+                {
+                    "label": label,
+                    "recall": accuracy_document(int(right[index]), int(true[index])),
+                    "precision": accuracy_document(int(right[index]), int(called[index])),
+                    "human_accuracy": human[index] if human else None,
+                }
+                for index, label in enumerate(self.labels)
+            ],
+            "confusion": self.confusion.tolist(),
         }
 
     def table(self) -> str:

@@ -1,11 +1,13 @@
 """Runs side by side: settings, accuracy and speed, read from their own files."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from training.evaluate.intervals import accuracy_document
 from training.fit.checkpoints import AGREEMENT, VAL_ACCURACY, VAL_LOSS, History
-from training.fit.progress import format_duration
 from training.fit.run_directory import Run, RunInfo
+from training.pace import format_duration
 
 ROWS: dict[str, Callable[[RunInfo, History], str]] = {
     "recipe": lambda info, history: info.recipe,
@@ -44,6 +46,55 @@ def compare_runs(runs: Sequence[Run]) -> list[list[str]]:
         if len(set(values)) > 1 and key not in ("description", "epochs", "batch_size"):
             rows.append([key, *values])
     return rows
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """Return a run's settings and figures, unrounded, for `compare --json`.
+
+    Accuracies are as `accuracy_document`; `n` and interval are null for runs that do not record how many validation
+    images they have.
+
+    Raises:
+        TrainingError: the folder is not a run.
+    """
+    info, history = run.info, run.history
+    last: dict[str, float] = history[-1] if history else {}
+    val_images = info.val_images or (run.baselines.images if run.baselines else None)
+    val = [(record[VAL_ACCURACY], record["epoch"]) for record in history if VAL_ACCURACY in record]
+    seconds = sum(record["seconds"] for record in history)
+    return {
+        "folder": str(run.folder),
+        "recipe": info.recipe,
+        "recipe_values": info.recipe_values,
+        "seed": info.seed,
+        "images": info.images,
+        "teachers": len(info.teachers),
+        "started_from": info.started_from,
+        "batch_size": info.batch_size,
+        "epochs": info.epochs,
+        "finished_epochs": len(history),
+        "loss": _finite(last.get("loss")),
+        "accuracy": _accuracy(last.get("accuracy"), info.images),
+        "agreement": _accuracy(last.get(AGREEMENT), info.images),
+        "val_loss": _finite(last.get(VAL_LOSS)),
+        "val_accuracy": _accuracy(last.get(VAL_ACCURACY), val_images),
+        "best_val_accuracy": _accuracy(max(val)[0] if val else None, val_images),
+        "best_val_epoch": int(max(val)[1]) if val else None,
+        "seconds": seconds,
+        "images_per_second": info.images * len(history) / seconds if seconds else None,
+        "environment": info.environment,
+    }
+
+
+def _accuracy(share: float | None, n: int | None) -> dict[str, Any] | None:
+    if share is None:
+        return None
+    interval = accuracy_document(round(share * n), n)["interval_95"] if n else None
+    return {"value": share, "n": n or None, "interval_95": interval}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,28 @@ def accuracy_with_interval(right: int, n: int) -> str:
     decimals = 2 if n >= TWO_DECIMALS_FROM else 1
     accuracy, least, most = (f"{share:.{decimals}%}" for share in (right / n, float(low), float(high)))
     return f"{accuracy} of {n:,} (95% interval {least} to {most})"
+
+
+def accuracy_document(right: int, n: int) -> dict[str, Any]:
+    """Return an accuracy for JSON: `value`, `n` and `interval_95`; value and interval are null if n is 0."""
+    if n == 0:
+        return {"value": None, "n": 0, "interval_95": None}
+    return {"value": right / n, "n": n, "interval_95": [float(bound) for bound in wilson_interval(right, n)]}
+
+
+def mean_document(hits: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the mean accuracy under several conditions (…, N) for JSON, as `accuracy_document` does.
+
+    The interval is normal, of the N images' means: the conditions share the images.
+    """
+    value, reach = float(hits.mean()), Z * standard_error(hits)
+    return {"value": value, "n": hits.shape[-1], "interval_95": [max(value - reach, 0.0), min(value + reach, 1.0)]}
+
+
+def standard_error(values: NDArray[Any]) -> float:
+    """Standard error of a mean over conditions and images (…, N), which are averaged first: conditions share them."""
+    by_image = values.reshape(-1, values.shape[-1]).mean(0)
+    return float(by_image.std() / np.sqrt(len(by_image)))
 
 
 def wilson_interval(right: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -21,6 +21,7 @@ from training.data.dataset import Images
 from training.evaluate.accuracy import predict_probabilities
 from training.evaluate.cifar10_c import CIFAR10_C, SEVERITIES, CommonCorruption
 from training.evaluate.corruptions import CORRUPTIONS, Corruption, Pixels
+from training.evaluate.intervals import accuracy_document, mean_document, standard_error
 from training.evaluate.simulated_uploads import encode, stretch
 
 MAX_IMAGES = 2_000
@@ -83,16 +84,32 @@ class Robustness:
         """Return everything, as it is published."""
         return RobustnessReport(
             **self.summary(),
-            corruption_standard_error=round(_standard_error(self.corrupted), 4),
+            corruption_standard_error=round(standard_error(self.corrupted), 4),
             corruptions=_corruption_reports(CORRUPTIONS, self.corrupted),
             corruptions_note="our own, after the idea of Hendrycks and Dietterich 2019; not CIFAR-10-C",
-            cifar10_c_standard_error=round(_standard_error(self.cifar10_c), 4),
+            cifar10_c_standard_error=round(standard_error(self.cifar10_c), 4),
             cifar10_c_corruptions=_corruption_reports(CIFAR10_C, self.cifar10_c),
             cifar10_c_note="14 of CIFAR-10-C's 15, made here; frost needs photographs that are not distributed here",
             photo_difference=round(self.photo_accuracy - self.accuracy, 4),
-            photo_difference_standard_error=round(_standard_error(self.photos - 1.0 * self.untouched), 4),
+            photo_difference_standard_error=round(standard_error(self.photos - 1.0 * self.untouched), 4),
             photos=self._photos(),
         )
+
+    def document(self) -> dict[str, Any]:
+        """Return every accuracy for `evaluate --json`, see `accuracy_document`."""
+        photos = [(*size, file) for size in PHOTO_SIZES for file in PHOTO_FILES]
+        return {
+            "accuracy": _document(self.untouched),
+            "corruption_accuracy": mean_document(self.corrupted),
+            "cifar10_c_accuracy": mean_document(self.cifar10_c),
+            "photo_accuracy": mean_document(self.photos),
+            "corruptions": _corruption_documents(CORRUPTIONS, self.corrupted),
+            "cifar10_c_corruptions": _corruption_documents(CIFAR10_C, self.cifar10_c),
+            "photos": [
+                {"width": width, "height": height, "file": file, "accuracy": _document(hits)}
+                for (width, height, file), hits in zip(photos, self.photos.reshape(len(photos), -1), strict=True)
+            ],
+        }
 
     def table(self) -> str:
         """Format the figures for a terminal."""
@@ -214,14 +231,22 @@ def _corruption_reports(
     }
 
 
+def _corruption_documents(
+    corruptions: Sequence[Corruption | CommonCorruption], hits: Hits
+) -> dict[str, list[dict[str, Any]]]:
+    """Return each corruption's accuracy at each strength; hits are (C, 5, N)."""
+    return {
+        corruption.name: [_document(right) for right in by_strength]
+        for corruption, by_strength in zip(corruptions, hits, strict=True)
+    }
+
+
+def _document(hits: Hits) -> dict[str, Any]:
+    return accuracy_document(int(hits.sum()), len(hits))
+
+
 def _worst(corruptions: Sequence[Corruption | CommonCorruption], hits: Hits) -> str:
     """Name the corruption with the lowest mean; hits are (C, 5, N)."""
     means = hits.mean((1, 2))
     worst = int(means.argmin())
     return f"worst: {corruptions[worst].name}, {means[worst]:.1%}"
-
-
-def _standard_error(values: NDArray[Any]) -> float:
-    """Standard error of a mean over conditions and images (…, N), which are averaged first: conditions share them."""
-    by_image = values.reshape(-1, values.shape[-1]).mean(0)
-    return float(by_image.std() / np.sqrt(len(by_image)))

@@ -13,6 +13,7 @@ import numpy as np
 from model_store.classifier import Classifier
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
+from model_store.os_errors import explain
 from training.errors import TrainingError
 from training.export.formats import FORMATS, Predict
 
@@ -43,7 +44,7 @@ def export(network: Network, name: str, out: Path) -> float:
             for path in reversed(FORMATS[name].files(written)):  # the file that names the others appears last
                 path.rename(out.with_name(path.name))
     except OSError as error:
-        raise TrainingError(f"{out} cannot be written: {error}") from None
+        raise TrainingError(f"{out} cannot be written: {explain(error, FORMATS[name].title)}") from None
     return difference
 
 

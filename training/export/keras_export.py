@@ -18,6 +18,7 @@ from model_store.network.layers import INPUT_SHAPE, Conv2D, Shape
 from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 from model_store.network.tensorflow import build_keras
+from model_store.os_errors import from_text
 from training.errors import TrainingError
 from training.export.formats import Predict
 from training.fit.networks import normalisation
@@ -62,7 +63,7 @@ def write_saved_model(network: Network, path: Path) -> None:
     try:
         archive.write_out(path, verbose=False)
     except tf.errors.OpError as error:
-        raise OSError(error.message) from None
+        raise from_text(error.message) from None
 
 
 def open_saved_model(path: Path) -> Predict:

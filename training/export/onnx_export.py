@@ -21,6 +21,7 @@ from model_store.network import layers
 from model_store.network.layers import INPUT_SHAPE, Layer, Shape
 from model_store.network.model import Network
 from model_store.network.openvino import Arrays
+from model_store.os_errors import naming
 
 Constant: TypeAlias = NDArray[np.floating] | float
 
@@ -51,7 +52,8 @@ def write_onnx(network: Network, path: Path) -> None:
     """Write an .onnx file: `images` (N, 32, 32, 3), float32 in 0..1, in, `probabilities` (N, K), float32, out."""
     model = build_onnx(network)
     checker.check_model(model, full_check=True)
-    onnx.save(model, path)
+    with naming(path):
+        onnx.save(model, path)
 
 
 def build_onnx(network: Network) -> onnx.ModelProto:

@@ -7,16 +7,20 @@ import openvino as ov
 from model_store.network.model import Network
 from model_store.network.openvino import build_float_network
 from model_store.network.processor import new_core
+from model_store.os_errors import from_text, naming
 from training.export.formats import Predict
 
 
 def write_openvino(network: Network, path: Path) -> None:
     """Write OpenVINO IR in float32, `path` and the .bin beside it."""
     model = build_float_network(network)
+    size = sum(array.nbytes for weights in network.weights.values() for array in weights.values())
+    with naming(path):
+        path.with_suffix(".bin").write_bytes(bytes(size))  # OpenVINO does not say why it cannot write
     try:
         ov.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:
-        raise OSError(f"{error}; check its permissions and the free space") from None
+        raise from_text(str(error)) from None
 
 
 def open_openvino(path: Path) -> Predict:

@@ -6,7 +6,7 @@ Each is written to a partial file, flushed to disk and renamed. This module impo
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from zipfile import BadZipFile
@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.os_errors import naming
 from training.errors import TrainingError
 
 STATE, HISTORY = "state.npz", "history.json"
@@ -111,8 +112,13 @@ def _soft_targets(folder: Path, view: int) -> Path:
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())  # otherwise a crash of the machine may leave an empty file under the new name
-    partial.replace(path)
+    try:
+        with naming(path), partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a crash of the machine may leave an empty file under the new name
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):  # a full disk needs the room
+            partial.unlink()
+        raise

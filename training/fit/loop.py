@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.files import WEIGHTS
+from model_store.os_errors import naming
 from training.data.dataset import Images
 from training.errors import TrainingError
 from training.fit import checkpoints, networks
@@ -61,7 +62,8 @@ def train(
     with dtype_policy(computed_precision(recipe)):
         network = build_run_network(run, recipe, images)
         if source and not isinstance(recipe.network, Pretrained):
-            network.load_weights(source.folder / WEIGHTS)
+            with naming(source.folder / WEIGHTS):
+                network.load_weights(source.folder / WEIGHTS)
         network = use_fast_layers(network)
         checkpoint = checkpoints.load_checkpoint(run.folder)
         if isinstance(recipe.network, Pretrained) and not checkpoint.epochs:
@@ -98,12 +100,13 @@ def write_weights(network: keras.Model, path: Path) -> None:
         OSError: the disk is full.
     """
     size = sum(weights.nbytes for weights in network.get_weights()) + HDF5_OVERHEAD
-    try:
-        path.write_bytes(bytes(size))  # reserves the space, because HDF5 kills the process if the disk is full
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    network.save_weights(path)
+    with naming(path):
+        try:
+            path.write_bytes(bytes(size))  # reserves the space, because HDF5 kills the process if the disk is full
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        network.save_weights(path)
 
 
 class Best:

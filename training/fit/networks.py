@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.manifest import Preprocessing
+from model_store.os_errors import naming
+from training.errors import TrainingError
 from training.recipes import Airbench, NotebookCNN
 
 SHAPE = (32, 32, 3)
@@ -50,9 +52,21 @@ def load_keras(folder: Path) -> keras.Model:
     """Load the float32 network of a run or version with Keras.
 
     `parse_architecture` must have admitted its JSON, so that only stock layers are deserialised.
+
+    Raises:
+        TrainingError: an attribute that matters in training only, such as an initializer, is not Keras's.
     """
-    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text())
-    model.load_weights(folder / WEIGHTS)
+    text = (folder / ARCHITECTURE).read_text(encoding="utf-8")
+    try:
+        model = keras.models.model_from_json(text)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise TrainingError(
+            f"Keras cannot build the network of {folder / ARCHITECTURE}: {first_line}; restore the file, or train or "
+            "import the network again"
+        ) from None
+    with naming(folder / WEIGHTS):
+        model.load_weights(folder / WEIGHTS)
     return model
 
 

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.manifest import Frozen, Preprocessing
+from model_store.os_errors import naming
 from training.errors import TrainingError
 from training.fit.checkpoints import (
     VAL_ACCURACY,
@@ -41,7 +42,8 @@ class RunInfo(Frozen):
     """The contents of `run.json`. `recipe_values` holds every hyper-parameter as it was used.
 
     `teachers` are the SHA-256 of the teachers' weights. `start_sha256` is that of the weights in `--from`, which must
-    be the same when the run is resumed; `start_labels` are the labels of a network to fine-tune.
+    be the same when the run is resumed; `start_labels` are the labels of a network to fine-tune. `val_images` is None
+    in files from before it was recorded.
     """
 
     recipe: str
@@ -59,6 +61,7 @@ class RunInfo(Frozen):
     teachers: tuple[str, ...] = ()
     data_sha256: str
     images: int
+    val_images: int | None = None
     environment: dict[str, str]
 
 
@@ -173,6 +176,12 @@ class Run:
             )
         return self
 
+    def check_overwrites_nothing(self) -> None:
+        """Raise TrainingError if the folder holds a version or network that is not a run's."""
+        for name in () if self.begun else (MANIFEST, ARCHITECTURE, WEIGHTS):
+            if (self.folder / name).exists():
+                raise TrainingError(f"{self.folder} holds {name}, which a run must not overwrite; choose another --out")
+
     def start(self, info: RunInfo, pretrained: Path | None = None) -> None:
         """Claim the folder for a new run, and copy the network in the folder `pretrained` into it.
 
@@ -181,16 +190,15 @@ class Run:
         """
         if self.begun:
             raise TrainingError(f"{self.folder} already holds a run; continue it with --resume or choose another --out")
-        for name in (MANIFEST, ARCHITECTURE, WEIGHTS):
-            if (self.folder / name).exists():
-                raise TrainingError(f"{self.folder} holds {name}, which a run must not overwrite; choose another --out")
+        self.check_overwrites_nothing()
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_checkpoints(self.folder)
         (self.folder / BASELINES).unlink(missing_ok=True)
         if pretrained:
             self.start_folder.mkdir(exist_ok=True)
             for name in (ARCHITECTURE, WEIGHTS):
-                shutil.copyfile(pretrained / name, self.start_folder / name)
+                with naming(self.start_folder / name):
+                    shutil.copyfile(pretrained / name, self.start_folder / name)
         replace_file(self.folder / INFO, (info.model_dump_json(indent=2) + "\n").encode())
 
     @property

@@ -56,8 +56,8 @@ def new_info(
     if hold_out:
         _check_unseen([*teachers, *([source] if source else [])], dataset)
     pretrained = source if isinstance(recipe.network, Pretrained) else None
-    images = len(_split(hold_out, recipe, dataset)[0])
-    steps_per_epoch(recipe, images)  # raises if the images do not fill a batch
+    images, val = _split(hold_out, recipe, dataset)
+    steps_per_epoch(recipe, len(images))  # raises if the images do not fill a batch
     return RunInfo(
         recipe=name,
         recipe_values=dataclasses.asdict(recipe),
@@ -73,7 +73,8 @@ def new_info(
         start_labels=pretrained.labels if pretrained else (),
         teachers=tuple(teacher.weights_sha256() for teacher in teachers),
         data_sha256=dataset.sha256,
-        images=images,
+        images=len(images),
+        val_images=len(val) if val else 0,
         environment=describe_environment(keras.backend.backend(), device_name())
         | {"precision": computed_precision(recipe)},
     )

@@ -12,7 +12,7 @@ class TensorBoard:
         """Open the folder.
 
         Raises:
-            TrainingError: TensorFlow is not installed.
+            TrainingError: TensorFlow is not installed, or cannot write there.
         """
         try:
             import tensorflow as tf
@@ -21,8 +21,13 @@ class TensorBoard:
                 "--tensorboard needs TensorFlow, which is not installed; install it or leave out --tensorboard"
             ) from None
         self._summary = tf.compat.v1.Summary
-        with tf.Graph().as_default():  # the only writer that works without TensorBoard rejects eager mode
-            self._writer = tf.compat.v1.summary.FileWriter(str(folder))
+        try:
+            with tf.Graph().as_default():  # the only writer that works without TensorBoard rejects eager mode
+                self._writer = tf.compat.v1.summary.FileWriter(str(folder))
+        except tf.errors.OpError as error:
+            raise TrainingError(
+                f"--tensorboard {folder} cannot be written: {error.message}; choose another folder"
+            ) from None
 
     def write(self, record: dict[str, float]) -> None:
         """Write one epoch's record, with its `epoch` as the step."""

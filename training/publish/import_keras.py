@@ -21,10 +21,12 @@ from model_store.manifest import Preprocessing
 from model_store.network.architecture import Architecture
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.weights import Weights
+from model_store.os_errors import naming, reason, remedy
 from model_store.reading import MAX_JSON_BYTES
 from training.data.dataset import MAX_LABEL_LENGTH, Dataset, compose, is_label
 from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
+from training.fit.loop import write_weights
 from training.publish.candidate import Candidate, publish_candidate
 from training.publish.compare_with_keras import COMPARED_IMAGES
 from training.publish.compiled import CompiledNetwork
@@ -122,8 +124,9 @@ def detect_output(architecture: Architecture) -> Literal["logits", "probabilitie
 def write_files(saved: SavedNetwork, folder: Path) -> None:
     """Write `architecture.json` and `model.weights.h5` as a finished run has them."""
     model = build_with_dropout(saved.architecture, saved.weights)
-    model.save_weights(folder / WEIGHTS)
-    (folder / ARCHITECTURE).write_text(model.to_json(indent=2) + "\n", encoding="utf-8")
+    write_weights(model, folder / WEIGHTS)
+    with naming(folder / ARCHITECTURE):
+        (folder / ARCHITECTURE).write_text(model.to_json(indent=2) + "\n", encoding="utf-8")
 
 
 def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Model:
@@ -180,7 +183,7 @@ def _read_bounded(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise TrainingError(f"{path} cannot be read: {error.strerror}") from None
+        raise TrainingError(f"{path} cannot be read: {reason(error)}; {remedy(error)}") from None
     if len(content) > limit:
         raise TrainingError(f"{path} has more than {limit:,} bytes, which is the limit")
     return content

@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from model_store.os_errors import naming
 from model_store.report import EpochReport
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.evaluate.accuracy import Evaluation, Mistake
@@ -119,7 +120,8 @@ def _number_classes(evaluation: Evaluation, missing: set[str]) -> Evaluation:
 def _save(figure: Figure, path: Path, legend: str = "") -> None:
     if legend:
         figure.supxlabel(legend, fontsize=9, color=GREY)
-    figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.12)
+    with naming(path):
+        figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.12)
     plt.close(figure)
 
 

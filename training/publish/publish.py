@@ -111,7 +111,9 @@ def publish_version(
     check_served(CompiledNetwork(network).by_precision(), golden.images, references)
 
     def write(copy: Path, version: int) -> Manifest:
-        shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        for name in manifest.files:
+            (copy / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(folder / name, copy / name)
         update = {"name": target.name, "version": version, "created": timestamp(), "training": training}
         return manifest.model_copy(update=update)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from model_store.os_errors import naming
 from model_store.report import REPORT_FILE, REPORT_FOLDER, EpochReport, read_report, report_to_json
 from training.evaluate.accuracy import Evaluation
 from training.evaluate.robustness import Robustness
@@ -31,7 +32,8 @@ def write_report(
     epochs = tuple(EpochReport.model_validate(record) for record in history)
     measured: dict[str, Any] = {"robustness": robustness.report()} if robustness else {}
     report = evaluation.report().model_copy(update=measured | ({"history": epochs} if epochs else {}))
-    (folder / REPORT_FILE).write_bytes(report_to_json(report))
+    with naming(folder / REPORT_FILE):
+        (folder / REPORT_FILE).write_bytes(report_to_json(report))
     for name in plots.NAMES:
         (folder / name).unlink(missing_ok=True)
     if pictures:

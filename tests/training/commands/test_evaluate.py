@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def test_evaluate_writes_table_json_and_plots(data_folder, notebook_run, tmp_pat
     for text in ("negative log-likelihood", "people", "worst class: ", "mean at photo sizes"):
         assert text in printed.out
     assert "mean under corruptions" in printed.out and "mean under CIFAR-10-C's" in printed.out
-    assert "measuring blur" in printed.err and "measuring 640×480 px" in printed.err
+    assert "  0% done, measuring gaussian noise\n" in printed.err
     document = json.loads((tmp_path / "evaluation.json").read_text())
     assert np.sum(document["confusion"]) == document["images"] == 40
     assert document["accuracy"] == pytest.approx(np.trace(document["confusion"]) / 40, abs=1e-4)
@@ -38,6 +40,58 @@ def test_without_out_evaluate_measures_no_corruptions_and_ends_with_the_cost(dat
     megabytes = (notebook_run / "model.weights.h5").stat().st_size / 1e6
     assert size == f"cost: 23.9 M multiply-adds, 1.68 M parameters, {megabytes:.1f} MB"
     assert re.fullmatch(r"[\d.]+ ms for one image, [\d,]+ images/s in batches of 32", speed)
+
+
+def accuracies(document):
+    """Every accuracy in a document."""
+    if isinstance(document, dict) and "interval_95" in document:
+        return [document]
+    values = document.values() if isinstance(document, dict) else document if isinstance(document, list) else []
+    return [found for value in values for found in accuracies(value)]
+
+
+def test_evaluate_prints_one_json_document_and_nothing_else(data_folder, notebook_run, tmp_path, capsys):
+    command = ["evaluate", str(notebook_run), "--data", str(data_folder), "--json", "--out", str(tmp_path)]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert "negative log-likelihood" in printed.err and "mean under corruptions" in printed.err
+    confusion = np.array(document["confusion"])
+    right = int(np.trace(confusion))
+    assert document["accuracy"]["value"] == right / 40 and document["accuracy"]["n"] == 40
+    assert document["cost"]["multiply_adds"] == 23_876_608
+    assert [row["recall"]["n"] for row in document["classes"]] == confusion.sum(1).tolist()
+    assert document["robustness"]["corruption_accuracy"]["n"] == 4
+    assert {len(levels) for levels in document["robustness"]["corruptions"].values()} == {5}
+    found = accuracies(document)
+    assert len(found) == 2 + 2 * 10 + 4 + 5 * (6 + 14) + 9
+    for accuracy in found:
+        low, high = accuracy["interval_95"] or (0, 1)
+        assert accuracy["n"] == 0 or 0 <= low <= accuracy["value"] <= high <= 1
+
+
+def documented_keys(job):
+    """The keys that docs/training.md lists for `job --json`."""
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    return set(re.findall(r"`(\w+)`", re.search(rf"^\| `{job}` \| (.*) \|$", text, re.MULTILINE)[1]))
+
+
+def test_every_key_of_the_json_is_documented_and_no_other_is(data_folder, notebook_run, published, tmp_path, capsys):
+    def printed(*command):
+        assert main([*command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def keys(document, *inner):
+        return set(document) | {key for name in inner for key in document[name]}
+
+    evaluated = printed("evaluate", str(notebook_run), "--data", str(data_folder), "--out", str(tmp_path))
+    evaluated["classes"] = evaluated["classes"][0]
+    evaluated["photos"] = evaluated["robustness"]["photos"][0]
+    assert keys(evaluated, "classes", "cost", "robustness", "photos") == documented_keys("evaluate")
+    compared = printed("compare", str(notebook_run))
+    assert keys(compared) | keys(compared["runs"][0]) == documented_keys("compare")
+    listed = printed("versions", "--store", str(published))
+    assert keys(listed) | keys(listed["versions"][0]) == documented_keys("versions")
 
 
 @pytest.mark.parametrize("split", ["val", "held-out"])
@@ -90,6 +144,28 @@ def test_compare_prints_runs_side_by_side_and_the_settings_that_differ(notebook_
     assert "RMSprop" not in lines and "optimizer.learning_rate" in lines and "labels" not in lines
     assert main(["compare", str(notebook_run.parent)]) == 1
     assert "is not a training run" in capsys.readouterr().err
+
+
+def test_compare_as_json_has_unrounded_figures_of_each_run(notebook_run, teacher, capsys):
+    assert main(["compare", str(notebook_run), str(teacher), "--json"]) == 0
+    ours, other = json.loads(capsys.readouterr().out)["runs"]
+    last = json.loads((notebook_run / "history.json").read_text())[-1]
+    assert ours["recipe"] == "notebook" and other["recipe"] == "teacher"
+    assert ours["loss"] == last["loss"] and ours["val_accuracy"]["value"] == last["watched_accuracy"]
+    assert ours["val_accuracy"]["n"] == 40 and len(ours["val_accuracy"]["interval_95"]) == 2
+    assert other["val_accuracy"] is other["best_val_epoch"] is None
+    assert ours["epochs"] == ours["finished_epochs"] == 2
+
+
+def test_a_run_that_does_not_record_its_validation_images_has_no_interval(notebook_run, tmp_path, capsys):
+    run = shutil.copytree(notebook_run, tmp_path / "run")
+    info = json.loads((run / "run.json").read_text())
+    del info["val_images"]
+    (run / "run.json").write_text(json.dumps(info))
+    assert main(["compare", str(run), "--json"]) == 0
+    (document,) = json.loads(capsys.readouterr().out)["runs"]
+    assert document["val_accuracy"]["n"] is document["val_accuracy"]["interval_95"] is None
+    assert document["accuracy"]["n"] == 160
 
 
 def test_foreign_prints_a_line_for_each_kind(calibration_run, data_folder, tmp_path, capsys):

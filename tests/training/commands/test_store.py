@@ -33,6 +33,25 @@ def test_versions_has_a_line_for_each_version_whatever_it_holds(store, capsys):
     assert lines[-1].startswith("cifar10 3: ") and "manifest.json" in lines[-1]
 
 
+def test_versions_as_json_has_every_version_and_every_problem(store, capsys):
+    (store / "cifar10" / "3").mkdir()
+    assert main(["versions", "--json", "--store", str(store)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["store"] == str(store)
+    assert [(row["name"], row["version"], row["active"]) for row in document["versions"]] == [
+        ("cifar10", 1, False),
+        ("cifar10", 2, False),
+    ]
+    assert len(document["problems"]) == 1 and document["problems"][0].startswith("cifar10 3: ")
+    first = document["versions"][0]
+    recorded = json.loads((store / "cifar10" / "1" / "manifest.json").read_text())["metrics"]["test"]
+    assert first["accuracy"]["n"] == recorded["images"] == 40
+    assert first["accuracy"]["value"] == pytest.approx(recorded["accuracy"], abs=5e-5)
+    low, high = first["accuracy"]["interval_95"]
+    assert 0 <= low < first["accuracy"]["value"] < high <= 1
+    assert first["recipe"] == "notebook" and first["weights_bytes"] > 1_000_000
+
+
 def test_versions_lists_other_models_beside_one_with_a_broken_active_file(store, capsys):
     shutil.copytree(store / "cifar10", store / "another")
     for manifest in (store / "another").glob("*/manifest.json"):

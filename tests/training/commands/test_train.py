@@ -23,13 +23,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow
     [
         (["--out", "{run}"], "already holds a run"),
         (["--out", "{run}", "--resume", "--recipe", "fast"], "is a run of 'notebook', not of 'fast'"),
-        (["--out", "{new}", "--resume"], "is not a training run"),
-        (["--out", "{new}", "--data", "{new}"], "does not exist; run `python -m training fetch`"),
+        (["--out", "{new}", "--resume", "--set", "epochs=x"], "epochs"),
+        (["--out", "{new}", "--data", "{new}/data"], "does not exist; run `python -m training fetch`"),
         (["--out", "{new}", "--recipe", "fast", "--batch-size", "1000"], "less than one batch of 1000"),
         (["--out", "{version}"], "holds manifest.json, which a run must not overwrite"),
-        (["--out", "/dev/null/run"], "/dev/null/run: Not a directory"),
+        (["--out", "/dev/null/run"], "/dev/null/run: Not a directory; check the path: a part of it is a file"),
     ],
-    ids=["taken", "other recipe", "nothing to resume", "no data", "batch too large", "a version", "no folder"],
+    ids=[
+        "taken",
+        "other recipe",
+        "resumed with a wrong option",
+        "no data",
+        "batch too large",
+        "a version",
+        "no folder",
+    ],
 )
 def test_train_explains_what_is_wrong(data_folder, notebook_run, published, tmp_path, capsys, options, message):
     version = published / "cifar10" / "1"
@@ -68,6 +76,14 @@ def test_a_run_that_began_from_nothing_is_resumed_without_from(data_folder, note
     assert main([*command, "--from", str(run)]) == 1
     assert "began without --from; leave it out" in capsys.readouterr().err
     assert main([*command, "--epochs", "2", "--seed", "0"]) == 0
+
+
+def test_resuming_starts_a_run_that_has_not_begun_with_all_its_options(data_folder, notebook_run, tmp_path):
+    assert train(data_folder, tmp_path / "run", "--resume", "--seed", "0") == 0
+    assert Run(tmp_path / "run").info == Run(notebook_run).info
+    assert_same_weights(tmp_path / "run", notebook_run)
+    assert not (tmp_path / "run" / "lock").exists()
+    assert train(data_folder, tmp_path / "run", "--resume") == 0  # as a container that is restarted
 
 
 def test_resuming_with_other_data_is_refused(notebook_run, tmp_path, capsys):
@@ -162,6 +178,12 @@ def test_tensorboard_gets_every_epoch(data_folder, tmp_path):
         for value in event.summary.value
     ]
     assert {(step, tag) for step in (1, 2) for tag in ("loss", "accuracy", "seconds")} <= set(events)
+
+
+def test_a_folder_that_tensorboard_logs_cannot_be_written_to_is_named(data_folder, tmp_path, capsys):
+    assert train(data_folder, tmp_path / "run", "--tensorboard", "/dev/null/logs") == 1
+    assert "error: --tensorboard /dev/null/logs cannot be written: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_versions_training_is_repeated_from_its_manifest(published, notebook_run, data_folder, tmp_path, capsys):

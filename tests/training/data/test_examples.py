@@ -1,9 +1,12 @@
+import itertools
 import shutil
 
 import pytest
 
 from tests.training.pictures import write_picture, write_pictures
+from training.data.examples import read_examples
 from training.data.image_folder import load_images
+from training.data.layout import list_images
 from training.errors import TrainingError
 
 
@@ -45,3 +48,14 @@ def test_a_part_without_an_image_of_its_own_is_split_from_train(tmp_path, capsys
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (32, 4, 4)
     assert "val has no image of its own and is split from train\n" in capsys.readouterr().err
     assert dataset.sha256 == load_images(tmp_path / "train").sha256
+
+
+def test_reading_many_images_prints_a_line_a_minute_to_stderr(tmp_path, capsys):
+    for seed, label in enumerate(("cat", "dog")):
+        write_pictures(tmp_path / label, 20, seed)
+    _, files, skipped = list_images(tmp_path)
+    ticks = itertools.count(0.0, 5.0)
+    assert len(read_examples(files, skipped, lambda: next(ticks))) == 40
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert lines[0] == "11/40 images read, 2:51 left" and len(lines) == 3 and printed.out == ""

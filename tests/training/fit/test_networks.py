@@ -1,7 +1,11 @@
+import json
+
 import keras
 import numpy as np
 import pytest
 
+from model_store.network.architecture import parse_architecture
+from training.errors import TrainingError
 from training.fit import networks
 from training.fit.device import dtype_policy
 from training.recipes import RECIPES, Airbench
@@ -33,3 +37,28 @@ def test_the_same_seed_gives_the_same_names_and_weights():
 def test_views_that_recur_show_every_image_both_ways():
     views = [recipe.distillation.views for recipe in RECIPES.values() if recipe.distillation]
     assert views and all(count % 2 == 0 for count in views)
+
+
+def test_a_network_whose_json_keras_cannot_build_is_one_sentence(tmp_path):
+    """The service admits it: initializers matter in training only."""
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    document = json.loads(model.to_json())
+    model.save_weights(tmp_path / "model.weights.h5")
+    for value in (3, [], {"class_name": 3}, {"class_name": "Unheard", "config": {}}):
+        document["config"]["layers"][-1]["config"]["kernel_initializer"] = value
+        (tmp_path / "architecture.json").write_text(json.dumps(document))
+        parse_architecture(json.dumps(document))
+        with pytest.raises(TrainingError) as error:
+            networks.load_keras(tmp_path)
+        assert str(error.value).startswith(f"Keras cannot build the network of {tmp_path}/architecture.json: ")
+        assert "restore the file, or train or import the network again" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_weights_that_keras_cannot_read_are_named(tmp_path):
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    (tmp_path / "architecture.json").write_text(model.to_json())
+    (tmp_path / "model.weights.h5").write_bytes(b"damaged")
+    with pytest.raises(OSError, match="signature") as error:
+        networks.load_keras(tmp_path)
+    assert error.value.filename == str(tmp_path / "model.weights.h5")
