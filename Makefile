@@ -18,7 +18,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test fuzz bench peers soak swaps jobs train image audit lock clean again
+.PHONY: help run check test fuzz bench peers clients soak swaps jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -51,6 +51,9 @@ bench: .venv/.training  ## how fast the service is, in three minutes, or beside 
 peers: .venv/.training  ## the service beside Triton and others: make peers ARGS="--peers triton,mosec"
 	.venv/bin/python -m benchmarks.peers $(ARGS)
 
+clients: .venv/.dev  ## NVIDIA's and KServe's clients against the service, in environments of their own
+	.venv/bin/python -m tests.clients $(ARGS)
+
 soak: .venv/.training  ## check answers and resources under a mixed load for 20 minutes, or fewer: make soak ARGS="--minutes 2"
 	.venv/bin/python -m benchmarks.soak $(ARGS)
 
@@ -78,6 +81,8 @@ lock: .venv/.dev  ## compile the dependency groups of pyproject.toml into requir
 	.venv/bin/uv pip compile $(lock_options) --group gpu -c requirements/dev.txt -o requirements/gpu.txt
 	.venv/bin/uv pip compile $(lock_options) --group audit -c requirements/dev.txt -o requirements/audit.txt
 	.venv/bin/uv pip compile $(lock_options) --group sbom -c requirements/dev.txt -o requirements/sbom.txt
+	.venv/bin/uv pip compile $(lock_options) --group client-triton -o requirements/client-triton.txt
+	.venv/bin/uv pip compile $(lock_options) --group client-kserve -o requirements/client-kserve.txt
 
 # One version of each package for every supported Python, and nothing of the machine that compiled it.
 lock_options := --quiet --universal --fork-strategy fewest --python-version $(firstword $(SUPPORTED)) --generate-hashes \

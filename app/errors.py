@@ -69,8 +69,15 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """Build the HTTP response, with Retry-After for status 503."""
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.status == 503 else None
-        return Response(json.dumps(self.document()), self.status, headers, PROBLEM)
+        return Response(json.dumps(self.document()), self.status, self._headers(), PROBLEM)
+
+    def short_response(self) -> Response:
+        """Build the response of other servers' protocols: one text, and status 400 if an image cannot be used."""
+        status = 400 if self.status in (415, 422) else self.status
+        return Response(json.dumps({"error": self.detail}), status, self._headers(), "application/json")
+
+    def _headers(self) -> dict[str, str] | None:
+        return {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.status == 503 else None
 
 
 def problem_from_error(error: Exception, path: str = "") -> Problem:
@@ -101,7 +108,7 @@ def problem_from_error(error: Exception, path: str = "") -> Problem:
             remedy = f"ask for {path[:80].rstrip('/') or '/'!r}, without the slash at the end"
             return Problem("not_found", f"this address does not exist; {remedy}")
         case HTTPException(status_code=404):
-            return Problem("not_found", "this address does not exist; GET /docs lists the endpoints")
+            return Problem("not_found", "this address does not exist; GET /docs and docs/clients.md list those that do")
         case HTTPException(status_code=405):
             return Problem(
                 "method_not_allowed",
@@ -124,11 +131,19 @@ async def answer_error(request: Request, error: Exception) -> Response:
         return Response(status_code=CLIENT_LEFT)  # for the log and the metrics
     if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
         error.headers = {**error.headers, "Allow": allowed_methods(error.headers["Allow"].split(", "))}
-    problem = problem_from_error(error, request.scope["path"])
+    path = request.scope["path"]
+    problem = problem_from_error(error, path)
     request.app.state.metrics.count_refusal(problem.code)
     if problem.code == "internal":
         logger.error("request failed", exc_info=error)
-    response = problem.response()
+    response = problem.short_response() if _has_short_errors(request) else problem.response()
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response
+
+
+def _has_short_errors(request: Request) -> bool:
+    """True below the paths of other servers' protocols."""
+    root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    segment = request.scope["path"].removeprefix(root).lstrip("/").partition("/")[0]
+    return segment in request.app.state.short_error_paths

@@ -18,7 +18,7 @@ class FastPath:
     """Calls endpoints directly for requests without parameters, and passes all others to FastAPI."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], others: Iterable[BaseRoute] = ()) -> None:
-        """Collect the routes without path parameters; `others` are answered by `app`.
+        """Collect the routes; `others` are answered by `app`.
 
         Raises:
             TypeError: an endpoint takes more than the request and optional query parameters, so a direct call would
@@ -32,7 +32,8 @@ class FastPath:
             if isinstance(route, APIRoute) and not route.param_convertors
             for method in route.methods or ()
         }
-        for route in self._routes.values():
+        self._templates = [route for route in routes if isinstance(route, APIRoute) and route.param_convertors]
+        for route in (*self._routes.values(), *self._templates):
             _check_parameters(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,6 +48,7 @@ class FastPath:
         route = None
         if scope["type"] == "http" and not scope["query_string"]:
             route = self._routes.get((scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))))
+            route = route or self._matching_template(scope)
         if route is None:
             await self.app(scope, receive, send)
             return
@@ -56,6 +58,15 @@ class FastPath:
         except Exception as error:  # noqa: BLE001 FastAPI's handlers are bypassed here
             response = await answer_error(request, error)
         await response(scope, receive, send)
+
+    def _matching_template(self, scope: Scope) -> APIRoute | None:
+        """Find the route with parameters in its path, and store these in the scope."""
+        for route in self._templates:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                return route
+        return None
 
     async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as GET does, without the body."""
@@ -79,9 +90,9 @@ class FastPath:
 def _check_parameters(route: APIRoute) -> None:
     parameters = route.dependant
     required = [parameter for parameter in parameters.query_params if parameter.field_info.is_required()]
-    others = [*parameters.header_params, *parameters.cookie_params, *parameters.body_params]
+    others = [*parameters.path_params, *parameters.header_params, *parameters.cookie_params, *parameters.body_params]
     if required or others or parameters.dependencies:
         raise TypeError(
-            f"{route.path} takes headers, cookies, a body, dependencies or required query parameters; "
+            f"{route.path} takes headers, cookies, a body, dependencies, path or required query parameters; "
             "read them from the request, or leave this route out of the fast path"
         )

@@ -2,17 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app import __version__, model_routes, openapi, routes
+from app import __version__, model_routes, openapi, protocols, routes
 from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import Problem, answer_error
@@ -84,7 +84,8 @@ def create_app(
     limits = settings.limits(processes, memory_limit())
     app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, is_worker)
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
-    _add_routes(app)
+    app.state.short_error_paths = protocols.first_segments(settings.enabled_protocols)
+    _add_routes(app, [*ROUTERS, *protocols.routers(settings.enabled_protocols)])
     return app
 
 
@@ -135,12 +136,12 @@ def _share(pipeline: Pipeline, workers: Workers | None) -> None:
         workers.serve(version, [(item.version, item.reason) for item in skipped])
 
 
-def _add_routes(app: FastAPI) -> None:
-    for router in ROUTERS:
+def _add_routes(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    for router in routers:
         app.include_router(router)
     app.mount("/page", PageFiles(app.state.page), name="page")
     # The fast path wraps FastAPI's own middleware, which most requests can skip.
     fast_path = FastPath(
-        app.build_middleware_stack(), [route for router in ROUTERS for route in router.routes], app.routes
+        app.build_middleware_stack(), [route for router in routers for route in router.routes], app.routes
     )
     app.middleware_stack = RequestContext(fast_path, app.state.metrics)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ from model_store.version import Loaded
 
 logger = logging.getLogger("app")
 Stages = dict[str, float]  # seconds by stage, for one request
+Source: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (32, 32, 3)
 # Images up to these sizes decode in about a millisecond, which is less than it costs to hand them to another thread and
 # back. JPEGs may be larger, since they are decoded at a reduced scale; but with this many requests in flight, even a
 # millisecond for each delays the refusal of further requests.
@@ -104,8 +106,8 @@ class Serving:
         await self._batcher.close()
         self.drift.close()
 
-    async def predict(self, data: bytes, stages: Stages) -> Prediction:
-        """Predict one encoded image, and store the seconds of each stage in `stages`.
+    async def predict(self, source: Source, stages: Stages) -> Prediction:
+        """Predict one image, and store the seconds of each stage in `stages`.
 
         Raises:
             ImageError: the bytes are not a usable image.
@@ -113,14 +115,14 @@ class Serving:
         """
         began = time.perf_counter()
         with self._admission.backlog.track():
-            image = await self._decode(data)
+            image = await self._decode(source)
             stages["decode"] = time.perf_counter() - began
             row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
         self.drift.add([image], [row])
         return row
 
-    async def predict_all(self, files: Sequence[bytes], stages: Stages) -> list[Prediction | ImageError]:
-        """Predict several encoded images; an unusable one gets an error in its place and does not affect the others.
+    async def predict_all(self, sources: Sequence[Source], stages: Stages) -> list[Prediction | ImageError]:
+        """Predict several images; an unusable one gets an error in its place and does not affect the others.
 
         Raises:
             QueueFullError: too many images are waiting.
@@ -129,9 +131,9 @@ class Serving:
         futures: list[asyncio.Future[Output[Prediction]]] = []
         stages["decode"] = 0.0
         try:
-            for start in range(0, len(files), MAX_BATCH):  # decodes a part while the network computes the last
+            for start in range(0, len(sources), MAX_BATCH):  # decodes a part while the network computes the last
                 began = time.perf_counter()
-                part = await asyncio.gather(*(self._decode_or_error(data) for data in files[start : start + MAX_BATCH]))
+                part = await asyncio.gather(*map(self._decode_or_error, sources[start : start + MAX_BATCH]))
                 stages["decode"] += time.perf_counter() - began
                 decoded += part
                 futures += self._batcher.enqueue(_images(part))
@@ -146,22 +148,24 @@ class Serving:
         remaining = iter(rows)
         return [image if isinstance(image, ImageError) else next(remaining) for image in decoded]
 
-    async def explain(self, data: bytes, index: int | None, stages: Stages) -> Explanation:
-        """Explain the class `index`, by default the most probable one, for an encoded image.
+    async def explain(self, source: Source, index: int | None, stages: Stages) -> Explanation:
+        """Explain the class `index`, by default the most probable one, for an image.
 
         Raises:
             ImageError: the bytes are not a usable image.
             QueueFullError: too many images are waiting.
         """
         began = time.perf_counter()
-        image = await self._decode(data)
+        image = await self._decode(source)
         decoded = time.perf_counter()
         stages["decode"] = decoded - began
         explanation = await self._explainer.explain(image, index)
         stages["explain"] = time.perf_counter() - decoded
         return explanation
 
-    async def _decode(self, data: bytes) -> NDArray[np.uint8]:
+    async def _decode(self, data: Source) -> NDArray[np.uint8]:
+        if isinstance(data, np.ndarray):
+            return data
         resize, loop = self.loaded.manifest.preprocessing.resize, asyncio.get_running_loop()
         if len(data) > SMALL_BYTES:
             return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize)
@@ -172,9 +176,9 @@ class Serving:
             return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize, image)
         return image.decode(resize)
 
-    async def _decode_or_error(self, data: bytes) -> NDArray[np.uint8] | ImageError:
+    async def _decode_or_error(self, source: Source) -> NDArray[np.uint8] | ImageError:
         try:
-            return await self._decode(data)
+            return await self._decode(source)
         except ImageError as error:
             return error
 
@@ -357,6 +361,17 @@ class Pipeline:
         if self.serving is None:
             raise Problem("not_ready", self.reason)
         return self.serving
+
+    def require_ready(self) -> Serving:
+        """Return the served version while new requests are welcome.
+
+        Raises:
+            Problem: no version is loaded, or the service is shutting down.
+        """
+        serving = self.require_serving()
+        if self.draining:
+            raise Problem("not_ready", "the service is shutting down and only finishes requests in flight")
+        return serving
 
     def check(self) -> None:
         """Refuse a request that `admit` would refuse, before its body is read.

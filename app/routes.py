@@ -1,28 +1,22 @@
 """The endpoints for images, health and pages, each a straight function from request to response."""
 
 import asyncio
-import base64
-import time
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app import schemas
-from app.admission import Reservation
 from app.errors import Problem, problem_from_error
 from app.explain import heatmap
+from app.explain.document import explanation_json
 from app.explain.explainer import Explanation
-from app.explain.saliency import METHOD
+from app.intake import encoded_images, received, timed
 from app.openapi import image_body, or_picture, responses
 from app.page_files import Page
-from app.pipeline import Pipeline, Serving
+from app.pipeline import Pipeline
 from app.prediction import Prediction, model_name, prediction_json, to_json
-from app.process.connection import while_connected
-from app.uploads import Uploads, is_large_form, parse_images
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
@@ -45,6 +39,8 @@ REFUSALS = (
     "timeout",
 )
 
+ONE_IMAGE = encoded_images("file", 1)
+
 router = APIRouter()
 
 
@@ -56,10 +52,9 @@ router = APIRouter()
 )
 async def predict(request: Request, top_k: TopK = None) -> Response:
     """Send the image as form field `file`, or as the request body with any content type but `multipart/form-data`."""
-    pipeline: Pipeline = request.app.state.pipeline
-    async with _received(request, pipeline, "file", 1) as (serving, (data,)):
+    async with received(request, ONE_IMAGE) as (serving, (data,)):
         row = await serving.predict(data, request.scope["stages"])
-        with _timed(request, "serialize"):
+        with timed(request, "serialize"):
             return _json_response(prediction_json(serving.loaded.manifest, row, top_k))
 
 
@@ -72,9 +67,9 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
 async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     """Send the images as form fields named `files`. The result of an unusable image is a problem."""
     pipeline: Pipeline = request.app.state.pipeline
-    async with _received(request, pipeline, "files", pipeline.settings.max_files) as (serving, files):
+    async with received(request, encoded_images("files", pipeline.settings.max_files)) as (serving, files):
         rows = await serving.predict_all(files, request.scope["stages"])
-        with _timed(request, "serialize"):
+        with timed(request, "serialize"):
             return _json_response({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})
 
 
@@ -89,12 +84,12 @@ async def explain(request: Request, label: Label = None, kind: ExplanationFormat
     pipeline: Pipeline = request.app.state.pipeline
     if label is not None:
         _class_index(pipeline.require_serving().loaded.manifest, label)
-    async with _received(request, pipeline, "file", 1) as (serving, (data,)):
+    async with received(request, ONE_IMAGE) as (serving, (data,)):
         # Again, since another version may have taken over while the body arrived.
         index = None if label is None else _class_index(serving.loaded.manifest, label)
         explanation = await serving.explain(data, index, request.scope["stages"])
         render = _explanation_picture if kind == "png" else _explanation_json
-        with _timed(request, "serialize"):  # in a thread: drawing would block others for milliseconds
+        with timed(request, "serialize"):  # in a thread: drawing would block others for milliseconds
             return await asyncio.to_thread(render, serving.loaded.manifest, explanation)
 
 
@@ -106,9 +101,7 @@ async def explain(request: Request, label: Label = None, kind: ExplanationFormat
 async def health(request: Request) -> Response:
     """200 once the model's hashes and golden images are verified and it is warmed up; else 503 with the reason."""
     pipeline: Pipeline = request.app.state.pipeline
-    loaded = pipeline.require_serving().loaded
-    if pipeline.draining:
-        raise Problem("not_ready", "the service is shutting down and only finishes requests in flight")
+    loaded = pipeline.require_ready().loaded
     return _json_response(
         {
             "status": "ready",
@@ -160,62 +153,6 @@ def _page_document(request: Request, name: str) -> Response:
     return page.answer(name, request.headers.get("if-none-match", ""))
 
 
-@asynccontextmanager
-async def _received(
-    request: Request, pipeline: Pipeline, field: str, limit: int
-) -> AsyncIterator[tuple[Serving, list[bytes]]]:
-    """Receive up to `limit` encoded images, admit the request, and bound the time and memory that it takes.
-
-    A request counts as in flight once its body has arrived. One deadline covers receiving and answering, because a
-    timer costs as much as parsing the request. Both are cancelled when the client disconnects.
-
-    Raises:
-        ClientDisconnect: the client disconnected.
-        Problem: the request is refused, or the deadline passed.
-    """
-    pipeline.check()
-    seconds = pipeline.settings.timeout_seconds
-    with pipeline.memory.reserve() as reservation, while_connected(request.scope):
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                files = await _receive(request, pipeline, field, limit, reservation, deadline)
-                with pipeline.admit() as serving:
-                    request.scope["served_by"] = serving.model
-                    yield serving, files
-        except TimeoutError:
-            if "receive" not in request.scope["stages"]:
-                detail = f"the body did not arrive within {seconds:g} s; send a smaller image"
-                raise Problem("slow_upload", detail) from None
-            raise Problem("timeout", f"the answer was not ready within {seconds:g} s; try again later") from None
-
-
-async def _receive(
-    request: Request,
-    pipeline: Pipeline,
-    field: str,
-    limit: int,
-    reservation: Reservation,
-    deadline: asyncio.Timeout,
-) -> list[bytes]:
-    """Receive the form's files named `field`, or the body as one image."""
-    with _timed(request, "receive"):
-        uploads: Uploads = request.app.state.uploads
-        body = await uploads.read_body(request, pipeline.max_body_bytes, reservation, deadline)
-        content_type = request.headers.get("content-type", "")
-        if is_large_form(content_type, body):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(pipeline.decoders, parse_images, content_type, body, field, limit)
-        return parse_images(content_type, body, field, limit)
-
-
-@contextmanager
-def _timed(request: Request, stage: str) -> Iterator[None]:
-    """Record the seconds of a stage, unless it raises."""
-    began = time.perf_counter()
-    yield
-    request.scope["stages"][stage] = time.perf_counter() - began
-
-
 def _result(manifest: Manifest, row: Prediction | ImageError, top_k: int | None) -> dict[str, Any]:
     if isinstance(row, ImageError):
         return {"problem": problem_from_error(row).document()}
@@ -236,21 +173,7 @@ def _explanation_picture(manifest: Manifest, explanation: Explanation) -> Respon
 
 
 def _explanation_json(manifest: Manifest, explanation: Explanation) -> Response:
-    return _json_response(
-        {
-            "label": manifest.labels[explanation.index],
-            "confidence": explanation.confidence,
-            "saliency": [[round(value, 3) for value in row] for row in explanation.saliency.tolist()],
-            "seen": _data_address(heatmap.draw_pixels(explanation.seen)),
-            "overlay": _data_address(heatmap.draw_heatmap(explanation.saliency)),
-            "method": METHOD,
-            "model": model_name(manifest),
-        }
-    )
-
-
-def _data_address(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return _json_response(explanation_json(manifest, explanation))
 
 
 def _json_response(content: dict[str, Any]) -> Response:

@@ -30,6 +30,7 @@ MAX_WAITING_IMAGES = 2_048
 PROCESS_BYTES = 256_000_000
 # Bodies that are arriving take at most half of it, and there are two copies of each: room for one of 32 MB.
 MIN_IMAGE_BYTES = 128_000_000
+PROTOCOLS = "v1", "v2", "sagemaker"
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -99,6 +100,10 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="after SIGTERM, how long requests are still accepted while /health/ready answers 503"
     )
+    protocols: str = Field(
+        "v1,v2,sagemaker",
+        description="comma-separated interfaces of other model servers to offer: v1, v2, sagemaker; or none",
+    )
     root_path: str = Field(
         "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path prefix that a reverse proxy strips, such as /cifar10"
     )
@@ -126,6 +131,20 @@ class Settings(BaseSettings):
         """True if the service changes its version with the store."""
         return self.follow and self.model_version is None
 
+    @field_validator("protocols")
+    @classmethod
+    def _are_protocols(cls, value: str) -> str:
+        """Reject unknown names, and `none` beside others."""
+        names = protocol_names(value)
+        if names != {"none"} and not names <= set(PROTOCOLS):
+            raise ValueError(f"name some of {', '.join(PROTOCOLS)}, separated by commas, or only none")
+        return value
+
+    @property
+    def enabled_protocols(self) -> set[str]:
+        """The protocols to offer."""
+        return protocol_names(self.protocols) - {"none"}
+
     def limits(self, processes: int, memory: int) -> Limits:
         """Divide the service's limits among its processes; `memory` is the default of `max_memory_mb`, in bytes."""
         memory = self.max_memory_mb * 1_000_000 if self.max_memory_mb else memory
@@ -136,6 +155,11 @@ class Settings(BaseSettings):
             max_waiting_images=max(_share(MAX_WAITING_IMAGES, processes), min(self.max_files, MAX_WAITING_IMAGES)),
             image_bytes=max(MIN_IMAGE_BYTES, memory // processes - PROCESS_BYTES),
         )
+
+
+def protocol_names(value: str) -> set[str]:
+    """Split the names of `CIFAR10_PROTOCOLS`."""
+    return {name.strip().lower() for name in value.split(",")}
 
 
 def _share(limit: int, processes: int) -> int:

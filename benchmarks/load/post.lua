@@ -1,10 +1,13 @@
--- For wrk: posts the file $BODY as $MIME, and at the end prints one line that benchmarks/closed_loop.py reads.
+-- For wrk: posts the file $BODY as $MIME, with the length of its JSON if $HEADER_LENGTH is set, and at the end prints one line that benchmarks/closed_loop.py reads.
 
 local file = io.open(os.getenv("BODY"), "rb")
 wrk.body = file:read("*a")
 file:close()
 wrk.method = "POST"
 wrk.headers["Content-Type"] = os.getenv("MIME")
+if os.getenv("HEADER_LENGTH") then
+  wrk.headers["Inference-Header-Content-Length"] = os.getenv("HEADER_LENGTH")
+end
 
 function done(summary, latency)
   local errors = summary.errors

@@ -25,13 +25,21 @@ def environment(peer: Peer, home: Path = HOME, python: str = sys.executable) -> 
     if not peer.packages:
         return Path(python).parent
     folder = home / peer.packages[0].partition("[")[0]
+    return make_environment(folder, OURS if peer.runs_ours else SHARED, peer.packages, python=python)
+
+
+def make_environment(folder: Path, *installs: Sequence[str], python: str = sys.executable) -> Path:
+    """Return the bin directory of a virtual environment, made on first use with one `pip install` after another.
+
+    Raises:
+        BenchmarkError: the installation failed; the text has the end of its output.
+    """
     marker = folder / "ok"
     if not marker.exists():
-        print(f"installing {peer.packages[0]} into {folder}; this takes minutes, once", file=sys.stderr, flush=True)
-        install = [str(folder / "bin" / "pip"), "install", "--quiet"]
+        print(f"installing {installs[-1][-1]} into {folder}; this takes minutes, once", file=sys.stderr, flush=True)
         _run([python, "-m", "venv", "--clear", str(folder)])
-        _run([*install, *(OURS if peer.runs_ours else SHARED)])
-        _run([*install, *peer.packages])
+        for arguments in installs:
+            _run([str(folder / "bin" / "pip"), "install", "--quiet", *arguments])
         marker.touch()
     return folder / "bin"
 

@@ -1,0 +1,27 @@
+"""An explanation as JSON: its numbers, and its pictures as `data:` URLs."""
+
+import base64
+from typing import Any
+
+from app.explain import heatmap
+from app.explain.explainer import Explanation
+from app.explain.saliency import METHOD
+from app.prediction import model_name
+from model_store.manifest import Manifest
+
+
+def explanation_json(manifest: Manifest, explanation: Explanation) -> dict[str, Any]:
+    """Build the JSON object for one explanation. Drawing takes milliseconds, so call it in a thread."""
+    return {
+        "label": manifest.labels[explanation.index],
+        "confidence": explanation.confidence,
+        "saliency": [[round(value, 3) for value in row] for row in explanation.saliency.tolist()],
+        "seen": _data_address(heatmap.draw_pixels(explanation.seen)),
+        "overlay": _data_address(heatmap.draw_heatmap(explanation.saliency)),
+        "method": METHOD,
+        "model": model_name(manifest),
+    }
+
+
+def _data_address(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,108 @@
+"""/v2: the Open Inference Protocol of KServe, Triton, MLServer and OpenVINO Model Server."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app import __version__
+from app.intake import received, timed
+from app.pipeline import Pipeline
+from app.protocols.inference_answer import check_outputs, inference_response, output_shapes
+from app.protocols.inference_request import PLACE, parse_inference
+from app.protocols.requests import check_model, json_response, predict_images, ready_model, served_model
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+MODEL = "/v2/models/{model}"
+PREFIXES = (MODEL, f"{MODEL}/versions/{{version}}")
+EXTENSIONS = ["binary_tensor_data", "classification"]
+
+router = APIRouter(include_in_schema=False)
+
+
+def _route(method: str, suffix: str) -> Callable[[Endpoint], Endpoint]:
+    """Add an endpoint for the model and for one of its versions."""
+
+    def add(endpoint: Endpoint) -> Endpoint:
+        for prefix in PREFIXES:
+            router.add_api_route(prefix + suffix, endpoint, methods=[method])
+        return endpoint
+
+    return add
+
+
+@_route("POST", "/infer")
+async def infer(request: Request) -> Response:
+    """Predict the images of one input tensor."""
+    served_model(request)
+    async with received(request, parse_inference) as (serving, asked):
+        manifest = serving.loaded.manifest
+        check_model(request, manifest)
+        outputs = check_outputs(asked, serving.loaded)
+        rows = await predict_images(request, serving, asked.images, PLACE)
+        with timed(request, "serialize"):
+            return inference_response(asked, outputs, rows, manifest)
+
+
+@router.get("/v2")
+async def server(request: Request) -> Response:
+    """Name the server, its version and the protocol's extensions that it has."""
+    return json_response({"name": "cifar10-service", "version": __version__, "extensions": EXTENSIONS})
+
+
+@router.get("/v2/health/live")
+async def live(request: Request) -> Response:
+    """200 as long as the process responds."""
+    return json_response({"live": True})
+
+
+@router.get("/v2/health/ready")
+async def ready(request: Request) -> Response:
+    """200 while the service takes requests, like /health/ready; else 503 with the reason."""
+    pipeline: Pipeline = request.app.state.pipeline
+    pipeline.require_ready()
+    return json_response({"ready": True})
+
+
+@router.get("/v2/models")
+async def models(request: Request) -> Response:
+    """List the model, as KServe does."""
+    pipeline: Pipeline = request.app.state.pipeline
+    return json_response({"models": [pipeline.require_serving().loaded.manifest.name]})
+
+
+@router.post("/v2/repository/index")
+async def repository_index(request: Request) -> Response:
+    """List the model and its version, as Triton does."""
+    pipeline: Pipeline = request.app.state.pipeline
+    manifest = pipeline.require_serving().loaded.manifest
+    entry = {"name": manifest.name, "version": str(manifest.version), "state": "READY", "reason": ""}
+    return Response(json.dumps([entry]), media_type="application/json")
+
+
+@_route("GET", "/ready")
+async def model_ready(request: Request) -> Response:
+    """200 while the model takes requests; else 503 with the reason."""
+    return json_response({"name": ready_model(request).loaded.manifest.name, "ready": True})
+
+
+@_route("GET", "")
+async def metadata(request: Request) -> Response:
+    """Describe input and outputs. The input may be FP32 or BYTES as well, which the protocol cannot say."""
+    loaded = served_model(request).loaded
+    manifest, outputs = loaded.manifest, output_shapes(loaded)
+    return json_response(
+        {
+            "name": manifest.name,
+            "versions": [str(manifest.version)],
+            "platform": loaded.classifier.engine,
+            "inputs": [_tensor("image", "UINT8", [-1, 32, 32, 3])],
+            "outputs": [_tensor(name, *output) for name, output in outputs.items()],
+        }
+    )
+
+
+def _tensor(name: str, datatype: str, shape: list[int]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape}

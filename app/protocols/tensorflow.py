@@ -1,0 +1,136 @@
+"""/v1: the REST interface of TensorFlow Serving, and KServe's version 1, which shares its addresses."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.explain.document import explanation_json
+from app.intake import received, timed
+from app.pipeline import Pipeline
+from app.prediction import largest
+from app.protocols.json_body import JsonObject, json_parser
+from app.protocols.requests import at, check_model, json_response, predict_images, ready_model, served_model
+from app.protocols.tensorflow_request import (
+    COLUMNS,
+    ROWS,
+    SIGNATURE,
+    ImagesRequest,
+    read_examples,
+    read_images,
+    read_rows,
+)
+from model_store.errors import ImageError
+from model_store.manifest import Manifest
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+# Explanations take about 0.1 s of the network each, and one is computed at a time.
+MAX_EXPLANATIONS = 16
+MODEL = "/v1/models/{model}"
+PREFIXES = (MODEL, f"{MODEL}/versions/{{version}}", f"{MODEL}/labels/{{label}}")
+
+
+def _read_explained(document: JsonObject, max_images: int) -> ImagesRequest:
+    return read_rows(document, min(max_images, MAX_EXPLANATIONS))
+
+
+IMAGES, EXAMPLES, EXPLAINED = json_parser(read_images), json_parser(read_examples), json_parser(_read_explained)
+
+router = APIRouter(include_in_schema=False)
+
+
+def _route(method: str, suffix: str) -> Callable[[Endpoint], Endpoint]:
+    """Add an endpoint for the model, for one of its versions and for a version's label."""
+
+    def add(endpoint: Endpoint) -> Endpoint:
+        for prefix in PREFIXES:
+            router.add_api_route(prefix + suffix, endpoint, methods=[method])
+        return endpoint
+
+    return add
+
+
+@_route("POST", ":predict")
+async def predict(request: Request) -> Response:
+    """Answer a list of probabilities for each image, in label order."""
+    served_model(request)
+    async with received(request, IMAGES) as (serving, asked):
+        check_model(request, serving.loaded.manifest)
+        rows = await predict_images(request, serving, asked.images, asked.place)
+        with timed(request, "serialize"):
+            answer = {ROWS: "predictions", COLUMNS: "outputs"}[asked.field]
+            return json_response({answer: [row.probabilities for row in rows]})
+
+
+@_route("POST", ":classify")
+async def classify(request: Request) -> Response:
+    """Answer a list of [label, probability] for each image, largest first."""
+    served_model(request)
+    async with received(request, EXAMPLES) as (serving, asked):
+        manifest = serving.loaded.manifest
+        check_model(request, manifest)
+        rows = await predict_images(request, serving, asked.images, asked.place)
+        with timed(request, "serialize"):
+            count = len(manifest.labels)
+            ranked = [(row.probabilities, largest(row.probabilities, count)) for row in rows]
+            return json_response({"result": [[[manifest.labels[i], row[i]] for i in order] for row, order in ranked]})
+
+
+@_route("POST", ":explain")
+async def explain(request: Request) -> Response:
+    """Answer an explanation of the predicted label for each image, as POST /explain?format=json gives."""
+    served_model(request)
+    async with received(request, EXPLAINED) as (serving, asked):
+        manifest = serving.loaded.manifest
+        check_model(request, manifest)
+        documents = []
+        for index, image in enumerate(asked.images):
+            try:
+                explanation = await serving.explain(image, None, request.scope["stages"])
+            except ImageError as error:
+                raise at(asked.place.format(index), error) from None
+            documents.append(await asyncio.to_thread(explanation_json, manifest, explanation))
+        return json_response({"explanations": documents})
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """List the model."""
+    pipeline: Pipeline = request.app.state.pipeline
+    return json_response({"models": [pipeline.require_serving().loaded.manifest.name]})
+
+
+@_route("GET", "/metadata")
+async def metadata(request: Request) -> Response:
+    """Describe the signature, as TensorFlow Serving does."""
+    manifest = served_model(request).loaded.manifest
+    signature = {
+        "inputs": {"image": _tensor("image", "DT_UINT8", [-1, 32, 32, 3])},
+        "outputs": {"probabilities": _tensor("probabilities", "DT_FLOAT", [-1, len(manifest.labels)])},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return json_response(
+        {
+            "model_spec": {"name": manifest.name, "signature_name": "", "version": str(manifest.version)},
+            "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
+        }
+    )
+
+
+@_route("GET", "")
+async def status(request: Request) -> Response:
+    """Answer as TensorFlow Serving (`model_version_status`) and KServe (`name`, `ready`) do; 503 until it is ready."""
+    manifest = ready_model(request).loaded.manifest
+    return json_response({"name": manifest.name, "ready": True, "model_version_status": [_version_status(manifest)]})
+
+
+def _version_status(manifest: Manifest) -> dict[str, Any]:
+    status = {"error_code": "OK", "error_message": ""}
+    return {"version": str(manifest.version), "state": "AVAILABLE", "status": status}
+
+
+def _tensor(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
+    dimensions = [{"size": str(size), "name": ""} for size in shape]
+    return {"dtype": dtype, "tensor_shape": {"dim": dimensions, "unknown_rank": False}, "name": f"{name}:0"}

@@ -1,0 +1,1 @@
+"""Clients of other people against the service: `make clients`."""
