@@ -60,6 +60,7 @@ GET_PATHS = [
     "/health/live",
     "/metrics",
     "/model",
+    "/model/versions",
     "/model/drift",
     "/model/card",
     "/model/report/classes.png",

@@ -196,6 +196,7 @@ def test_health_tells_what_is_served(client):
         "engine": "openvino",
         "precision": loaded.classifier.precision,
         "skipped": [],
+        "store_problem": None,
     }
     assert client.get("/health/ready").json() == health
 
