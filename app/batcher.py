@@ -54,7 +54,7 @@ class Batcher(Generic[Row]):
         predict: Callable[[Image], Sequence[Row]],
         max_batch: int,
         capacity: int,
-        on_batch: Callable[[int, int], None] = lambda images, waiting: None,
+        on_batch: Callable[[int], None] = lambda images: None,
         clock: Callable[[], float] = time.perf_counter,
         initializer: Callable[[], None] | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Batcher(Generic[Row]):
             predict: maps uint8 (N, 32, 32, 3) to N rows; never called concurrently.
             max_batch: largest N.
             capacity: maximum number of images in the queue.
-            on_batch: called with the size of each batch and the number of images left in the queue.
+            on_batch: called with the size of each batch.
             clock: clock in seconds, for the timings in the outputs.
             initializer: called in the network's thread when it starts.
         """
@@ -75,6 +75,11 @@ class Batcher(Generic[Row]):
         self._seconds_per_image = math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference", initializer=initializer)
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def waiting(self) -> int:
+        """The number of images in the queue."""
+        return len(self._queue)
 
     async def submit(self, image: Image) -> Output[Row]:
         """Compute one image.
@@ -136,7 +141,7 @@ class Batcher(Generic[Row]):
         batch = self._take()
         if not batch:
             return False
-        self._on_batch(len(batch), len(self._queue))
+        self._on_batch(len(batch))
         images, began = np.stack([queued.image for queued in batch]), self._clock()
         try:
             if idle and len(batch) == 1 and self._seconds_per_image <= IN_PLACE_SECONDS:

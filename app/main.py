@@ -2,26 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import __version__, model_routes, openapi, protocols, routes
 from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
-from app.errors import Problem, answer_error
+from app.errors import CODES, Problem, answer_error
 from app.fast_path import FastPath
-from app.monitoring.metrics import Metrics
+from app.monitoring.metrics import Metrics, Sample
 from app.monitoring.middleware import RequestContext
 from app.page_files import Page, PageFiles
 from app.pipeline import Pipeline
 from app.process.cores import memory_limit
+from app.process.open_connections import REASONS, OpenConnections
 from app.process.supervisor import Workers
 from app.settings import Settings
 from app.uploads import Uploads
@@ -32,6 +36,7 @@ logger = logging.getLogger("app")
 # Loading takes about a second, and a network that is being compiled should not be torn down; but a disk that hangs must
 # not keep the process from ending before an orchestrator kills it, 10 s after SIGTERM in Docker.
 LOADING_SECONDS = 3.0
+SAMPLE_SECONDS = 1.0
 PAGE = Path(__file__).parent / "page"
 ROUTERS = routes.router, model_routes.router
 HANDLED = (
@@ -81,12 +86,22 @@ def create_app(
     app.state.page = Page(PAGE)
     app.state.openapi = openapi.cached_document(app, settings.root_path)
     app.state.metrics = Metrics(settings.metrics_directory)
+    app.state.connections = None  # server.py sets it
     limits = settings.limits(processes, memory_limit())
     app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, is_worker)
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     app.state.short_error_paths = protocols.first_segments(settings.enabled_protocols)
-    _add_routes(app, [*ROUTERS, *protocols.routers(settings.enabled_protocols)])
+    routers = [*ROUTERS, *protocols.routers(settings.enabled_protocols)]
+    _add_routes(app, routers)
+    app.state.metrics.declare(CODES, _predicting(routers), REASONS)
     return app
+
+
+def _predicting(routers: Iterable[APIRouter]) -> Iterator[str]:
+    """Yield the paths of predictions, but for those that repeat another with a version or a label."""
+    for route in chain.from_iterable(router.routes for router in routers):
+        if isinstance(route, APIRoute) and route.methods == {"POST"}:
+            yield from [route.path] if route.param_convertors.keys() <= {"model"} else []
 
 
 @asynccontextmanager
@@ -111,7 +126,9 @@ async def _lifespan(
         logging.getLogger("uvicorn.error").disabled = True
         pipeline.require_serving()
     following = asyncio.create_task(_follow(pipeline, loading, share)) if pipeline.follows and not is_worker else None
+    sampling = asyncio.create_task(_sample(app.state))
     yield
+    sampling.cancel()
     if following:
         following.cancel()
         await asyncio.wait([following])
@@ -127,6 +144,23 @@ async def _lifespan(
 async def _follow(pipeline: Pipeline, loading: asyncio.Task[None], changed: Callable[[], None]) -> None:
     await asyncio.shield(loading)
     await pipeline.follow(changed)
+
+
+async def _sample(state: State) -> None:
+    """Report once a second what the process is doing; reporting each change would cost every request two writes."""
+    pipeline: Pipeline = state.pipeline
+    while True:
+        connections: OpenConnections | None = state.connections
+        state.metrics.sample(
+            Sample(
+                in_flight=pipeline.admission.requests,
+                uploads=len(state.uploads),
+                waiting=pipeline.serving.waiting_images if pipeline.serving else 0,
+                connections=len(connections.connections) if connections else 0,
+                closed=connections.take_closed() if connections else {},
+            )
+        )
+        await asyncio.sleep(SAMPLE_SECONDS)
 
 
 def _share(pipeline: Pipeline, workers: Workers | None) -> None:

@@ -83,6 +83,11 @@ class Serving:
         self._explainer = Explainer(self._batcher, masks, min(CHUNK, max_waiting_images))
         self._requests, self._unused = 0, asyncio.Event()
 
+    @property
+    def waiting_images(self) -> int:
+        """The number of images that wait for the network."""
+        return self._batcher.waiting
+
     @contextmanager
     def in_use(self) -> Iterator["Serving"]:
         """Keep the version in memory for a request, even if another takes its place meanwhile."""
@@ -264,7 +269,7 @@ class Pipeline:
             former, self.skipped = self.skipped, skipped_versions(look.errors)
             if look.loaded:
                 await self._serve(look.loaded)
-                self._metrics.count_version((self.settings.model_name, str(look.loaded.manifest.version)), "served")
+                self._metrics.count_version("served")
             self._note_refused(look.refused)
             if look.errors and not self.serving:
                 self.reason = NoneServable(look.errors).public
@@ -291,7 +296,8 @@ class Pipeline:
         if self._masks is None:
             self._masks = await asyncio.to_thread(sample_masks)
         former, serving = self.serving, self._make_serving(loaded, self._masks)
-        self._metrics.watch_model(serving.model, serving.drift)
+        classifier = loaded.classifier
+        self._metrics.watch_model(serving.model, classifier.engine, classifier.precision, serving.drift)
         self.serving = serving
         logger.info(
             "ready",
@@ -326,7 +332,7 @@ class Pipeline:
     def _note_refused(self, errors: Mapping[int, ModelError]) -> None:
         name = self.settings.model_name
         for version, error in errors.items():
-            self._metrics.count_version((name, str(version)), "refused")
+            self._metrics.count_version("refused")
             if self.serving:
                 logger.warning("version %s of %s is skipped for %s: %s", version, name, self.serving.model[1], error)
             else:

@@ -63,7 +63,8 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     logger.info("starting on http://%s:%s in %s: %s", f"[{host}]" if ":" in host else host, port, processes, reason)
     workers = Workers(count - 1, partial(bind, host, port, True), listeners, settings.follows, inherited)
     app = create_app(settings, count, _network_threads(count), workers, answers_at_once=not inherited)
-    server = DrainingServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, workers)
+    app.state.connections = _connections(settings)
+    server = DrainingServer(_config(app, settings), app.state.connections, app, settings.drain_seconds, workers)
     _run(server, listeners)
     if app.state.pipeline.draining:  # a signal came too late for the workers; they stop after this process
         return 0
@@ -78,7 +79,8 @@ def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...])
     """
     count, _ = choose_processes(settings.workers)
     app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
-    server = WorkerServer(_config(app, settings), _connections(settings), app, settings.drain_seconds, None)
+    app.state.connections = _connections(settings)
+    server = WorkerServer(_config(app, settings), app.state.connections, app, settings.drain_seconds, None)
     return _run(server, [socket.socket(fileno=descriptor) for descriptor in listeners])
 
 

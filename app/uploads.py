@@ -43,6 +43,9 @@ class Uploads:
         self._size = 0  # of all of them
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        return len(self._arriving)
+
     async def read_body(
         self, request: Request, limit: int, reservation: Reservation, deadline: asyncio.Timeout
     ) -> bytes:

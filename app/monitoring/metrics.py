@@ -1,35 +1,43 @@
 """Prometheus metrics for /metrics: numbers under fixed names, without any data from requests.
 
-All processes write to memory-mapped files in one directory, so any of them can report for all. The files are numbered:
-a new process takes over the first free number together with its counts, so there are never more files than processes at
-one time.
+All processes write to memory-mapped files in one directory, so any of them can report for all. Every label value that
+is known at the start is there from then on, with 0: Prometheus's `rate` misses the first event of a new series.
 """
 
-import logging
-import mmap
 import os
-import struct
-from collections.abc import Iterator, Mapping
-from functools import cache, partial
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from app import __version__
 from app.monitoring.drift import Drift
-from app.process.shared_directory import claim_file, reserve
+from app.monitoring.metric_files import render_files, share_values
 
-logger = logging.getLogger("app")
-FILE_BYTES = 4_096  # of a new file, doubled as needed; prometheus_client's 65,536 would mostly stay empty
-warned: set[Path] = set()  # directories whose fault is in the log
-VALUE_BYTES = 16  # prometheus_client's: a number and its time
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 Model: TypeAlias = tuple[str, str]  # name and version
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+STAGES = "receive", "decode", "queue", "infer", "serialize"
+RESULTS = "served", "refused"  # of a version that the store chose
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4_096
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The work of this process at one moment, and the connections that it closed since the last sample, by reason."""
+
+    in_flight: int = 0  # requests for predictions whose bodies have arrived
+    uploads: int = 0  # bodies that are arriving
+    waiting: int = 0  # images in the queue
+    connections: int = 0
+    closed: Mapping[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -41,7 +49,7 @@ class Metrics:
         prometheus_client reads it from the environment when it is imported: see process/shared_directory.py.
         """
         self._directory = directory
-        self._number = _share_values(directory) if directory else None  # open for as long as it is this process's
+        self._number = share_values(directory) if directory else None  # open for as long as it is this process's
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "cifar10_request_seconds",
@@ -64,12 +72,22 @@ class Metrics:
             buckets=IMAGES,
             registry=self._registry,
         )
-        self._waiting = Gauge(
-            "cifar10_waiting_images",
-            "Images left in the queue when the last batch was taken",
-            multiprocess_mode="livesum",
+        self._in_flight = self._gauge("in_flight_requests", "Requests for predictions whose bodies have arrived")
+        self._uploads = self._gauge("uploads", "Bodies of such requests that are arriving")
+        self._waiting = self._gauge("waiting_images", "Images that wait for the network")
+        self._connections = self._gauge("connections", "Open connections")
+        self._memory = self._gauge("resident_bytes", "Resident memory of all processes; what they share counts in each")
+        self._files = self._gauge("open_files", "Open file descriptors of all processes")
+        self._processes = self._gauge("processes", "Processes of the service")
+        self._closed = Counter(
+            "cifar10_connections_closed",
+            "Connections closed because of their clients, by reason",
+            ["reason"],
             registry=self._registry,
         )
+        self._build = self._info("build", "Version of the service", ["service"])
+        self._build.labels(__version__).set(1)
+        self._served = self._info("model", "The served model", ["model", "version", "engine", "precision"])
         self._refusals = Counter(
             "cifar10_refusals", "Requests answered with a problem, by error code", ["code"], registry=self._registry
         )
@@ -79,31 +97,66 @@ class Metrics:
         self._versions = Counter(
             "cifar10_version_changes",
             "Versions of the store that took over, or were refused, since the start",
-            ["model", "version", "result"],
+            ["result"],
             registry=self._registry,
         )
-        self._serving = Gauge(
-            "cifar10_serving_processes",
-            "Processes that serve this version",
-            ["model", "version"],
-            multiprocess_mode="livesum",
-            registry=self._registry,
-        )
+        self._serving = self._gauge("serving_processes", "Processes that serve this version", ["model", "version"])
         self._model: Model = ("", "")
+        self._served_labels: tuple[str, ...] = ()
         self._drift: DriftGauges | None = None
         self._request_series, self._stage_series = cache(self._requests.labels), cache(self._stages.labels)
         self._batch_series = cache(self._batches.labels)
 
-    def watch_model(self, model: Model, drift: Drift) -> None:
+    def _gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+        return Gauge(f"cifar10_{name}", text, tuple(labels), multiprocess_mode="livesum", registry=self._registry)
+
+    def _info(self, name: str, text: str, labels: Iterable[str]) -> Gauge:
+        """Make a gauge that is 1, for its labels."""
+        return Gauge(f"cifar10_{name}_info", text, tuple(labels), multiprocess_mode="livemax", registry=self._registry)
+
+    def declare(self, codes: Iterable[str], routes: Iterable[str], reasons: Iterable[str]) -> None:
+        """Report 0 for these error codes, routes of predictions and reasons to close a connection."""
+        for code in codes:
+            self._refusals.labels(code)
+        for route in routes:
+            for status in (200, 503):
+                self._request_series(route, status)
+        for reason in reasons:
+            self._closed.labels(reason)
+        for result in RESULTS:
+            self._versions.labels(result)
+
+    def watch_model(self, model: Model, engine: str, precision: str, drift: Drift) -> None:
         """Report this model as the one that is served, with its drift."""
-        if self._model != model and self._drift:
+        if self._served_labels:
             self._serving.labels(*self._model).set(0)
+            self._served.labels(*self._served_labels).set(0)
+        self._served_labels = *model, engine, precision
         self._serving.labels(*model).set(1)
+        self._served.labels(*self._served_labels).set(1)
+        self._batch_series(*model)
+        for stage in STAGES:
+            self._stage_series(stage, *model)
         self._model, self._drift = model, DriftGauges(drift, model)
 
-    def count_version(self, model: Model, result: Literal["served", "refused"]) -> None:
+    def count_version(self, result: Literal["served", "refused"]) -> None:
         """Count a version that took over from another, or was refused."""
-        self._versions.labels(*model, result).inc()
+        self._versions.labels(result).inc()
+
+    def sample(self, sample: Sample) -> None:
+        """Report the work and the resources of this process now."""
+        self._in_flight.set(sample.in_flight)
+        self._uploads.set(sample.uploads)
+        self._waiting.set(sample.waiting)
+        self._connections.set(sample.connections)
+        self._processes.set(1)
+        for reason, count in sample.closed.items():
+            self._closed.labels(reason).inc(count)
+        try:
+            self._memory.set(int(Path("/proc/self/statm").read_bytes().split()[1]) * PAGE_BYTES)
+            self._files.set(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+        except OSError:  # not Linux
+            pass
 
     def observe_request(
         self, route: str, status: int, seconds: float, stages: Mapping[str, float], model: Model | None = None
@@ -116,10 +169,9 @@ class Metrics:
         for stage, stage_seconds in stages.items():
             self._stage_series(stage, *(model or self._model)).observe(stage_seconds)
 
-    def observe_batch(self, model: Model, images: int, waiting: int) -> None:
-        """Record one call of the network and the number of images left in the queue."""
+    def observe_batch(self, model: Model, images: int) -> None:
+        """Record one call of the network."""
         self._batch_series(*model).observe(images)
-        self._waiting.set(waiting)
 
     def count_refusal(self, code: str) -> None:
         """Count one problem document."""
@@ -131,21 +183,10 @@ class Metrics:
 
     def render(self) -> bytes:
         """Render all processes' metrics in Prometheus's text format; only this one's if the files cannot be read."""
-        drift = CollectorRegistry()
+        rendered, drift = render_files(self._directory) if self._directory else None, CollectorRegistry()
         if self._drift:
             drift.register(self._drift)
-        return (self._render_files() or generate_latest(self._registry)) + generate_latest(drift)
-
-    def _render_files(self) -> bytes | None:
-        if not self._directory:
-            return None
-        registry = CollectorRegistry()
-        try:
-            MultiProcessCollector(registry, str(self._directory))  # type: ignore[no-untyped-call]
-            return generate_latest(registry)
-        except (OSError, ValueError, RuntimeError, struct.error) as error:
-            _warn_once(self._directory, str(error))
-            return None
+        return (rendered or generate_latest(self._registry)) + generate_latest(drift)
 
 
 class DriftGauges(Collector):
@@ -170,73 +211,3 @@ class DriftGauges(Collector):
             if comparison.status != "too_few_images":
                 index.add_metric((feature, *self._model), comparison.psi)
         yield from (images, index) if comparisons else ()
-
-
-class ReservedValues(MmapedDict):
-    """prometheus_client's file of values, with its blocks allocated. A value without room is counted, not reported.
-
-    Such values share the last bytes of the file, which are never read.
-    """
-
-    def __init__(self, filename: str) -> None:
-        path = Path(filename)
-        try:
-            with path.open("ab") as file:
-                reserve(file, FILE_BYTES)
-        except OSError as error:
-            _warn_once(path.parent, str(error.strerror))
-            path.unlink(missing_ok=True)
-            self._f = None  # type: ignore[assignment]
-            self._m, self._used = mmap.mmap(-1, FILE_BYTES), 8
-            self._capacity, self._positions = FILE_BYTES, {}
-        else:
-            super().__init__(filename)  # type: ignore[no-untyped-call]
-        self._capacity -= VALUE_BYTES
-        self._full = self._f is None
-
-    def _init_value(self, key: str) -> None:
-        length = len(key.encode())
-        size = 4 + length + (8 - (length + 4) % 8) + VALUE_BYTES
-        while self._used + size > self._capacity and not self._full:
-            self._grow()
-        if self._used + size <= self._capacity:
-            super()._init_value(key)  # type: ignore[no-untyped-call]
-        else:
-            self._m[self._capacity :] = bytes(VALUE_BYTES)
-            self._positions[key] = self._capacity
-
-    def _grow(self) -> None:
-        size = 2 * (self._capacity + VALUE_BYTES)
-        try:
-            reserve(self._f, size)
-        except OSError as error:
-            _warn_once(Path(self._f.name).parent, str(error.strerror))
-            self._full = True
-        else:
-            self._m = mmap.mmap(self._f.fileno(), size)
-            self._capacity = size - VALUE_BYTES
-
-
-def _share_values(directory: Path) -> BinaryIO | None:
-    """Keep this process's values in files of the directory from now on. The result reserves their number."""
-    number, file = os.getpid(), None
-    try:
-        number, file = claim_file(directory, "", ".number")
-        mark_process_dead(number, str(directory))  # type: ignore[no-untyped-call]  # its last owner's gauges
-    except OSError as error:
-        _warn_once(directory, str(error.strerror))
-    values.MmapedDict = ReservedValues  # type: ignore[assignment,attr-defined]
-    # By default every increment calls getpid() to detect a fork. The service never forks.
-    values.ValueClass = values.MultiProcessValue(partial(int, number))  # type: ignore[no-untyped-call]
-    return file
-
-
-def _warn_once(directory: Path, reason: str) -> None:
-    if directory in warned:
-        return
-    warned.add(directory)
-    logger.warning(
-        "metrics in %s are incomplete: %s; requests are answered as before; make room there and restart the service",
-        directory,
-        reason,
-    )

@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
@@ -25,6 +25,9 @@ MAX_UNREAD_BYTES = 32_000_000  # of all connections; with what they copy, a sixt
 NO_LINGER = struct.pack("ii", 1, 0)  # the kernel forgets unread bytes as well
 # A connection may have a file open, which it sends. 22 descriptors are open before the first connection.
 RESERVED_FILES, FILES_PER_CONNECTION, MIN_CONNECTIONS = 64, 2, 8
+FULL = "too_many"  # connections were open
+# Why connections are closed: the queues in which they waited too long, or FULL.
+REASONS = "idle", "rest_of_body", "slow_head", "unread_answer", FULL
 DEFAULT_CONNECTIONS = 10_000  # an idle connection takes 9 kB, ten thousand 90 MB
 
 
@@ -42,9 +45,9 @@ class Waiting(Protocol):
 class Queue:
     """Connections that wait for the same thing, the longest-waiting first."""
 
-    def __init__(self, seconds: float, expire: Callable[[Waiting], None]) -> None:
+    def __init__(self, name: str, seconds: float, expire: Callable[[Waiting], None]) -> None:
         """`expire` is called with each connection that has waited for so many seconds."""
-        self.seconds, self.expire = seconds, expire
+        self.name, self.seconds, self.expire = name, seconds, expire
         self.since: OrderedDict[Waiting, float] = OrderedDict()
 
     def oldest(self) -> Waiting | None:
@@ -61,11 +64,12 @@ class OpenConnections(ServerState):
         self._limit, self._clock = limit, clock
         self._full = self._unread_full = False  # since the last log line about it
         self._unread_bytes = 0
-        self.idle = Queue(keep_alive_seconds, _close)  # the next request
-        self.rest = Queue(MAX_REST_SECONDS, _close)  # the end of a body that needs no answer any more
-        self.head = Queue(MAX_HEAD_SECONDS, _close)  # the end of a request's head
-        self.unread = Queue(MAX_UNREAD_SECONDS, _reset)  # the client to read
-        self.body = Queue(inf, _abort)  # the end of a body; the endpoint limits its time
+        self.idle = Queue("idle", keep_alive_seconds, _close)  # the next request
+        self.rest = Queue("rest_of_body", MAX_REST_SECONDS, _close)  # the end of a body that needs no answer any more
+        self.head = Queue("slow_head", MAX_HEAD_SECONDS, _close)  # the end of a request's head
+        self.unread = Queue("unread_answer", MAX_UNREAD_SECONDS, _reset)  # the client to read
+        self.body = Queue("slow_body", inf, _abort)  # the end of a body; the endpoint limits its time
+        self._closed: Counter[str] = Counter()  # by reason, since `take_closed`
         self._evicted_first = self.idle, self.rest, self.head, self.unread, self.body
 
     def make_room(self, newcomer: Waiting) -> None:
@@ -82,6 +86,7 @@ class OpenConnections(ServerState):
                 "CIFAR10_MAX_CONNECTIONS, the limit of open files (ulimit -n) or CIFAR10_WORKERS",
                 self._limit,
             )
+        self._closed[FULL] += 1
         _abort(next((oldest for queue in self._evicted_first if (oldest := queue.oldest())), newcomer))
 
     def wait(self, connection: Waiting, queue: Queue | None) -> None:
@@ -110,6 +115,7 @@ class OpenConnections(ServerState):
             )
         while self._unread_bytes > MAX_UNREAD_BYTES and (connection := self.unread.oldest()):
             self.wait(connection, None)
+            self._closed[self.unread.name] += 1
             _reset(connection)
 
     def sweep(self) -> None:
@@ -118,11 +124,17 @@ class OpenConnections(ServerState):
         for queue in self._evicted_first:
             while (connection := queue.oldest()) and now - queue.since[connection] >= queue.seconds:
                 self.wait(connection, None)
+                self._closed[queue.name] += 1
                 queue.expire(connection)
         if len(self.connections) <= self._limit // 2:
             self._full = False
         if self._unread_bytes <= MAX_UNREAD_BYTES // 2:
             self._unread_full = False
+
+    def take_closed(self) -> Counter[str]:
+        """Return the connections closed since the last call because of their clients, by reason."""
+        closed, self._closed = self._closed, Counter()
+        return closed
 
     def drain(self) -> None:
         """Close each connection after the answer to its current or next request."""

@@ -92,7 +92,7 @@ def test_an_answer_says_how_long_it_waited_and_was_computed(clock):
             clock.now += 8
             return gate(batch)
 
-        batcher = Batcher(network, 2, 100, lambda images, waiting: batches.append((images, waiting)), clock)
+        batcher = Batcher(network, 2, 100, batches.append, clock)
         first = asyncio.create_task(batcher.submit(image(0)))
         await entered(gate)
         later = [asyncio.create_task(batcher.submit(image(n))) for n in range(1, 4)]
@@ -104,7 +104,7 @@ def test_an_answer_says_how_long_it_waited_and_was_computed(clock):
         return answers, batches
 
     answers, batches = asyncio.run(scenario())
-    assert batches == [(1, 0), (2, 1), (1, 0)]
+    assert batches == [1, 2, 1]
     assert [answer.inferred for answer in answers] == [108, 8, 8, 8]
     assert [answer.queued for answer in answers] == [0, 100, 100, 108]
 

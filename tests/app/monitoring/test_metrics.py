@@ -1,12 +1,16 @@
 """/metrics, of one process and of several."""
 
 import os
+import re
 import subprocess
 import sys
 
 import httpx2
 import pytest
 
+from app import __version__
+from app.errors import CODES
+from app.process.open_connections import REASONS
 from tests.app.conftest import png
 from tests.app.service import ROOT, needs_reuseport, serving, wait_for_processes
 from tests.waiting import wait_until
@@ -34,6 +38,51 @@ def test_metrics_count_requests_stages_batches_and_refusals(client_with):
     assert lines[f'cifar10_stage_seconds_bucket{{le="0.00025",model="cifar10",stage="queue",version="{version}"}}']
     assert lines["cifar10_waiting_images"] == "0.0"
     assert "marked" not in client.get("/metrics").text
+
+
+def test_what_is_known_at_the_start_is_there_with_zero(client_with):
+    lines = client_with().get("/metrics").text.splitlines()
+    for code in CODES:
+        assert f'cifar10_refusals_total{{code="{code}"}} 0.0' in lines or code == "not_ready"  # asked while it started
+    for reason in REASONS:
+        assert f'cifar10_connections_closed_total{{reason="{reason}"}} 0.0' in lines
+    for route in ("/predict", "/predict/batch", "/explain", "/v2/models/{model}/infer", "/invocations"):
+        assert f'cifar10_request_seconds_count{{route="{route}",status="200"}} 0.0' in lines
+        assert f'cifar10_request_seconds_count{{route="{route}",status="503"}} 0.0' in lines
+    for result in ("served", "refused"):
+        assert f'cifar10_version_changes_total{{result="{result}"}} 0.0' in lines
+    for stage in STAGES:
+        assert any(line.startswith("cifar10_stage_seconds_count") and f'stage="{stage}"' in line for line in lines)
+    assert f'cifar10_build_info{{service="{__version__}"}} 1.0' in lines
+    assert any(line.startswith("cifar10_model_info") and line.endswith(" 1.0") for line in lines)
+
+
+def sampled(client, name: str) -> float:
+    (value,) = re.findall(rf"^cifar10_{name} (.+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(value)
+
+
+def test_gauges_follow_what_the_service_is_doing(client_with):
+    client = client_with()
+    pipeline = client.app.state.pipeline
+    wait_until(lambda: sampled(client, "resident_bytes") > 50e6)
+    assert sampled(client, "processes") == 1 and sampled(client, "open_files") > 3
+    assert sampled(client, "in_flight_requests") == sampled(client, "waiting_images") == sampled(client, "uploads") == 0
+    with pipeline.admit():
+        wait_until(lambda: sampled(client, "in_flight_requests") == 1)
+    wait_until(lambda: sampled(client, "in_flight_requests") == 0)  # although nothing else arrives
+
+
+@pytest.mark.process
+def test_connections_are_counted_and_those_that_wait_too_long_by_reason(tmp_path):
+    with serving(tmp_path, workers="1", drain_seconds="0", keep_alive_seconds="1") as server:
+        idle = server.connect()
+        idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(1_000)
+        count = re.compile(r'^cifar10_connections_closed_total{reason="idle"} (.+)$', re.MULTILINE)
+        wait_until(lambda: float(count.findall(httpx2.get(server.url("/metrics")).text)[0]) == 1)
+        assert idle.recv(1_000) == b""
+        idle.close()
 
 
 @pytest.mark.process
