@@ -18,7 +18,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test fuzz bench peers clients soak swaps jobs train image audit lock clean again
+.PHONY: help run check test fuzz bench peers clients soak rolling swaps jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -56,6 +56,9 @@ clients: .venv/.dev  ## NVIDIA's and KServe's clients against the service, in en
 
 soak: .venv/.training  ## check answers and resources under a mixed load for 20 minutes, or fewer: make soak ARGS="--minutes 2"
 	.venv/bin/python -m benchmarks.soak $(ARGS)
+
+rolling: .venv/.training  ## replace instances behind nginx and HAProxy, and processes with SIGHUP, under load
+	.venv/bin/python -m benchmarks.rolling $(ARGS)
 
 swaps: .venv/.training  ## 50 changes of the version in a minute, under load, with every answer checked
 	.venv/bin/python -m benchmarks.swaps $(ARGS)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
+from math import inf
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -37,6 +38,9 @@ logger = logging.getLogger("app")
 # not keep the process from ending before an orchestrator kills it, 10 s after SIGTERM in Docker.
 LOADING_SECONDS = 3.0
 SAMPLE_SECONDS = 1.0
+# How long the first process accepts no connections while it loads the model. A proxy without health checks, such as
+# nginx, would send requests to a process that has just started and pass its 503 on.
+SILENT_SECONDS = 5.0
 PAGE = Path(__file__).parent / "page"
 ROUTERS = routes.router, model_routes.router
 HANDLED = (
@@ -58,7 +62,7 @@ def create_app(
     workers: Workers | None = None,
     is_worker: bool = False,
     skipped: tuple[Skipped, ...] = (),
-    answers_at_once: bool = True,
+    answers_unready: bool = True,
 ) -> FastAPI:
     """Create the application.
 
@@ -68,14 +72,14 @@ def create_app(
         workers: the other processes, started once this one is ready.
         is_worker: whether this is one of the other processes.
         skipped: for a worker, the versions that the first process skipped.
-        answers_at_once: whether the first process says why it is not ready while it loads the model; it need not where
+        answers_unready: whether the first process says after some seconds why it is not ready yet; it need not where
             others answer.
     """
     app = FastAPI(
         title="CIFAR-10 image classification",
         version=__version__,
         description="Upload a photo and get a softmax probability for each class. No image is stored.",
-        lifespan=partial(_lifespan, workers=workers, is_worker=is_worker, answers_at_once=answers_at_once),
+        lifespan=partial(_lifespan, workers=workers, is_worker=is_worker, answers_unready=answers_unready),
         openapi_url=None,  # FastAPI would serialise the document again for every request
         docs_url=None,
         redoc_url=None,
@@ -106,20 +110,21 @@ def _predicting(routers: Iterable[APIRouter]) -> Iterator[str]:
 
 @asynccontextmanager
 async def _lifespan(
-    app: FastAPI, workers: Workers | None, is_worker: bool, answers_at_once: bool
+    app: FastAPI, workers: Workers | None, is_worker: bool, answers_unready: bool
 ) -> AsyncIterator[None]:
     """Load the model at start-up; release it and wait for the workers at shutdown.
 
-    The first process loads the model in the background, so that /health can say why the service is not ready yet. A
-    worker accepts no connections until its model is ready.
+    A worker accepts no connections until its model is ready, the first process for some seconds at most: then /health
+    says why the service is not ready yet.
     """
     pipeline: Pipeline = app.state.pipeline
     share = partial(_share, pipeline, workers)
     loading = asyncio.create_task(pipeline.start())
     loading.add_done_callback(lambda _: share())
-    if is_worker or not answers_at_once:
-        while not loading.done() and not pipeline.draining:  # uvicorn acts on a signal only after the start
-            await asyncio.wait([loading], timeout=0.1)
+    deadline = asyncio.get_running_loop().time() + (inf if is_worker or not answers_unready else SILENT_SECONDS)
+    while not loading.done() and not pipeline.draining and asyncio.get_running_loop().time() < deadline:
+        await asyncio.wait([loading], timeout=0.1)  # uvicorn acts on a signal only after the start
+    if is_worker or not answers_unready:
         await asyncio.wait([loading], timeout=LOADING_SECONDS)
     if is_worker and pipeline.serving is None:
         # The log has the reason, to which uvicorn would add a traceback and a line of its own.

@@ -62,7 +62,7 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
         reason = "replacing the earlier ones"
     logger.info("starting on http://%s:%s in %s: %s", f"[{host}]" if ":" in host else host, port, processes, reason)
     workers = Workers(count - 1, partial(bind, host, port, True), listeners, settings.follows, inherited)
-    app = create_app(settings, count, _network_threads(count), workers, answers_at_once=not inherited)
+    app = create_app(settings, count, _network_threads(count), workers, answers_unready=not inherited)
     app.state.connections = _connections(settings)
     server = DrainingServer(_config(app, settings), app.state.connections, app, settings.drain_seconds, workers)
     _run(server, listeners)

@@ -293,7 +293,11 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close the connection when the service stops, after a delay for requests already on their way."""
-        self.loop.call_later(LAST_REQUESTS_SECONDS, super().shutdown)
+        self.loop.call_later(LAST_REQUESTS_SECONDS, self._read_and_close)
+
+    def _read_and_close(self) -> None:
+        """Close once the event loop has read what has arrived, which a busy one may not have in that time."""
+        self.loop.call_soon(self.loop.call_soon, super().shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the request that is inside `while_connected`."""

@@ -1,17 +1,23 @@
 """Listening sockets on every address of a name."""
 
+import ctypes
 import errno
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 UNAVAILABLE = errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT  # such as ::1 in a container without IPv6
 PORT_TRIES = 10  # a free port of one address may be taken on the next
 # Connections inherit both. By itself the kernel keeps up to 4 MB that a client has not read for each of them, and for a
 # quarter of an hour.
+SO_ATTACH_FILTER = 26
+UNACKED_AT = 24  # offset of tcpi_unacked, for a listening socket the length of its queue (linux/tcp.h, tcp_diag.c)
+# Classic BPF on the TCP header: load the flags, and drop the packet if SYN is among them.
+DROP_SYN = (0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
 SEND_BUFFER_BYTES, UNREAD_MILLISECONDS = 262_144, 30_000
 
 
@@ -74,6 +80,35 @@ def _bound(family: int, address: tuple[Any, ...], shared: bool, alone: bool) -> 
         listener.close()
         raise
     return listener
+
+
+def refuse_new(listeners: Iterable[socket.socket]) -> None:
+    """Let the sockets take no new connection; those in their queues can still be accepted, and begun ones completed.
+
+    Closing a listening socket resets the connections in its queue, whose requests may have been sent already. So a
+    filter (packet(7), SO_ATTACH_FILTER) drops packets with SYN. A client sends them again, and is refused once the
+    socket is closed. Linux only; elsewhere, and where filters are not allowed, nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_SYN)
+    instructions = ctypes.create_string_buffer(program, len(program))
+    option = struct.pack("HP", len(DROP_SYN), ctypes.addressof(instructions))
+    for listener in listeners:
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
+
+
+def queued(listeners: Iterable[socket.socket]) -> int:
+    """Count the connections that wait to be accepted (Linux; 0 elsewhere)."""
+    if sys.platform != "linux":
+        return 0
+    count = 0
+    for listener in listeners:
+        with suppress(OSError):
+            info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED_AT + 4)
+            count += int.from_bytes(info[UNACKED_AT:], sys.byteorder)
+    return count
 
 
 def close(listeners: Iterable[socket.socket]) -> None:

@@ -17,6 +17,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from app.process.listeners import queued, refuse_new
 from app.process.open_connections import SWEEP_SECONDS, OpenConnections
 from app.process.supervisor import HEARTBEAT_SECONDS, Workers
 from model_store.errors import ModelError
@@ -25,6 +26,8 @@ logger = logging.getLogger("app")
 # Clients that use a connection at least this often are told to open another and lose no request. The predecessor's
 # memory is in use until then.
 RETIRE_SECONDS = 10.0
+# For connections that the kernel takes within a round trip, and for all in the queue, before their socket is closed.
+MIN_ACCEPT_SECONDS, MAX_ACCEPT_SECONDS = 0.02, 2.0
 HANDLED = signal.SIGHUP, signal.SIGINT, signal.SIGTERM
 
 
@@ -116,7 +119,15 @@ class DrainingServer(uvicorn.Server):
             self._stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port and finish in-flight requests, but wait only briefly for clients that do not read."""
+        """Close the port and finish in-flight requests, but wait only briefly for clients that do not read.
+
+        Connections that the kernel has taken are accepted first: closing their socket would reset them.
+        """
+        refuse_new(sockets or ())
+        deadline = asyncio.get_running_loop().time() + MAX_ACCEPT_SECONDS
+        await asyncio.sleep(MIN_ACCEPT_SECONDS)
+        while queued(sockets or ()) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(MIN_ACCEPT_SECONDS)
         if self._workers:
             self._workers.close_listeners()
         self.server_state.stop()

@@ -2,11 +2,12 @@
 
 import errno
 import socket
+import sys
 from contextlib import closing, contextmanager
 
 import pytest
 
-from app.process.listeners import bind, close
+from app.process.listeners import bind, close, queued, refuse_new
 
 V4, V6 = (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")
 
@@ -71,3 +72,21 @@ def test_a_port_in_use_is_an_error_unless_it_is_shared():
             pass
         with pytest.raises(OSError, match="Address already in use"):
             bind("127.0.0.1", port, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+def test_a_socket_that_refuses_new_connections_keeps_those_in_its_queue():
+    with bound("127.0.0.1") as listeners, closing(socket.socket()) as early, closing(socket.socket()) as late:
+        (listener,) = listeners
+        listener.listen()
+        early.connect(listener.getsockname())
+        assert queued(listeners) == 1
+        refuse_new(listeners)
+        late.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            late.connect(listener.getsockname())
+        assert queued(listeners) == 1
+        early.sendall(b"sent before it was accepted")
+        accepted, _ = listener.accept()
+        with closing(accepted):
+            assert accepted.recv(100) == b"sent before it was accepted" and queued(listeners) == 0

@@ -79,6 +79,26 @@ def test_answers_close_their_connections_while_draining(tmp_path):
         assert client.recv(65_536) == b""
 
 
+@needs_reuseport
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_requests_on_connections_that_wait_to_be_accepted_are_answered(tmp_path, workers):
+    request = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(png()), png())
+    with serving(tmp_path, workers=workers, drain_seconds="0") as server, ExitStack() as clients:
+        wait_for_processes(server, int(workers))
+        processes = server.processes(message="ready")
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        connections = [clients.enter_context(server.connect()) for _ in range(20)]
+        for connection in connections:
+            connection.sendall(request)
+        server.process.send_signal(signal.SIGTERM)
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+        answers = [connection.recv(65_536) for connection in connections]
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+        assert server.process.wait(DEADLINE_SECONDS) == 0
+
+
 def test_clients_that_do_not_read_their_answers_do_not_hold_up_the_end(tmp_path):
     with serving(tmp_path, workers="1", drain_seconds="0") as server, ExitStack() as clients:
         for request in (b"GET /page/swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n",) * 3:
