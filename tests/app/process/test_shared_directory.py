@@ -109,7 +109,12 @@ from pathlib import Path
 import httpx2
 from tests.waiting import wait_until
 url = f"http://127.0.0.1:{sys.argv[1]}"
-wait_until(lambda: httpx2.get(f"{url}/health/ready").status_code == 200)
+def is_ready():
+    try:
+        return httpx2.get(f"{url}/health/ready").status_code == 200
+    except httpx2.TransportError:  # it does not listen yet
+        return False
+wait_until(is_ready)
 body = Path(sys.argv[2], "image").read_bytes()
 assert [httpx2.post(f"{url}/predict", content=body).status_code for _ in range(20)] == [200] * 20
 assert httpx2.get(f"{url}/metrics").status_code == 200
