@@ -90,9 +90,14 @@ def _port(process: subprocess.Popen, log: Path) -> int | None:
 
 def _is_ready(server: Server) -> bool:
     assert server.process.poll() is None, server.log.read_text()
+    return is_ready(server.port)
+
+
+def is_ready(port: int) -> bool:
+    """True if a service on this port takes requests."""
     try:
-        return httpx2.get(server.url("/health/ready")).status_code == 200
-    except httpx2.TransportError:
+        return httpx2.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+    except httpx2.TransportError:  # it does not listen yet
         return False
 
 

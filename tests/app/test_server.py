@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.app.conftest import png
-from tests.app.service import ROOT, Server, serving
+from tests.app.service import ROOT, Server, is_ready, serving
 from tests.waiting import wait_until
 
 
@@ -49,8 +49,7 @@ def test_the_address_is_set_by_the_environment_whatever_kubernetes_sets_beside_i
     with log.open("w") as out:
         process = subprocess.Popen([sys.executable, "-m", "app", "serve"], cwd=ROOT, env=environment, stderr=out)
     try:
-        wait_until(lambda: '"ready"' in log.read_text(), log.read_text)
-        assert httpx2.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+        wait_until(lambda: is_ready(port), log.read_text)
         assert "warning" not in log.read_text()
         assert f"starting on http://127.0.0.1:{port} in 1 process: CIFAR10_WORKERS is 1" in log.read_text()
     finally:

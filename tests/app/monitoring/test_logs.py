@@ -16,7 +16,7 @@ import pytest
 
 from app.monitoring.logs import ATOMIC_BYTES, DroppingStream
 from tests.app.conftest import png
-from tests.app.service import LISTENING, ROOT, default_signals, serving, stop
+from tests.app.service import LISTENING, ROOT, default_signals, is_ready, serving, stop
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
 
@@ -103,13 +103,6 @@ def test_lines_for_a_reader_that_is_gone_are_dropped():
     os.close(writer)
 
 
-def is_ready(url):
-    try:
-        return httpx2.get(f"{url}/health/ready").status_code == 200
-    except httpx2.TransportError:  # the line before comes a moment before the port is open
-        return False
-
-
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe is set on Linux")
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -125,7 +118,7 @@ def test_a_log_reader_that_stops_reading_stops_neither_answers_nor_the_shutdown(
         while not (listening := LISTENING.search(line := process.stderr.readline())):
             assert line
         url = f"http://127.0.0.1:{listening[1]}"
-        wait_until(lambda: is_ready(url))
+        wait_until(lambda: is_ready(listening[1]))
         for _ in range(100):
             assert httpx2.post(f"{url}/predict", content=png()).status_code == 200
         dropped = re.search(r"^cifar10_log_lines_dropped_total (.+)$", httpx2.get(f"{url}/metrics").text, re.MULTILINE)
