@@ -63,10 +63,11 @@ def sampled(client, name: str) -> float:
 
 
 def test_gauges_follow_what_the_service_is_doing(client_with):
-    client = client_with()
+    client = client_with(max_memory_mb=900)
     pipeline = client.app.state.pipeline
     wait_until(lambda: sampled(client, "resident_bytes") > 50e6)
-    assert sampled(client, "processes") == 1 and sampled(client, "open_files") > 3
+    assert sampled(client, "processes") == sampled(client, "expected_processes") == 1
+    assert sampled(client, "memory_limit_bytes") == 900e6 and sampled(client, "open_files") > 3
     assert sampled(client, "in_flight_requests") == sampled(client, "waiting_images") == sampled(client, "uploads") == 0
     with pipeline.admit():
         wait_until(lambda: sampled(client, "in_flight_requests") == 1)
@@ -95,6 +96,8 @@ def test_whichever_process_is_asked_its_metrics_are_those_of_all(tmp_path):
         wait_until(lambda: len([line for line in server.lines() if line.get("route") == "/predict"]) == 30)
         assert len(server.processes(route="/predict")) == 2
         assert {predictions(httpx2.get(server.url("/metrics")).text) for _ in range(10)} == {30.0}
+        lines = httpx2.get(server.url("/metrics")).text.splitlines()
+        assert {"cifar10_processes 2.0", "cifar10_expected_processes 2.0"} <= set(lines)
 
 
 def predictions(metrics: str) -> float:
