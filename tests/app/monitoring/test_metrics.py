@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -98,6 +99,17 @@ def test_whichever_process_is_asked_its_metrics_are_those_of_all(tmp_path):
         assert {predictions(httpx2.get(server.url("/metrics")).text) for _ in range(10)} == {30.0}
         lines = httpx2.get(server.url("/metrics")).text.splitlines()
         assert {"cifar10_processes 2.0", "cifar10_expected_processes 2.0"} <= set(lines)
+
+
+@pytest.mark.process
+@needs_reuseport
+def test_processes_that_have_ended_are_left_out_of_gauges(tmp_path):
+    with serving(tmp_path, workers="2", drain_seconds="0") as server:
+        wait_until(lambda: len(server.processes(message="ready")) == 2, server.log.read_text)
+        server.process.send_signal(signal.SIGHUP)  # a stand-in comes and goes
+        wait_until(lambda: len([line for line in server.lines() if line["message"] == "ready"]) == 5)
+        wait_until(lambda: "cifar10_processes 2.0" in httpx2.get(server.url("/metrics")).text, server.log.read_text)
+        assert 'cifar10_serving_processes{model="cifar10",version="8"} 2.0' in httpx2.get(server.url("/metrics")).text
 
 
 def predictions(metrics: str) -> float:
