@@ -98,6 +98,7 @@ def create_app(
     routers = [*ROUTERS, *protocols.routers(settings.enabled_protocols)]
     _add_routes(app, routers)
     app.state.metrics.declare(CODES, _predicting(routers), REASONS)
+    app.state.metrics.set_limits(processes, limits.memory_bytes)
     return app
 
 
@@ -162,6 +163,7 @@ async def _sample(state: State) -> None:
                 uploads=len(state.uploads),
                 waiting=pipeline.serving.waiting_images if pipeline.serving else 0,
                 connections=len(connections.connections) if connections else 0,
+                skipped_versions=len(pipeline.skipped),
                 closed=connections.take_closed() if connections else {},
             )
         )

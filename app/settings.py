@@ -46,6 +46,7 @@ class Limits:
     decode_threads: int
     max_waiting_images: int  # decoded, waiting for the network
     image_bytes: int  # of bodies and decoded pixels
+    memory_bytes: int  # of everything, in all processes together
 
 
 class Settings(BaseSettings):
@@ -154,6 +155,7 @@ class Settings(BaseSettings):
             # Every process's queue has room for a whole batch request.
             max_waiting_images=max(_share(MAX_WAITING_IMAGES, processes), min(self.max_files, MAX_WAITING_IMAGES)),
             image_bytes=max(MIN_IMAGE_BYTES, memory // processes - PROCESS_BYTES),
+            memory_bytes=memory,
         )
 
 

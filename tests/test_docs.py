@@ -47,6 +47,16 @@ def test_every_recipe_has_its_result_documented(name):
     assert f"`{name}`" in text("docs/training.md")
 
 
+def test_operations_names_settings_addresses_and_jobs_that_exist(tmp_path):
+    operations, paths = text("docs/operations.md"), set(create_app(Settings(store=tmp_path)).openapi()["paths"])
+    asked = set(re.findall(r"http://127\.0\.0\.1:8000(/[\w/]+)", operations))
+    assert "/metrics" in asked and asked <= paths
+    settings = set(re.findall(r"CIFAR10_[A-Z_]+", operations))
+    assert "CIFAR10_WORKERS" in settings and settings <= set(variables().values())
+    jobs = set(re.findall(r"run --rm training (\w+)", operations))
+    assert jobs == {"activate", "versions"} and all(f'"{job}"' in text("training/commands/store.py") for job in jobs)
+
+
 def test_the_tree_in_the_architecture_is_the_tree():
     tree = text("docs/architecture.md").split("## Every file")[1].split("```")[1]
     files, folders = set(), []

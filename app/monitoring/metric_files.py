@@ -4,6 +4,7 @@ A new process takes over the first free number together with its counts, so ther
 at one time.
 """
 
+import fcntl
 import logging
 import mmap
 import os
@@ -28,11 +29,23 @@ def render_files(directory: Path) -> bytes | None:
     """Render the metrics of all processes, None if the files cannot be read."""
     registry = CollectorRegistry()
     try:
+        _forget_ended(directory)
         MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         _warn_once(directory, str(error))
         return None
+
+
+def _forget_ended(directory: Path) -> None:
+    """Remove the gauges of processes that have ended: their numbers are unlocked. Their counts stay."""
+    for path in directory.glob("*.number"):
+        with path.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            mark_process_dead(int(path.stem), str(directory))  # type: ignore[no-untyped-call]
 
 
 class ReservedValues(MmapedDict):

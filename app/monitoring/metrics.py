@@ -37,6 +37,7 @@ class Sample:
     uploads: int = 0  # bodies that are arriving
     waiting: int = 0  # images in the queue
     connections: int = 0
+    skipped_versions: int = 0  # better than the one that is served, but unusable
     closed: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -79,6 +80,9 @@ class Metrics:
         self._memory = self._gauge("resident_bytes", "Resident memory of all processes; what they share counts in each")
         self._files = self._gauge("open_files", "Open file descriptors of all processes")
         self._processes = self._gauge("processes", "Processes of the service")
+        self._expected = self._shared("expected_processes", "Processes that the service should have")
+        self._memory_limit = self._shared("memory_limit_bytes", "Memory that all processes together may take")
+        self._skipped = self._shared("skipped_versions", "Better versions that cannot be served")
         self._closed = Counter(
             "cifar10_connections_closed",
             "Connections closed because of their clients, by reason",
@@ -112,7 +116,11 @@ class Metrics:
 
     def _info(self, name: str, text: str, labels: Iterable[str]) -> Gauge:
         """Make a gauge that is 1, for its labels."""
-        return Gauge(f"cifar10_{name}_info", text, tuple(labels), multiprocess_mode="livemax", registry=self._registry)
+        return self._shared(f"{name}_info", text, labels)
+
+    def _shared(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+        """Make a gauge that has the same value in every process."""
+        return Gauge(f"cifar10_{name}", text, tuple(labels), multiprocess_mode="livemax", registry=self._registry)
 
     def declare(self, codes: Iterable[str], routes: Iterable[str], reasons: Iterable[str]) -> None:
         """Report 0 for these error codes, routes of predictions and reasons to close a connection."""
@@ -125,6 +133,11 @@ class Metrics:
             self._closed.labels(reason)
         for result in RESULTS:
             self._versions.labels(result)
+
+    def set_limits(self, processes: int, memory_bytes: int) -> None:
+        """Report the number of processes the service should have, and the memory they may take together."""
+        self._expected.set(processes)
+        self._memory_limit.set(memory_bytes)
 
     def watch_model(self, model: Model, engine: str, precision: str, drift: Drift) -> None:
         """Report this model as the one that is served, with its drift."""
@@ -149,6 +162,7 @@ class Metrics:
         self._uploads.set(sample.uploads)
         self._waiting.set(sample.waiting)
         self._connections.set(sample.connections)
+        self._skipped.set(sample.skipped_versions)
         self._processes.set(1)
         for reason, count in sample.closed.items():
             self._closed.labels(reason).inc(count)

@@ -120,10 +120,18 @@ def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
 def test_limits_of_the_service_are_shared_out():
     settings = Settings(max_requests=100, decode_threads=2, max_files=100)
     assert settings.limits(8, 8_000_000_000) == Limits(
-        max_requests=13, decode_threads=1, max_waiting_images=256, image_bytes=744_000_000
+        max_requests=13,
+        decode_threads=1,
+        max_waiting_images=256,
+        image_bytes=744_000_000,
+        memory_bytes=8_000_000_000,
     )
     assert settings.limits(1, 512_000_000) == Limits(
-        max_requests=100, decode_threads=2, max_waiting_images=2_048, image_bytes=256_000_000
+        max_requests=100,
+        decode_threads=2,
+        max_waiting_images=2_048,
+        image_bytes=256_000_000,
+        memory_bytes=512_000_000,
     )
 
 

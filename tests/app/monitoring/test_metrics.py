@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -63,10 +64,11 @@ def sampled(client, name: str) -> float:
 
 
 def test_gauges_follow_what_the_service_is_doing(client_with):
-    client = client_with()
+    client = client_with(max_memory_mb=900)
     pipeline = client.app.state.pipeline
     wait_until(lambda: sampled(client, "resident_bytes") > 50e6)
-    assert sampled(client, "processes") == 1 and sampled(client, "open_files") > 3
+    assert sampled(client, "processes") == sampled(client, "expected_processes") == 1
+    assert sampled(client, "memory_limit_bytes") == 900e6 and sampled(client, "open_files") > 3
     assert sampled(client, "in_flight_requests") == sampled(client, "waiting_images") == sampled(client, "uploads") == 0
     with pipeline.admit():
         wait_until(lambda: sampled(client, "in_flight_requests") == 1)
@@ -95,6 +97,19 @@ def test_whichever_process_is_asked_its_metrics_are_those_of_all(tmp_path):
         wait_until(lambda: len([line for line in server.lines() if line.get("route") == "/predict"]) == 30)
         assert len(server.processes(route="/predict")) == 2
         assert {predictions(httpx2.get(server.url("/metrics")).text) for _ in range(10)} == {30.0}
+        lines = httpx2.get(server.url("/metrics")).text.splitlines()
+        assert {"cifar10_processes 2.0", "cifar10_expected_processes 2.0"} <= set(lines)
+
+
+@pytest.mark.process
+@needs_reuseport
+def test_processes_that_have_ended_are_left_out_of_gauges(tmp_path):
+    with serving(tmp_path, workers="2", drain_seconds="0") as server:
+        wait_until(lambda: len(server.processes(message="ready")) == 2, server.log.read_text)
+        server.process.send_signal(signal.SIGHUP)  # a stand-in comes and goes
+        wait_until(lambda: len([line for line in server.lines() if line["message"] == "ready"]) == 5)
+        wait_until(lambda: "cifar10_processes 2.0" in httpx2.get(server.url("/metrics")).text, server.log.read_text)
+        assert 'cifar10_serving_processes{model="cifar10",version="8"} 2.0' in httpx2.get(server.url("/metrics")).text
 
 
 def predictions(metrics: str) -> float:

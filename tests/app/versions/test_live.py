@@ -1,8 +1,6 @@
 """Versions take over without a restart: no request fails, every answer names its version, and memory is returned."""
 
-import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,22 +10,11 @@ import httpx2
 import numpy as np
 import pytest
 
-from model_store.store import SHIPPED_STORE, Store
+from model_store.store import Store
 from tests.app.conftest import png
+from tests.app.published import NAME, put
 from tests.app.service import ROOT, needs_reuseport, serving, stop
 from tests.waiting import wait_until
-
-NAME = "cifar10"
-PACKAGES = {"cifar10": "8", "cifar10-small": "2"}
-
-
-def put(store, version, source="cifar10-small", hidden=False):
-    """Put a shipped model into the store under this number, as `publish` does; `hidden` returns before the rename."""
-    folder = store / NAME / (f".incoming-{version}" if hidden else str(version))
-    shutil.copytree(SHIPPED_STORE / source / PACKAGES[source], folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"name": NAME, "version": version}))
-    return folder
 
 
 def served(client):
@@ -89,6 +76,7 @@ def test_a_bad_version_is_refused_with_the_reason_and_the_old_one_stays(client_w
         "reason": skipped["reason"],
     }
     assert 'cifar10_version_changes_total{result="refused"} 1.0' in client.get("/metrics").text
+    wait_until(lambda: "cifar10_skipped_versions 1.0" in client.get("/metrics").text)
     (line,) = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
     assert line.startswith("version 2 of cifar10 is skipped for 1: ")
 
