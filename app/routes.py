@@ -69,6 +69,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     """Send the images as form fields named `files`. The result of an unusable image is a problem."""
     pipeline: Pipeline = request.app.state.pipeline
     async with received(request, encoded_images("files", pipeline.settings.max_files)) as (serving, files):
+        request.scope["images"] = len(files)
         rows = await serving.predict_all(files, request.scope["stages"])
         with timed(request, "serialize"):
             return _json_response({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})

@@ -86,7 +86,7 @@ async def explain(request: Request) -> Response:
     async with received(request, EXPLAINED) as (serving, asked):
         manifest = serving.loaded.manifest
         check_model(request, manifest)
-        documents = []
+        documents, request.scope["images"] = [], len(asked.images)
         for index, image in enumerate(asked.images):
             try:
                 explanation = await serving.explain(image, None, request.scope["stages"], client_of(request.scope))
