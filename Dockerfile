@@ -79,7 +79,9 @@ COPY --from=store /model_store model_store
 COPY app app
 RUN python -m compileall -q app model_store
 USER 10001:10001
-ENV CIFAR10_BIND_HOST=0.0.0.0
+# In a container, who may reach the port is the publisher's choice (docker run --publish), so that must be said here:
+# CIFAR10_ACCESS=keys and CIFAR10_KEYS_FILE let in clients with a key only (docs/access.md).
+ENV CIFAR10_BIND_HOST=0.0.0.0 CIFAR10_ACCESS=open
 EXPOSE 8000
 # Asks the port that the service chooses, and never through a proxy.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \

@@ -1,20 +1,22 @@
-"""Command line of the service: `python -m app serve | classify | check`."""
+"""Command line of the service: `python -m app serve | classify | check | key`."""
 
 import argparse
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
+T = TypeVar("T")
 UNUSED_PORT = 0  # of a command that does not listen
+INVALID = 2  # exit code, argparse's
 INTERRUPTED = 130  # exit code, the shell's for SIGINT
 
 
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         for item in error.errors():
             variable, value = set_variable(str(item["loc"][0])), item["input"]
             print(f"error: {variable} is {value!r}: {item['msg']}; see docs/configuration.md", file=sys.stderr)
-        return 2
+        return INVALID
     if options.command is not _work:
         for warning in environment_warnings():
             print(f"warning: {warning}", file=sys.stderr)
@@ -103,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     classify.add_argument("--top-k", type=_positive, metavar="K", help="show only the K largest probabilities")
     classify.set_defaults(command=_classify, port=UNUSED_PORT)
+    key = commands.add_parser("key", help="make a key for a client, for CIFAR10_ACCESS=keys")
+    key.add_argument("name", type=_key_name, metavar="NAME", help="name of the client, for the log")
+    key.add_argument("--rate", type=_key_rate, metavar="N", help="images a second; default: any number")
+    key.add_argument("--file", type=Path, help="file of keys to add it to; default: print its line on stderr")
+    key.set_defaults(command=_key, port=UNUSED_PORT)
     check = commands.add_parser(
         "check", help="print the settings and test the model; exit code 1 if it cannot be served"
     )
@@ -130,20 +137,43 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _key_name(text: str) -> str:
+    from app.access.key_file import check_name
+
+    return _checked(check_name, text)
+
+
+def _key_rate(text: str) -> str:
+    from app.access.key_file import parse_rate
+
+    return f"{_checked(parse_rate, text):g}"
+
+
+def _checked(check: Callable[[str], T], text: str) -> T:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {error}") from None
+
+
 def _serve(options: argparse.Namespace, settings: "Settings") -> int:
     """Serve; after SIGHUP, replace this program by a new one, which inherits its sockets and processes."""
+    from app.access.startup import access_problem
     from app.monitoring.logs import configure_logging
     from app.process.shared_directory import shared_directory
     from app.process.shutdown import HANDLED
     from app.process.supervisor import Place
 
-    configure_logging(settings.log_level)
+    host = settings.bind_host if options.host is None else options.host
     places = [Place(**place) for place in options.inherited]
+    if not places and (problem := access_problem(settings, host)):
+        print(f"error: {problem}", file=sys.stderr)
+        return INVALID
+    configure_logging(settings.log_level)
     with shared_directory(settings.metrics_directory, inherited=bool(places)) as directory:
         from app.server import serve  # imports prometheus_client, which reads the directory from the environment
 
         settings = settings.model_copy(update={"metrics_directory": directory})
-        host = settings.bind_host if options.host is None else options.host
         ended = serve(settings, host, settings.bind_port, places)
         if not isinstance(ended, int):
             arguments = ["--host", host, "--port", str(settings.bind_port)]
@@ -163,6 +193,25 @@ def _work(options: argparse.Namespace, settings: "Settings") -> int:
     return work(settings, options.listeners, tuple(Skipped(*pair) for pair in json.loads(options.skipped)))
 
 
+def _key(options: argparse.Namespace, settings: "Settings") -> int:
+    """Print a new key on stdout, and what to do with it on stderr."""
+    from app.access.key_file import KeysError, append_key, make_key
+
+    try:
+        if options.file:
+            key = append_key(options.file, options.name, options.rate)
+            note = f"{options.file} has the key's hash; services that use the file know it within 2 seconds"
+        else:
+            key, line = make_key(options.name, options.rate)
+            note = f"add this line to the file that CIFAR10_KEYS_FILE names:\n{line}"
+    except KeysError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INVALID
+    print(note, "the key on stdout is shown this once; give it to the client", sep="\n", file=sys.stderr)
+    print(key)
+    return 0
+
+
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:
     with _interruptible():
         from app.offline.classify import classify
@@ -173,12 +222,16 @@ def _classify(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:
+    from app.access.startup import access_problem
     from app.settings import variables
     from app.versions.loading import choose
     from model_store.errors import ModelError
 
     for field, value in settings.model_dump(mode="json").items():
         print(f"{variables()[field]}={'' if value is None else value}")
+    if problem := access_problem(settings, settings.bind_host):
+        print(f"error: {problem}", file=sys.stderr)
+        return INVALID
     try:
         choice = choose(settings)
     except ModelError as error:

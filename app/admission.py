@@ -1,6 +1,8 @@
 """Load shedding: refuses predictions when too many are in flight, they take too long or images fill the memory.
 
-Knows neither settings nor the network.
+While several clients have requests in flight, one that has more than its share of them is refused earlier, and the
+others later: an idle service gives one client everything, and a flood of requests delays others without shutting them
+out. Knows neither settings nor the network.
 """
 
 import asyncio
@@ -16,6 +18,12 @@ from app.errors import Problem
 NO_BACKLOG = 32
 # A call of the network completes many predictions at once, and the first calls are slow: measuring a rate takes four.
 MIN_COMPLETED, MAX_COMPLETED = 4 * NO_BACKLOG, 8 * NO_BACKLOG
+
+# While several clients have requests in flight, the limits are multiplied by these: for a client with more than its
+# share of them, and for one with less. Predictions may take twice as long for the latter, since another caused that.
+ABOVE_SHARE, BELOW_SHARE, BELOW_SHARE_WAIT = 0.5, 1.125, 2.0
+# Equal clients differ by chance, and each should have all of the limit.
+MUCH_ABOVE = 1.5
 
 # While a body is joined, cut out of a form, or rid of what pixels do not depend on, there are two copies of it.
 BODY_COPIES = 2
@@ -67,32 +75,55 @@ class Admission:
     def __init__(self, max_requests: int, max_wait_seconds: float) -> None:
         self._max_requests, self._max_wait_seconds = max_requests, max_wait_seconds
         self.requests = 0  # in flight: their bodies have arrived
+        self._by_client: dict[str, int] = {}  # those in flight
         self.backlog = Backlog()
 
-    def check(self) -> None:
+    def check(self, client: str = "") -> None:
         """Refuse a request that `admit` would refuse, before its body is read.
 
         Raises:
-            Problem: too many requests are in flight, or predictions take too long.
+            Problem: too many requests are in flight, or predictions take too long; while other clients have requests
+                in flight too, a client with more than its share is refused at half of these limits.
         """
-        if self.requests >= self._max_requests:
+        max_requests, max_wait_seconds = self._limits(client)
+        if self.requests >= max_requests:
+            if max_requests < self._max_requests:
+                detail = f"{self._by_client[client]} of the {self.requests} requests in flight are yours"
+                raise Problem("overloaded", f"{detail}, and others wait too; try again, with fewer at once")
             raise Problem("overloaded", f"{self.requests} requests are in flight, which is the limit; try again")
-        if (seconds := self.backlog.seconds) > self._max_wait_seconds:
+        if (seconds := self.backlog.seconds) > max_wait_seconds:
             raise Problem("overloaded", f"predictions currently take {seconds:.1f} s, which is too long; try again")
 
+    def _limits(self, client: str) -> tuple[int, float]:
+        """Return how many requests may be in flight, and how long predictions may take, to let this client in."""
+        max_requests, max_wait_seconds = self._max_requests, self._max_wait_seconds
+        own = self._by_client.get(client, 0)
+        clients = len(self._by_client) + (own == 0)
+        if clients > 1:
+            max_requests = int(max_requests * (BELOW_SHARE if own * clients < max_requests else ABOVE_SHARE))
+            if own * clients < self.requests:
+                max_wait_seconds *= BELOW_SHARE_WAIT
+            elif own * clients > MUCH_ABOVE * self.requests:
+                max_wait_seconds *= ABOVE_SHARE
+        return max_requests, max_wait_seconds
+
     @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self, client: str = "") -> Iterator[None]:
         """Admit one request whose body has arrived.
 
         Raises:
             Problem: as `check`.
         """
-        self.check()
+        self.check(client)
         self.requests += 1
+        self._by_client[client] = self._by_client.get(client, 0) + 1
         try:
             yield
         finally:
             self.requests -= 1
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
 
 
 class ImageMemory:

@@ -6,7 +6,7 @@ for the client.
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -27,13 +27,17 @@ CLIENT_LEFT = 499  # nginx's status for a request whose client has closed the co
 # code -> (status, meaning); docs/api.md has the same table.
 CODES: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "The body is not a valid multipart form, or the form lacks the file."),
+    "key_required": (401, "The request has no key; send one as Authorization: Bearer KEY or X-API-Key: KEY."),
+    "key_unknown": (401, "The request's key is not one of the service's keys."),
     "not_found": (404, "The address does not exist."),
     "method_not_allowed": (405, "The address does not support this method."),
     "slow_upload": (408, "The body did not arrive in time, or arrives too slowly."),
     "too_large": (413, "The body has more bytes, or the batch more files, than the service accepts."),
     "unsupported_image": (415, "The bytes are not an image in a supported format."),
+    "unknown_host": (421, "The Host header names another host than this service's."),
     "unusable_image": (422, "The image is truncated or damaged, or has too many pixels or frames."),
     "invalid_parameter": (422, "A query parameter has an invalid value."),
+    "rate_exceeded": (429, "The key has used up its images a second; try again after Retry-After seconds."),
     "internal": (500, "The service failed; its log gives the cause under the request id."),
     "overloaded": (
         503,
@@ -50,6 +54,7 @@ class Problem(Exception):
 
     code: str
     detail: str
+    headers: Mapping[str, str] | None = None  # of its response, besides Retry-After for status 503
 
     @property
     def status(self) -> int:
@@ -68,7 +73,7 @@ class Problem(Exception):
         }
 
     def response(self) -> Response:
-        """Build the HTTP response, with Retry-After for status 503."""
+        """Build the HTTP response."""
         return Response(json.dumps(self.document()), self.status, self._headers(), PROBLEM)
 
     def short_response(self) -> Response:
@@ -76,8 +81,8 @@ class Problem(Exception):
         status = 400 if self.status in (415, 422) else self.status
         return Response(json.dumps({"error": self.detail}), status, self._headers(), "application/json")
 
-    def _headers(self) -> dict[str, str] | None:
-        return {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.status == 503 else None
+    def _headers(self) -> Mapping[str, str] | None:
+        return {"Retry-After": str(RETRY_AFTER_SECONDS)} if self.status == 503 else self.headers
 
 
 def problem_from_error(error: Exception, path: str = "") -> Problem:

@@ -8,6 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from fastapi import Request
 
+from app.access.client import client_of
 from app.errors import Problem
 from app.pipeline import Pipeline, Serving
 from app.process.connection import while_connected
@@ -31,7 +32,8 @@ async def received(request: Request, parse: Parse[T]) -> AsyncIterator[tuple[Ser
     """
     pipeline: Pipeline = request.app.state.pipeline
     uploads: Uploads = request.app.state.uploads
-    pipeline.check()
+    client = client_of(request.scope)
+    pipeline.check(client)
     seconds = pipeline.settings.timeout_seconds
     with pipeline.memory.reserve() as reservation, while_connected(request.scope):
         try:
@@ -39,7 +41,7 @@ async def received(request: Request, parse: Parse[T]) -> AsyncIterator[tuple[Ser
                 with timed(request, "receive"):
                     body = await uploads.read_body(request, pipeline.max_body_bytes, reservation, deadline)
                     parsed = await parse(request, pipeline, body)
-                with pipeline.admit() as serving:
+                with pipeline.admit(client) as serving:
                     request.scope["served_by"] = serving.model
                     yield serving, parsed
         except TimeoutError:

@@ -15,8 +15,11 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from app import __version__, model_routes, openapi, protocols, routes
+from app.access.gate import Gate, keyless_paths
+from app.access.keys import Keys
 from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import CODES, Problem, answer_error
@@ -28,7 +31,7 @@ from app.pipeline import Pipeline
 from app.process.cores import memory_limit
 from app.process.open_connections import REASONS, OpenConnections
 from app.process.supervisor import Workers
-from app.settings import Settings
+from app.settings import Settings, split_list
 from app.uploads import Uploads
 from app.versions.loading import Skipped
 from model_store.errors import ImageError
@@ -74,6 +77,9 @@ def create_app(
         skipped: for a worker, the versions that the first process skipped.
         answers_unready: whether the first process says after some seconds why it is not ready yet; it need not where
             others answer.
+
+    Raises:
+        KeysError: the file of keys cannot be used.
     """
     app = FastAPI(
         title="CIFAR-10 image classification",
@@ -88,7 +94,10 @@ def create_app(
         exception_handlers=dict.fromkeys(HANDLED, answer_error),
     )
     app.state.page = Page(PAGE)
-    app.state.openapi = openapi.cached_document(app, settings.root_path)
+    app.state.keys = Keys(settings.keys_file) if settings.access == "keys" and settings.keys_file else None
+    app.state.openapi = openapi.cached_document(
+        app, settings.root_path, keyless_paths(settings) if app.state.keys else None
+    )
     app.state.metrics = Metrics(settings.metrics_directory)
     app.state.connections = None  # server.py sets it
     limits = settings.limits(processes, memory_limit())
@@ -96,7 +105,7 @@ def create_app(
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     app.state.short_error_paths = protocols.first_segments(settings.enabled_protocols)
     routers = [*ROUTERS, *protocols.routers(settings.enabled_protocols)]
-    _add_routes(app, routers)
+    _add_routes(app, settings, routers)
     app.state.metrics.declare(CODES, _predicting(routers), REASONS)
     app.state.metrics.set_limits(processes, limits.memory_bytes)
     return app
@@ -131,13 +140,13 @@ async def _lifespan(
         # The log has the reason, to which uvicorn would add a traceback and a line of its own.
         logging.getLogger("uvicorn.error").disabled = True
         pipeline.require_serving()
-    following = asyncio.create_task(_follow(pipeline, loading, share)) if pipeline.follows and not is_worker else None
-    sampling = asyncio.create_task(_sample(app.state))
+    tasks = [asyncio.create_task(_sample(app.state))]
+    tasks += [asyncio.create_task(_follow(pipeline, loading, share))] if pipeline.follows and not is_worker else []
+    tasks += [asyncio.create_task(app.state.keys.follow())] if app.state.keys else []
     yield
-    sampling.cancel()
-    if following:
-        following.cancel()
-        await asyncio.wait([following])
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
     await asyncio.wait([loading], timeout=LOADING_SECONDS)
     if not loading.done():
         logger.error("the model is still being loaded after a signal to stop, so its disk may hang; it is left behind")
@@ -177,12 +186,14 @@ def _share(pipeline: Pipeline, workers: Workers | None) -> None:
         workers.serve(version, [(item.version, item.reason) for item in skipped])
 
 
-def _add_routes(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+def _add_routes(app: FastAPI, settings: Settings, routers: Sequence[APIRouter]) -> None:
     for router in routers:
         app.include_router(router)
     app.mount("/page", PageFiles(app.state.page), name="page")
     # The fast path wraps FastAPI's own middleware, which most requests can skip.
-    fast_path = FastPath(
+    inner: ASGIApp = FastPath(
         app.build_middleware_stack(), [route for router in routers for route in router.routes], app.routes
     )
-    app.middleware_stack = RequestContext(fast_path, app.state.metrics)
+    if Gate.is_needed(settings, app.state.keys):
+        inner = Gate(inner, settings, app.state.keys)
+    app.middleware_stack = RequestContext(inner, app.state.metrics, split_list(settings.frame_ancestors))

@@ -1,7 +1,7 @@
 """Parts of the OpenAPI document that FastAPI cannot derive from an endpoint's signature."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -23,6 +23,11 @@ REPORT_FILE: dict[str, Any] = {
     "description": "The file as published.",
     "content": {"image/png": {"schema": BINARY}, "application/json": {"schema": {"type": "object"}}},
 }
+KEY_CODES = "key_required", "key_unknown", "rate_exceeded"
+SECURITY_SCHEMES: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 REPORT_NAME: dict[str, Any] = {
     "name": "name",
     "in": "path",
@@ -32,15 +37,39 @@ REPORT_NAME: dict[str, Any] = {
 }
 
 
-def cached_document(app: FastAPI, root_path: str) -> Callable[[], bytes]:
-    """Return a function that gives the document as JSON. The first call takes tens of milliseconds."""
+def cached_document(app: FastAPI, root_path: str, keyless: Collection[str] | None = None) -> Callable[[], bytes]:
+    """Return a function that gives the document as JSON. The first call takes tens of milliseconds.
+
+    Args:
+        keyless: the paths that need no key, for a service that needs one elsewhere.
+    """
 
     @cache
     def document() -> bytes:
-        servers = {"servers": [{"url": root_path}]} if root_path else {}
-        return json.dumps(app.openapi() | servers, ensure_ascii=False, separators=(",", ":")).encode()
+        content = app.openapi() | ({"servers": [{"url": root_path}]} if root_path else {})
+        if keyless is not None:
+            content |= _with_keys(content, keyless)
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
     return document
+
+
+def _with_keys(content: dict[str, Any], keyless: Collection[str]) -> dict[str, Any]:
+    """Say that operations need a key, in either header, and how requests without one are refused."""
+    refusals = {str(status): response for status, response in responses({}, *KEY_CODES).items() if status != 200}
+    paths = {
+        path: {
+            method: operation
+            | ({"security": []} if path in keyless else {"responses": operation["responses"] | refusals})
+            for method, operation in operations.items()
+        }
+        for path, operations in content["paths"].items()
+    }
+    return {
+        "components": content["components"] | {"securitySchemes": SECURITY_SCHEMES},
+        "security": [{name: []} for name in SECURITY_SCHEMES],
+        "paths": paths,
+    }
 
 
 def responses(success: type[BaseModel] | dict[str, Any], *codes: str) -> Responses:

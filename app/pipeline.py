@@ -153,7 +153,7 @@ class Serving:
         remaining = iter(rows)
         return [image if isinstance(image, ImageError) else next(remaining) for image in decoded]
 
-    async def explain(self, source: Source, index: int | None, stages: Stages) -> Explanation:
+    async def explain(self, source: Source, index: int | None, stages: Stages, client: str = "") -> Explanation:
         """Explain the class `index`, by default the most probable one, for an image.
 
         Raises:
@@ -164,7 +164,7 @@ class Serving:
         image = await self._decode(source)
         decoded = time.perf_counter()
         stages["decode"] = decoded - began
-        explanation = await self._explainer.explain(image, index)
+        explanation = await self._explainer.explain(image, index, client)
         stages["explain"] = time.perf_counter() - decoded
         return explanation
 
@@ -379,24 +379,24 @@ class Pipeline:
             raise Problem("not_ready", "the service is shutting down and only finishes requests in flight")
         return serving
 
-    def check(self) -> None:
+    def check(self, client: str = "") -> None:
         """Refuse a request that `admit` would refuse, before its body is read.
 
         Raises:
             Problem: as `admit`.
         """
         self.require_serving()
-        self.admission.check()
+        self.admission.check(client)
 
     @contextmanager
-    def admit(self) -> Iterator[Serving]:
+    def admit(self, client: str = "") -> Iterator[Serving]:
         """Admit one request whose body has arrived.
 
         Raises:
             Problem: no version is loaded, too many requests are in flight, or predictions take too long.
         """
         serving = self.require_serving()
-        with self.admission.admit(), serving.in_use():
+        with self.admission.admit(client), serving.in_use():
             yield serving
 
 

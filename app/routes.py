@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app import schemas
+from app.access.client import client_of
 from app.errors import Problem, problem_from_error
 from app.explain import heatmap
 from app.explain.document import explanation_json
@@ -68,6 +69,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     """Send the images as form fields named `files`. The result of an unusable image is a problem."""
     pipeline: Pipeline = request.app.state.pipeline
     async with received(request, encoded_images("files", pipeline.settings.max_files)) as (serving, files):
+        request.scope["images"] = len(files)
         rows = await serving.predict_all(files, request.scope["stages"])
         with timed(request, "serialize"):
             return _json_response({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})
@@ -87,7 +89,7 @@ async def explain(request: Request, label: Label = None, kind: ExplanationFormat
     async with received(request, ONE_IMAGE) as (serving, (data,)):
         # Again, since another version may have taken over while the body arrived.
         index = None if label is None else _class_index(serving.loaded.manifest, label)
-        explanation = await serving.explain(data, index, request.scope["stages"])
+        explanation = await serving.explain(data, index, request.scope["stages"], client_of(request.scope))
         render = _explanation_picture if kind == "png" else _explanation_json
         with timed(request, "serialize"):  # in a thread: drawing would block others for milliseconds
             return await asyncio.to_thread(render, serving.loaded.manifest, explanation)

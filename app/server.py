@@ -9,7 +9,9 @@ from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
+from app.access.key_file import KeysError
 from app.main import create_app
 from app.process.connection import Connection
 from app.process.cores import available_cores, choose_processes
@@ -60,7 +62,8 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     processes = f"{count} process{'es' if count > 1 else ''}"
     if inherited:
         reason = "replacing the earlier ones"
-    logger.info("starting on http://%s:%s in %s: %s", f"[{host}]" if ":" in host else host, port, processes, reason)
+    address, access = f"[{host}]" if ":" in host else host, "clients with a key" if settings.keys_file else "everybody"
+    logger.info("starting on http://%s:%s in %s: %s; for %s", address, port, processes, reason, access)
     workers = Workers(count - 1, partial(bind, host, port, True), listeners, settings.follows, inherited)
     app = create_app(settings, count, _network_threads(count), workers, answers_unready=not inherited)
     app.state.connections = _connections(settings)
@@ -78,7 +81,11 @@ def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...])
         skipped: the versions that `serve` skipped.
     """
     count, _ = choose_processes(settings.workers)
-    app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
+    try:
+        app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
+    except KeysError as error:
+        logger.error("the keys cannot be read: %s", error)
+        return STARTUP_FAILURE
     app.state.connections = _connections(settings)
     server = WorkerServer(_config(app, settings), app.state.connections, app, settings.drain_seconds, None)
     return _run(server, [socket.socket(fileno=descriptor) for descriptor in listeners])

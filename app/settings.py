@@ -5,6 +5,7 @@ docs/configuration.md lists them. A variable that is set but empty counts as uns
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -36,6 +37,10 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name
+PUBLIC_PARTS = "metrics", "docs", "drift"
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_HOST = re.compile(r"(\*\.)?[a-z0-9_][a-z0-9_.-]*|\[[0-9a-f:.]+\]")
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,23 @@ class Settings(BaseSettings):
         "127.0.0.1",
         description="comma-separated addresses and networks whose X-Forwarded-* headers are trusted; or *",
     )
+    access: Literal["open", "keys"] | None = Field(
+        None,
+        description="who may use the service: open (everybody) or keys (clients with a key); "
+        "default: open, on a loopback address only",
+    )
+    keys_file: Path | None = Field(None, description="file of keys, for CIFAR10_ACCESS=keys")
+    public: str = Field(
+        "",
+        description="comma-separated parts that need no key: metrics, docs, drift; health and the page never need one",
+    )
+    allowed_origins: str = Field(
+        "", description="comma-separated origins whose pages may call the service, such as https://example.org; or *"
+    )
+    frame_ancestors: str = Field("", description="comma-separated origins that may show the page in a frame; or *")
+    allowed_hosts: str = Field(
+        "", description="comma-separated names that the Host header may have, such as example.org or *.example.org"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     metrics_directory: Path | None = Field(
         None,
@@ -126,6 +148,46 @@ class Settings(BaseSettings):
         for proxy in [] if value.strip() in ("", "*") else value.split(","):
             ip_network(proxy.strip())
         return value
+
+    @field_validator("public")
+    @classmethod
+    def _are_parts(cls, value: str) -> str:
+        if unknown := set(split_list(value)) - set(PUBLIC_PARTS):
+            raise ValueError(f"{sorted(unknown)[0]!r} is not one of {', '.join(PUBLIC_PARTS)}")
+        return value
+
+    @field_validator("allowed_origins", "frame_ancestors")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in split_list(value):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin; write scheme://host or scheme://host:port, or only *")
+        if "*" in split_list(value) and len(split_list(value)) > 1:
+            raise ValueError("* stands for every origin, so it must be alone")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        for host in split_list(value):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host name; write example.org or *.example.org, without a port")
+        return value
+
+    @property
+    def public_parts(self) -> frozenset[str]:
+        """The parts that need no key."""
+        return frozenset(split_list(self.public))
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins whose pages may call the service, as browsers write them; {"*"} for all."""
+        return frozenset(_serialized(origin) for origin in split_list(self.allowed_origins))
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names that the Host header may have; empty for any."""
+        return frozenset(split_list(self.allowed_hosts))
 
     @property
     def follows(self) -> bool:
@@ -162,6 +224,16 @@ class Settings(BaseSettings):
 def protocol_names(value: str) -> set[str]:
     """Split the names of `CIFAR10_PROTOCOLS`."""
     return {name.strip().lower() for name in value.split(",")}
+
+
+def split_list(value: str) -> list[str]:
+    """Split a comma-separated setting into its items, in lower case."""
+    return [item for part in value.split(",") if (item := part.strip().lower())]
+
+
+def _serialized(origin: str) -> str:
+    """Write an origin as browsers do, without its scheme's default port."""
+    return origin.removesuffix(DEFAULT_PORTS.get(origin.partition("://")[0], "\0"))
 
 
 def _share(limit: int, processes: int) -> int:

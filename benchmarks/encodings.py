@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks import BenchmarkError, machine
 from benchmarks.load import bodies
-from benchmarks.load.bodies import Body, Picture
+from benchmarks.load.bodies import HEADER_LENGTH, Body, Picture
 from benchmarks.load.closed_loop import Load, closed_loop, require_wrk, whole_number
 from benchmarks.server import serving
 from benchmarks.tables import Row, table
@@ -96,7 +96,7 @@ def with_tensor(name: str, path: str, picture: Picture, shape: Sequence[int], da
         "parameters": {"binary_data_size": len(data)},
     }
     header = json.dumps({"inputs": [described]}).encode()
-    return Body(name, path, OCTETS, header + data, picture, header_length=len(header))
+    return Body(name, path, OCTETS, header + data, picture, header=(HEADER_LENGTH, str(len(header))))
 
 
 def row(body: Body, loads: Sequence[Load]) -> Row:

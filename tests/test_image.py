@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from app.access.startup import access_problem
+from app.settings import Settings
 from model_store.store import SHIPPED_STORE
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +108,18 @@ def test_an_image_has_the_package_list_of_its_own_environment_and_not_the_tools_
     assert base == sources["/venv"]
     assert set(re.findall(r" (/sbom/\S+)", instructions)) == {"/sbom/sbom.cdx.json", "/sbom/licences.txt"}
     assert not {"/", "/tools"} & set(sources)
+
+
+def test_the_service_listens_on_every_address_and_says_who_may_use_it():
+    settings = dict(re.findall(r"(CIFAR10_\w+)=(\S+)", " ".join(re.findall(r"^ENV .+", STAGES["serve"][1], re.M))))
+    assert access_problem(Settings(bind_host=settings["CIFAR10_BIND_HOST"]), settings["CIFAR10_BIND_HOST"])
+    assert settings == {"CIFAR10_BIND_HOST": "0.0.0.0", "CIFAR10_ACCESS": "open"}
+    assert access_problem(Settings(access=settings["CIFAR10_ACCESS"]), settings["CIFAR10_BIND_HOST"]) is None
+
+
+def test_compose_publishes_the_open_service_on_this_machine_only():
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert 'ports: ["127.0.0.1:' in compose and "CIFAR10_ACCESS" in compose
 
 
 def test_the_service_has_its_pages_and_templates():

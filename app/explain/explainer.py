@@ -3,7 +3,6 @@
 Knows the queue and the masks, but nothing about encoded images, models or HTTP.
 """
 
-import asyncio
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.batcher import Batcher
 from app.explain.saliency import Floats, Masks, fit_saliency, hide
+from app.explain.turns import Turns
 from app.prediction import Prediction
 
 CHUNK = 8  # maximum number of masked copies in the queue, and so ahead of any prediction
@@ -29,20 +29,21 @@ class Explanation:
 class Explainer:
     """Explains one image at a time, queueing one chunk of masked copies after another.
 
-    A prediction therefore waits for at most one chunk, never for a whole explanation.
+    A prediction therefore waits for at most one chunk, never for a whole explanation. Clients have turns, so that one
+    with many explanations does not delay another's.
     """
 
     def __init__(self, batcher: Batcher[Prediction], masks: Masks, chunk: int = CHUNK) -> None:
         self._batcher, self._masks, self._chunk = batcher, masks, chunk
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
 
-    async def explain(self, image: NDArray[np.uint8], index: int | None = None) -> Explanation:
+    async def explain(self, image: NDArray[np.uint8], index: int | None = None, client: str = "") -> Explanation:
         """Explain the class `index`, by default the most probable one, for an image (32, 32, 3).
 
         Raises:
             QueueFullError: too many images are waiting.
         """
-        async with self._turn:
+        async with self._turns.turn(client):
             probabilities = (await self._batcher.submit(image)).row.probabilities
             index = int(probabilities.argmax()) if index is None else index
             masked = [

@@ -36,6 +36,7 @@ class RequestRecord(NamedTuple):
     seconds: float
     stages: Mapping[str, float]  # seconds by stage
     model: tuple[str, str] | None  # name and version that answered, None if none did
+    key: str | None = None  # name of the client's key
 
 
 class JsonFormatter(logging.Formatter):
@@ -151,10 +152,15 @@ def _access_lines(records: Sequence[RequestRecord]) -> str:
     )
     lines = [
         f'{start}, "request_id": "{record.identity}", "method": {json.dumps(record.method)}, '
-        f'"route": "{record.route}", "status": {record.status}, "milliseconds": {record.seconds * 1000:.2f}}}\n'
+        f'"route": "{record.route}", "status": {record.status}, "milliseconds": {record.seconds * 1000:.2f}'
+        f"{_key_field(record.key)}}}\n"
         for record in records
     ]
     return "".join(lines)
+
+
+def _key_field(key: str | None) -> str:
+    return f', "key": "{key}"' if key else ""
 
 
 @lru_cache(1)

@@ -1,13 +1,14 @@
 """Middleware around every request: request id, security headers, timings and an access log line.
 
 Pure ASGI, and never touches a body. Endpoints store the seconds of their stages in `scope["stages"]`, and the
-model that answers in `scope["served_by"]`.
+model that answers in `scope["served_by"]`; `access/gate.py` stores the name of the client's key in `scope["key"]`.
 """
 
 import asyncio
 import random
 import re
 import time
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,19 +20,26 @@ ACCEPTED_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-ENCODED_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+
+def security_headers(frame_ancestors: Sequence[str] = ()) -> dict[str, str]:
+    """Return the headers of every answer; pages of `frame_ancestors`, origins or *, may show it in a frame."""
+    ancestors = " ".join(frame_ancestors) or "'none'"
+    return {name: value.replace("{ancestors}", ancestors) for name, value in SECURITY_HEADERS.items()}
 
 
 class RequestContext:
     """Accepts or creates `X-Request-ID`, adds the headers, and logs the outcome without any user data."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, frame_ancestors: Sequence[str] = ()) -> None:
         self.app, self._metrics = app, metrics
+        headers = security_headers(frame_ancestors)
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self._finished: list[RequestRecord] = []  # not yet counted and logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +59,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 added = (b"x-request-id", identity.encode()), (b"server-timing", _server_timing(stages, began))
-                message["headers"] = [*message["headers"], *added, *ENCODED_HEADERS]
+                message["headers"] = [*message["headers"], *added, *self._headers]
             await send(message)
 
         try:
@@ -62,7 +70,14 @@ class RequestContext:
                 loop.call_soon(loop.call_soon, self._record_finished)  # after this turn's answers are sent
             seconds = time.perf_counter() - began
             record = RequestRecord(
-                identity, scope["method"], _route(scope), status, seconds, stages, scope.get("served_by")
+                identity,
+                scope["method"],
+                _route(scope),
+                status,
+                seconds,
+                stages,
+                scope.get("served_by"),
+                scope.get("key"),
             )
             self._finished.append(record)
 

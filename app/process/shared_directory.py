@@ -1,4 +1,4 @@
-"""The shared directory of the service's processes, for metrics and drift counts.
+"""The shared directory of the service's processes, for metrics, drift counts and the rates of keys.
 
 Its files are mapped into memory. Writing to a mapped page for which the disk has no room kills the process with SIGBUS,
 so `reserve` allocates a file's blocks first: a full disk then costs counts, never answers.
@@ -22,7 +22,8 @@ LEFT_BEHIND = (
     "*.db",
     "*.counts",
     "*.number",
-)  # by prometheus_client, monitoring/drift_window.py and monitoring/metrics.py
+    "*.rates",
+)  # by prometheus_client, monitoring/drift_window.py, monitoring/metrics.py and access/rates.py
 PREFIX, LOCK = "cifar10-metrics-", "lock"
 
 

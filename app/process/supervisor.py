@@ -3,7 +3,7 @@
 A process runs Python code on one core at a time, so the service has one process per core. The first one answers
 requests from the start and, once its model is ready, starts the others. Each has listening sockets of its own on the
 address (SO_REUSEPORT), and the kernel distributes the connections. The processes share only the store and a directory
-for metrics and drift counts.
+for metrics, drift counts and the rates of keys.
 
 The first process makes a worker's sockets and keeps them open as well. A worker's successor inherits them: closing a
 listening socket would drop the connections that wait in its queue. A worker that died has nobody to answer them, so

@@ -67,7 +67,7 @@ async def predict_images(request: Request, serving: Serving, images: Sequence[So
         Problem: one of them is unusable; the text has its place.
         QueueFullError: too many images are waiting.
     """
-    stages = request.scope["stages"]
+    stages, request.scope["images"] = request.scope["stages"], len(images)
     if len(images) == 1:
         try:
             return [await serving.predict(images[0], stages)]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app.access.client import client_of
 from app.explain.document import explanation_json
 from app.intake import received, timed
 from app.pipeline import Pipeline
@@ -85,10 +86,10 @@ async def explain(request: Request) -> Response:
     async with received(request, EXPLAINED) as (serving, asked):
         manifest = serving.loaded.manifest
         check_model(request, manifest)
-        documents = []
+        documents, request.scope["images"] = [], len(asked.images)
         for index, image in enumerate(asked.images):
             try:
-                explanation = await serving.explain(image, None, request.scope["stages"])
+                explanation = await serving.explain(image, None, request.scope["stages"], client_of(request.scope))
             except ImageError as error:
                 raise at(asked.place.format(index), error) from None
             documents.append(await asyncio.to_thread(explanation_json, manifest, explanation))

@@ -10,7 +10,7 @@ from PIL import Image
 BOUNDARY = "X"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 BATCH = 256
-HEADER_LENGTH = "Inference-Header-Content-Length"
+HEADER_LENGTH = "Inference-Header-Content-Length"  # of the JSON before binary tensors (Open Inference Protocol)
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Body:
     data: bytes
     picture: Picture
     count: int = 1
-    header_length: int | None = None  # of the JSON before binary tensors (Open Inference Protocol)
+    header: tuple[str, str] | None = None  # one more header: its name and value
 
     def request(self) -> bytes:
         """Return the complete HTTP/1.1 request for a local server."""
         head = f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {self.mime}\r\n"
-        if self.header_length is not None:
-            head += f"{HEADER_LENGTH}: {self.header_length}\r\n"
+        if self.header:
+            head += "{}: {}\r\n".format(*self.header)
         return f"{head}Content-Length: {len(self.data)}\r\n\r\n".encode() + self.data
 
 

@@ -111,8 +111,8 @@ def run_wrk(port: int, body: Body, connections: int, seconds: int) -> str:
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT)]
         command.append(f"http://127.0.0.1:{port}{body.path}")
         environment = os.environ | {"BODY": data.name, "MIME": body.mime}
-        if body.header_length is not None:
-            environment |= {"HEADER_LENGTH": str(body.header_length)}
+        if body.header:
+            environment |= dict(zip(("HEADER_NAME", "HEADER_VALUE"), body.header, strict=True))
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
     if process.returncode:
         message = process.stderr.strip() or process.stdout.strip()

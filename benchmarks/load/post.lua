@@ -1,12 +1,12 @@
--- For wrk: posts the file $BODY as $MIME, with the length of its JSON if $HEADER_LENGTH is set, and at the end prints one line that benchmarks/closed_loop.py reads.
+-- For wrk: posts the file $BODY as $MIME, with the header $HEADER_NAME if that is set, and at the end prints one line that benchmarks/closed_loop.py reads.
 
 local file = io.open(os.getenv("BODY"), "rb")
 wrk.body = file:read("*a")
 file:close()
 wrk.method = "POST"
 wrk.headers["Content-Type"] = os.getenv("MIME")
-if os.getenv("HEADER_LENGTH") then
-  wrk.headers["Inference-Header-Content-Length"] = os.getenv("HEADER_LENGTH")
+if os.getenv("HEADER_NAME") then
+  wrk.headers[os.getenv("HEADER_NAME")] = os.getenv("HEADER_VALUE")
 end
 
 function done(summary, latency)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.admission import MAX_COMPLETED, NO_BACKLOG, Backlog, ImageMemory
+from app.admission import MAX_COMPLETED, NO_BACKLOG, Admission, Backlog, ImageMemory
 from app.errors import Problem
 from tests.app.conftest import Clock, png
 
@@ -102,6 +102,75 @@ def test_explanations_count_against_the_requests_that_are_let_in(client_with):
     assert response.status_code == 503 and response.json()["code"] == "overloaded"
     assert int(response.headers["retry-after"]) >= 1
     assert small.post("/explain", content=png()).status_code == 200
+
+
+def fill(stack: ExitStack, admission: Admission, client: str, tries: int = 100) -> int:
+    """Let a client send until it is refused, and give how many of its requests were let in."""
+    for number in range(tries):
+        try:
+            stack.enter_context(admission.admit(client))
+        except Problem as problem:
+            return number if problem.code == "overloaded" else -1
+    return tries
+
+
+def test_an_idle_service_gives_one_client_everything():
+    with ExitStack() as stack:
+        assert fill(stack, Admission(16, 1.0), "a") == 16
+
+
+def test_one_client_leaves_room_for_others_and_has_its_share_while_they_are_there():
+    admission = Admission(16, 1.0)
+    with ExitStack() as flood, ExitStack() as others:
+        assert fill(flood, admission, "a") == 16
+        assert fill(others, admission, "b") == 2  # an eighth more than the limit
+        with pytest.raises(Problem, match="16 of the 18 requests in flight are yours, and others wait too"):
+            admission.check("a")
+        flood.close()
+        assert fill(flood, admission, "a") == 8  # of two clients, half
+        assert fill(others, admission, "b") == 6
+
+
+def test_many_clients_with_few_requests_each_may_use_all_places():
+    admission = Admission(100, 1.0)
+    with ExitStack() as stack:
+        assert sum(fill(stack, admission, str(number), 1) for number in range(90)) == 90
+        assert fill(stack, admission, "7", 1) == 1
+        assert sum(fill(stack, admission, f"new {number}", 1) for number in range(100)) == 112 - 91
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=200), st.integers(1, 40))
+def test_requests_in_flight_never_exceed_the_limit_by_more_than_an_eighth(steps, limit):
+    admission, stacks = Admission(limit, 1.0), {client: ExitStack() for client in "abcd"}
+    for client, leaves in steps:
+        if leaves:
+            stacks[client].close()
+        elif fill(stacks[client], admission, client, 1) == 0:
+            assert admission.requests >= limit // 2
+        assert admission.requests <= limit * 1.125
+    for stack in stacks.values():
+        stack.close()
+    assert admission.requests == 0
+    with ExitStack() as stack:
+        assert fill(stack, admission, "e") == limit
+
+
+def test_a_client_with_a_backlog_is_refused_before_others_are(clock):
+    admission = Admission(1_000, 1.0)
+    admission.backlog = Backlog(clock)
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(admission.admit("a"))
+            stack.enter_context(admission.backlog.track())
+        finish(admission.backlog, clock, MAX_COMPLETED, 0.012)
+        with pytest.raises(Problem, match=r"take 1\.2 s"):
+            admission.check("a")
+        with admission.admit("b"):
+            finish(admission.backlog, clock, MAX_COMPLETED, 0.006)
+            with pytest.raises(Problem, match=r"take 0\.6 s"):
+                admission.check("a")
+            admission.check("b")
+        admission.check("a")
 
 
 def test_while_predictions_take_too_long_new_ones_are_refused(client_with, clock):

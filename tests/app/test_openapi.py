@@ -1,6 +1,7 @@
 """/openapi.json documents the errors as they are sent."""
 
 from app.errors import CODES
+from app.openapi import KEY_CODES
 
 
 def test_openapi_is_serialised_once(client, monkeypatch):
@@ -14,6 +15,7 @@ def test_openapi_documents_every_error_of_the_code_table(client):
     document = client.get("/openapi.json").json()
     text = str(document)
     undocumented = {"not_found", "method_not_allowed"}  # of addresses that are not in the document
+    undocumented |= {"unknown_host", *KEY_CODES}  # of services with hosts and keys: tests/app/access/test_gate.py
     assert [code for code in CODES if code not in undocumented and f"`{code}`" not in text] == []
     body = document["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert list(body) == ["multipart/form-data", "image/*"]

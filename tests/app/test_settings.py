@@ -32,6 +32,16 @@ ROOT = Path(__file__).parents[2]
         ("BIND_HOST", " "),
         ("BIND_PORT", "65536"),
         ("BIND_PORT", "http"),
+        ("ACCESS", "closed"),
+        ("PUBLIC", "metrics,model"),
+        ("ALLOWED_ORIGINS", "example.org"),
+        ("ALLOWED_ORIGINS", "https://example.org/"),
+        ("ALLOWED_ORIGINS", "*,https://example.org"),
+        ("ALLOWED_ORIGINS", "null"),
+        ("FRAME_ANCESTORS", "https://example.org; script-src *"),
+        ("ALLOWED_HOSTS", "example.org:8000"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "https://example.org"),
     ],
 )
 def test_a_wrong_setting_is_named(capsys, monkeypatch, name, value):
@@ -115,6 +125,12 @@ def test_proxies_are_addresses_and_networks(capsys, monkeypatch, value):
     monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", value)
     assert main(["check"]) == 0
     assert f"CIFAR10_TRUSTED_PROXIES={value}\n" in capsys.readouterr().out
+
+
+def test_origins_and_hosts_are_written_as_browsers_send_them():
+    settings = Settings(allowed_origins="https://Example.org:443, http://a.example:80,http://b.example:8080,")
+    assert settings.origins == {"https://example.org", "http://a.example", "http://b.example:8080"}
+    assert Settings(allowed_hosts="Example.org, *.example.org,[::1]").hosts == {"example.org", "*.example.org", "[::1]"}
 
 
 def test_limits_of_the_service_are_shared_out():

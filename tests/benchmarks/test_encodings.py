@@ -5,7 +5,7 @@ import pytest
 from app.settings import Settings
 from benchmarks import BenchmarkError
 from benchmarks.encodings import CONNECTIONS, encode, row
-from benchmarks.load.bodies import HEADER_LENGTH, pictures
+from benchmarks.load.bodies import pictures
 from tests.app.conftest import running
 from tests.benchmarks.samples import LOAD
 
@@ -16,7 +16,7 @@ def test_every_encoding_is_answered_with_the_same_prediction():
         best = labels.index(client.post("/predict", content=pictures()[0].data).json()["label"])
         for body in encode(pictures()[0], "cifar10"):
             headers = {"Content-Type": body.mime}
-            headers |= {} if body.header_length is None else {HEADER_LENGTH: str(body.header_length)}
+            headers |= dict([body.header] if body.header else [])
             answer = client.post(body.path, content=body.data, headers=headers).json()
             match body.name.partition(",")[0]:
                 case "v1":
@@ -38,4 +38,4 @@ def test_an_encoding_that_is_refused_is_an_error_and_no_figure():
 def test_the_header_of_binary_tensors_is_part_of_the_request():
     body = encode(pictures()[0], "cifar10")[-1]
     head, _, rest = body.request().partition(b"\r\n\r\n")
-    assert f"{HEADER_LENGTH}: {body.header_length}".encode() in head and rest == body.data
+    assert "{}: {}".format(*body.header).encode() in head and rest == body.data

@@ -39,6 +39,10 @@ REMOVED_FIGURES = {
 }
 
 
+# An address that other machines may reach needs CIFAR10_ACCESS, and is refused as an invalid setting without it.
+CHANGED_EXITS = {"app.address of nobody.exit_code was 1, is 2"}
+
+
 # What the recorded run lacks since its validation images count as too few.
 FITTED_ON_MANY = (
     "verdicts ",
@@ -147,7 +151,7 @@ def test_every_command_takes_the_options_that_it_took(command_lines, command):
 
 @pytest.mark.parametrize("part", ["app", "training", "wrong setting", "model absent", "stopped"])
 def test_every_command_ends_as_it_ended(command_lines, part):
-    assert missing(recorded("command_lines.json")[part], command_lines[part], part) == []
+    assert set(missing(recorded("command_lines.json")[part], command_lines[part], part)) <= CHANGED_EXITS
 
 
 def test_a_run_that_was_interrupted_is_resumed_evaluated_and_published(tmp_path):

@@ -1,6 +1,7 @@
 // Shows the model card: inserts the service's document into the page instead of using a frame.
 import { byId, element } from "./element.js";
-import { card } from "./service.js";
+import { storedKey } from "./key.js";
+import { card, picture } from "./service.js";
 import { whole } from "./format.js";
 
 const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view already has a heading
@@ -27,10 +28,27 @@ function adopted(main) {
       each.setAttribute(name, new URL(each.getAttribute(name), base).href);
     }
   }
+  if (storedKey()) fetchWithKey(main);
   for (const heading of main.querySelectorAll("h1, h2, h3")) {
     const lower = element(LOWER[heading.tagName]);
     lower.append(...heading.childNodes);
     heading.replaceWith(lower);
   }
   return [...main.childNodes].map((node) => document.adoptNode(node));
+}
+
+// A browser loads pictures and follows links without the key.
+function fetchWithKey(main) {
+  main.querySelector("nav")?.remove();
+  for (const image of main.querySelectorAll("img")) fetchPicture(image);
+}
+
+function fetchPicture(image) {
+  const address = image.src;
+  image.removeAttribute("src");
+  picture(address).then((url) => {
+    image.src = url;
+    const link = image.closest("a");
+    if (link) link.href = url;
+  }, () => {}); // the alternative text stays
 }

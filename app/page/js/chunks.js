@@ -15,7 +15,7 @@ export function* chunks(files, { files: most, bytes } = LARGEST) {
   if (chunk.length) yield chunk;
 }
 
-// Returns one result per file. Halves a request that is too large for the service and retries one that finds it busy.
+// Returns one result per file. Halves a request that is too large for the service and retries one that finds it busy or its key used up.
 // Any other problem becomes the result of every file in the request.
 export async function answers(files, ask, signal, attempt = 1) {
   try {
@@ -27,7 +27,7 @@ export async function answers(files, ask, signal, attempt = 1) {
       const first = await answers(files.slice(0, middle), ask, signal);
       return [...first, ...await answers(files.slice(middle), ask, signal)];
     }
-    if (problem.code === "overloaded" && attempt < ATTEMPTS) {
+    if ((problem.code === "overloaded" || problem.code === "rate_exceeded") && attempt < ATTEMPTS) {
       await new Promise((resolve) => setTimeout(resolve, 1000 * problem.wait));
       return answers(files, ask, signal, attempt + 1);
     }

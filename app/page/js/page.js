@@ -4,6 +4,8 @@ import { classify } from "./classify.js";
 import { byId } from "./element.js";
 import { watchHealth } from "./health.js";
 import { watch } from "./intake.js";
+import { askWith, storedKey } from "./key.js";
+import { askForKey } from "./keydialog.js";
 import { model } from "./service.js";
 import { knowledge } from "./format.js";
 
@@ -25,6 +27,12 @@ function follow() {
   if (view in TITLES) show(view); // the skip link's hash is not a view
 }
 
+// A browser follows links without the key, so hide the link to the API's documentation unless that is public.
+async function hideClosedDocs() {
+  if (storedKey()) byId("api").hidden = (await fetch("docs", { method: "HEAD" })).status === 401;
+}
+
+askWith(askForKey);
 window.addEventListener("hashchange", () => {
   follow();
   window.scrollTo(0, 0);
@@ -34,4 +42,7 @@ watch((files, sample) => {
   if (!byId("view-model").hidden) location.hash = "classify";
   classify(files, sample);
 });
-model().then(({ manifest }) => (byId("knows").textContent = knowledge(manifest.labels)), () => {});
+model().then(({ manifest }) => {
+  byId("knows").textContent = knowledge(manifest.labels);
+  return hideClosedDocs();
+}).catch(() => {});

@@ -1,6 +1,7 @@
 // Calls the service's endpoints. Addresses are relative to the page, so they work behind a proxy's prefix.
 // Knows nothing about the page's elements.
 import { HEADLINES } from "./format.js";
+import { obtainKey, storedKey } from "./key.js";
 
 // An error described for the user of the page.
 export class Problem extends Error {
@@ -11,7 +12,7 @@ export class Problem extends Error {
 
   // True if the same request may succeed later.
   get passes() {
-    return this.status === 0 || this.status === 408 || this.status >= 500;
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
   }
 }
 
@@ -39,16 +40,27 @@ async function unreachable() {
     : new Problem("The service cannot be reached.", "It may have been stopped, or this device may be offline.");
 }
 
-async function ask(path, options) {
-  let response;
+async function send(path, options) {
   try {
-    response = await fetch(path, options);
+    return await fetch(path, options);
   } catch (error) {
     throw error.name === "AbortError" ? error : await unreachable();
   }
-  if (!response.ok) throw await refusal(response);
-  return response;
 }
+
+// Sends the key of this tab, if there is one, and again with another if the service wants one.
+async function ask(path, options = {}, isBackground = false) {
+  for (;;) {
+    const key = storedKey();
+    const response = await send(path, key ? { ...options, headers: { Authorization: `Bearer ${key}` } } : options);
+    if (response.ok) return response;
+    const problem = await refusal(response);
+    const isAboutKey = problem.code === "key_required" || problem.code === "key_unknown";
+    if (!isAboutKey || !(await obtainKey(problem, key, isBackground))) throw problem;
+  }
+}
+
+const look = (path) => ask(path, {}, true); // a request that the user did not make
 
 function form(field, files) {
   const body = new FormData();
@@ -89,15 +101,16 @@ export async function explain(file, label, signal) {
   }
 }
 
-export const model = async () => (await ask("model")).json();
-export const health = async () => (await ask("health")).json();
-export const metrics = async () => (await ask("metrics")).text();
+export const model = async () => (await look("model")).json();
+export const health = async () => (await look("health")).json();
+export const metrics = async () => (await look("metrics")).text();
 export const card = async () => (await ask("model/card")).text();
+export const picture = async (address) => URL.createObjectURL(await (await look(address)).blob());
 
 // Returns null if the service does not report drift.
 export async function drift() {
   try {
-    return await (await ask("model/drift")).json();
+    return await (await look("model/drift")).json();
   } catch (error) {
     if (error.status === 404) return null;
     throw error;

@@ -4,14 +4,21 @@ import re
 
 import pytest
 
-from app.monitoring.middleware import SECURITY_HEADERS
+from app.monitoring.middleware import security_headers
 from tests.app.conftest import png
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/health", "/nope", "/page/js/page.js"])
 def test_every_answer_has_the_security_headers(client, path):
-    headers = client.get(path).headers
-    assert {name: headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    headers, expected = client.get(path).headers, security_headers()
+    assert {name: headers[name] for name in expected} == expected
+    assert headers["content-security-policy"].endswith("frame-ancestors 'none'")
+
+
+def test_pages_of_named_origins_may_show_it_in_a_frame(client_with):
+    client = client_with(frame_ancestors="https://example.org, https://b.example:8443")
+    policy = client.get("/").headers["content-security-policy"]
+    assert policy.endswith("; frame-ancestors https://example.org https://b.example:8443")
 
 
 def test_request_id_is_taken_over_or_made(client):

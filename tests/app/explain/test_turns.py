@@ -1,0 +1,73 @@
+"""Turns go round the clients, and none is lost when a waiting task is cancelled."""
+
+import asyncio
+import random
+
+import pytest
+
+from app.explain.turns import Turns
+from tests.waiting import run_ready_tasks
+
+
+class Scenario:
+    """Tasks that take turns, each until it is let go."""
+
+    def __init__(self) -> None:
+        self.turns, self.order, self.holding = Turns(), [], {}
+
+    def start(self, client: str) -> asyncio.Task:
+        return asyncio.create_task(self._hold(client))
+
+    async def _hold(self, client: str) -> None:
+        async with self.turns.turn(client):
+            self.order.append(client)
+            self.holding[client] = asyncio.Event()
+            try:
+                await self.holding[client].wait()
+            finally:
+                self.holding[client].set()
+
+    async def let_all_go(self) -> str:
+        """Let one after the other go, and give the order in which they had their turns."""
+        while True:
+            await run_ready_tasks()
+            holding = [event for event in self.holding.values() if not event.is_set()]
+            assert len(holding) <= 1
+            if not holding:
+                return "".join(self.order)
+            holding[0].set()
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "order"),
+    [("aaa", "aaa"), ("aaaab", "abaaa"), ("aaabbc", "abcaba"), ("aabbb", "ababb"), ("abcabc", "abcabc")],
+)
+def test_clients_take_turns_in_rotation(arrivals, order):
+    async def run():
+        scenario = Scenario()
+        tasks = [scenario.start(client) for client in arrivals]
+        assert await scenario.let_all_go() == order
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_a_turn_passes_over_tasks_that_left():
+    async def run():
+        rng = random.Random(7)
+        for _ in range(200):
+            scenario = Scenario()
+            tasks = [scenario.start(rng.choice("abc")) for _ in range(8)]
+            await run_ready_tasks()
+            left = rng.sample(tasks, 4)
+            for task in left:
+                task.cancel()
+                for event in scenario.holding.values():
+                    if rng.random() < 0.3:
+                        event.set()
+            await scenario.let_all_go()
+            assert all(task.done() for task in tasks)
+            async with asyncio.timeout(5), scenario.turns.turn("d"):  # it is free again
+                pass
+
+    asyncio.run(run())
