@@ -86,6 +86,7 @@ lock: .venv/.dev  ## compile the dependency groups of pyproject.toml into requir
 	.venv/bin/uv pip compile $(lock_options) --group sbom -c requirements/dev.txt -o requirements/sbom.txt
 	.venv/bin/uv pip compile $(lock_options) --group client-triton -o requirements/client-triton.txt
 	.venv/bin/uv pip compile $(lock_options) --group client-kserve -o requirements/client-kserve.txt
+	.venv/bin/uv pip compile $(lock_options) --group kubernetes -o requirements/kubernetes.txt
 
 # One version of each package for every supported Python, and nothing of the machine that compiled it.
 lock_options := --quiet --universal --fork-strategy fewest --python-version $(firstword $(SUPPORTED)) --generate-hashes \

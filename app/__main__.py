@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -250,5 +251,14 @@ def _check(options: argparse.Namespace, settings: "Settings") -> int:
     return 0
 
 
+def _end(sig: int, frame: FrameType | None) -> NoReturn:
+    """End at once, as without a handler, which process 1 of a container must have: the kernel ignores its signals else.
+
+    `serve` replaces it once it can finish requests.
+    """
+    os._exit(128 + sig)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -28,6 +28,7 @@ from tests.clients.recorder import RECORDED, recording
 CLIENTS = ("triton", "kserve")
 HOME = Path.home() / ".cache" / "cifar10-clients"
 CAT = ROOT / "docs" / "cat.png"
+INFERENCE_SERVICE = ROOT / "deploy" / "kubernetes" / "examples" / "kserve" / "inference-service.yaml"
 SECONDS = 120
 
 
@@ -71,8 +72,9 @@ def install(name: str) -> Path:
 
 
 def prepare(folder: Path, port: int) -> None:
-    """Store the image, its pixels and /predict's answer for the clients."""
+    """Store the image, its pixels, /predict's answer and the manifest for KServe."""
     shutil.copy(CAT, folder)
+    shutil.copy(INFERENCE_SERVICE, folder)
     np.save(folder / "cat.npy", np.asarray(Image.open(CAT).convert("RGB")))
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/predict", CAT.read_bytes()) as answer:
         (folder / "expected.json").write_text(json.dumps(json.load(answer)))

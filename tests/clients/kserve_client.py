@@ -1,6 +1,7 @@
 """KServe's Python SDK against the service, with both of its protocols: python kserve_client.py HOST:PORT FOLDER.
 
-Runs in an environment of its own. FOLDER has the image as cat.npy (32, 32, 3) and cat.png, and /predict's answer.
+Runs in an environment of its own. FOLDER has the image as cat.npy (32, 32, 3) and cat.png, /predict's answer, and the
+example of an InferenceService, of which every field must be one of KServe's.
 """
 
 import asyncio
@@ -10,7 +11,10 @@ import sys
 from pathlib import Path
 
 import httpx
+import kserve
+import kubernetes.client
 import numpy as np
+import yaml
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
 
@@ -73,6 +77,22 @@ async def use_v2():
         assert close(outputs["probabilities"]) and list(outputs["verdict"]) in ([b"confident"], ["confident"]), outputs
 
 
+def check_fields(value, kind, path=""):
+    """Compare a manifest with the classes that were generated from KServe's and Kubernetes's schemas."""
+    if kind.startswith("list["):
+        for item in value:
+            check_fields(item, kind[5:-1], path)
+        return
+    model = getattr(kserve, kind, None) or getattr(kubernetes.client, kind, None)
+    if model is None:  # a text, a number or a map
+        return
+    fields = {model.attribute_map[name]: name for name in model.attribute_map}
+    for name, inner in value.items():
+        assert name in fields, f"{path}.{name} is not a field of {kind}"
+        check_fields(inner, model.openapi_types[fields[name]], f"{path}.{name}")
+
+
 asyncio.run(use_v1())
 asyncio.run(use_v2())
+check_fields(yaml.safe_load((folder / "inference-service.yaml").read_text()), "V1beta1InferenceService")
 print("kserve: ok")

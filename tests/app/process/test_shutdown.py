@@ -4,12 +4,16 @@ import http.client
 import json
 import os
 import pty
+import re
 import selectors
 import shlex
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -20,6 +24,7 @@ from tests.app.service import (
     Server,
     default_signals,
     is_alive,
+    needs_mounts,
     needs_reuseport,
     serving,
     stop,
@@ -35,6 +40,28 @@ pytestmark = pytest.mark.process
 def test_stops_with_exit_code_0(tmp_path, signal_):
     with serving(tmp_path, workers="1", drain_seconds="0") as server:
         assert stop(server, signal_) == 0
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+@needs_mounts
+def test_process_1_of_a_container_stops_while_it_starts(tmp_path):
+    command = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "app", "serve"]
+    with (tmp_path / "log").open("w") as log, default_signals():
+        outer = subprocess.Popen([*command, "--port", "0"], cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    try:
+        inner = int(wait_until(lambda: Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text()))
+        wait_until(lambda: handles_sigterm(inner))
+        os.kill(inner, signal.SIGTERM)
+        assert outer.wait(DEADLINE_SECONDS) in (0, 128 + signal.SIGTERM)
+    finally:
+        outer.kill()
+        outer.wait()
+
+
+def handles_sigterm(process: int) -> bool:
+    """True once the process has installed a handler (proc(5), SigCgt)."""
+    (caught,) = re.findall(r"^SigCgt:\t(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def test_a_terminal_that_closes_stops_the_service_with_exit_code_0(tmp_path):
