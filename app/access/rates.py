@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import logging
 import mmap
+import os
 import time
 import weakref
 from collections.abc import Callable
@@ -26,7 +27,7 @@ PLACE_BYTES = 16
 BURST_SECONDS = 1.0
 # A process holds the lock for a few microseconds, unless it is suspended. Others then go on without it: a lost update
 # costs the limit a few images, while waiting would stop every request.
-LOCK_TRIES = 20
+LOCK_TRIES = 100
 TOLERANCE = 1e-6  # seconds, for sums of fractions
 
 
@@ -89,6 +90,7 @@ class Rates:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
             except BlockingIOError:
+                os.sched_yield()  # to the process that holds it
                 continue
             return True
         return False
