@@ -65,6 +65,7 @@ class Connection(HttpToolsProtocol):
     _framing_only = False  # this read began within a body and has brought none of its data
     _framing_bytes = 0  # of such reads since the last data: chunk extensions and the trailer
     _refusal: Refusal | None = None
+    _ends_with_pipeline = False  # the client has closed its side within a request
     _probed, _probe_seconds = False, PROBE_SECONDS  # and the delay of the next probe
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -220,6 +221,8 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._ends_with_pipeline:
+            self.transport.close()
         self._wait()
 
     def _wait(self) -> None:
@@ -265,6 +268,10 @@ class Connection(HttpToolsProtocol):
         """Answer a complete request of a client that sends no more, and close the connection otherwise."""
         self.transport.flush()
         cycle = self._in_flight()
+        if cycle and cycle.more_body and self.pipeline:  # those before this request still get their answers
+            self.pipeline.popleft()
+            self._ends_with_pipeline = True
+            return True
         if cycle is None or cycle.more_body:
             self.transport.close()
             return False

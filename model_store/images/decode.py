@@ -102,6 +102,8 @@ def read_header(data: bytes) -> "Encoded":
         check_size(*image.size)
         check_frames(getattr(image, "n_frames", 1) if structure.frames is None else structure.frames)
         _check_coding(image)
+        if image.mode == "P" and image.palette is None:
+            raise ValueError("the palette is missing")
     return Encoded(name, image, structure.exif)
 
 

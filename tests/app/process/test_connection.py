@@ -514,6 +514,21 @@ def test_a_client_that_sends_no_more_gets_its_prediction(server):
             assert client.recv(65_536) == b""
 
 
+@pytest.mark.parametrize("complete", [1, 2])
+def test_a_client_that_sends_no_more_within_a_request_gets_the_answers_to_those_before(complete):
+    async def scenario() -> Remembered:
+        client = Client()
+        client.connection.data_received(post("/", b"whole") * complete + post("/", b"cut short")[:-3])
+        assert client.connection.eof_received() and not client.transport.is_closing()
+        await run_ready_tasks()
+        await client.leave()
+        return client.transport
+
+    transport = asyncio.run(scenario())
+    assert transport.written.count(b"200 OK") == transport.written.count(b" whole>") == complete
+    assert b"cut" not in transport.written and b"100 Continue" not in transport.written and transport.is_closing()
+
+
 def test_a_client_that_sends_no_more_gets_the_answers_to_all_its_requests():
     async def scenario() -> Remembered:
         client = Client()

@@ -18,7 +18,7 @@ from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, features
 import model_store.images.decode
 from model_store.errors import ImageError, OutOfMemory, UnsupportedImage, UnusableImage
 from model_store.images import formats
-from model_store.images.decode import ACCEPTED, SIDE, decode
+from model_store.images.decode import ACCEPTED, SIDE, decode, read_header
 from model_store.manifest import Resize
 
 POLICY = Resize(filter="bicubic", jpeg_margin=4)
@@ -682,6 +682,13 @@ def test_truncated_file_is_unusable(kind, share):
     data = encode(Image.fromarray(noise(64, 64)), kind)
     with pytest.raises(UnusableImage, match=f"the {kind} file ends early or is damaged; send the original"):
         decode(data[: int(len(data) * share)], POLICY)
+
+
+def test_a_png_of_palette_indices_without_a_palette_is_unusable():
+    header = PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 8, 3, 0, 0, 0))
+    data = header + chunk(b"IDAT", zlib.compress(bytes(33 * 32))) + chunk(b"IEND")
+    with pytest.raises(UnusableImage, match="the PNG file ends early or is damaged"):
+        read_header(data)
 
 
 @fuzzing
