@@ -1,6 +1,7 @@
 """`versions`, `activate` and `prune`: list a store's versions, choose the one to serve, and remove old ones."""
 
 import argparse
+import sys
 from typing import Any
 
 from model_store.errors import ModelError
@@ -110,6 +111,11 @@ def run_activate(options: argparse.Namespace) -> None:
         load(store.folder(name, version))
     store.activate(name, version)
     served = store.choose_version(name)
+    if version is None:
+        try:
+            load(store.folder(name, served))
+        except ModelError as error:
+            print(f"warning: {name} {served} cannot be served, so an older version is: {error}", file=sys.stderr)
     rule = "the newest is always served" if version is None else "until another is activated"
     print(f"{name} {served} is active, {rule}; running services follow within seconds and restarts keep it")
     print("(not services with CIFAR10_MODEL_VERSION, another CIFAR10_MODEL_NAME, or CIFAR10_FOLLOW=false)")
