@@ -1,8 +1,7 @@
 """/v2: the Open Inference Protocol of KServe, Triton, MLServer and OpenVINO Model Server."""
 
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -12,25 +11,14 @@ from app.intake import received, timed
 from app.pipeline import Pipeline
 from app.protocols.inference_answer import check_outputs, inference_response, output_shapes
 from app.protocols.inference_request import PLACE, parse_inference
-from app.protocols.requests import check_model, json_response, predict_images, ready_model, served_model
+from app.protocols.requests import adder, check_model, json_response, predict_images, ready_model, served_model
 
-Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 MODEL = "/v2/models/{model}"
 PREFIXES = (MODEL, f"{MODEL}/versions/{{version}}")
 EXTENSIONS = ["binary_tensor_data", "classification"]
 
 router = APIRouter(include_in_schema=False)
-
-
-def _route(method: str, suffix: str) -> Callable[[Endpoint], Endpoint]:
-    """Add an endpoint for the model and for one of its versions."""
-
-    def add(endpoint: Endpoint) -> Endpoint:
-        for prefix in PREFIXES:
-            router.add_api_route(prefix + suffix, endpoint, methods=[method])
-        return endpoint
-
-    return add
+_route = adder(router, PREFIXES)
 
 
 @_route("POST", "/infer")

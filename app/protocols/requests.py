@@ -1,9 +1,9 @@
 """Steps that the protocols share: the model that a request names, and predictions for its images."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from fastapi import HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
 from app.errors import Problem, problem_from_error
@@ -13,6 +13,21 @@ from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
 VERBS = ("predict", "classify", "explain")
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+def adder(router: APIRouter, prefixes: Sequence[str]) -> Callable[[str, str], Callable[[Endpoint], Endpoint]]:
+    """Return a decorator, of a method and a suffix, that adds an endpoint below each of these paths."""
+
+    def route(method: str, suffix: str) -> Callable[[Endpoint], Endpoint]:
+        def add(endpoint: Endpoint) -> Endpoint:
+            for prefix in prefixes:
+                router.add_api_route(prefix + suffix, endpoint, methods=[method])
+            return endpoint
+
+        return add
+
+    return route
 
 
 def check_model(request: Request, manifest: Manifest) -> None:

@@ -1,8 +1,7 @@
 """/v1: the REST interface of TensorFlow Serving, and KServe's version 1, which shares its addresses."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -13,7 +12,7 @@ from app.intake import received, timed
 from app.pipeline import Pipeline
 from app.prediction import largest
 from app.protocols.json_body import JsonObject, json_parser
-from app.protocols.requests import at, check_model, json_response, predict_images, ready_model, served_model
+from app.protocols.requests import adder, at, check_model, json_response, predict_images, ready_model, served_model
 from app.protocols.tensorflow_request import (
     COLUMNS,
     ROWS,
@@ -26,7 +25,6 @@ from app.protocols.tensorflow_request import (
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
-Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 # Explanations take about 0.1 s of the network each, and one is computed at a time.
 MAX_EXPLANATIONS = 16
 MODEL = "/v1/models/{model}"
@@ -40,17 +38,7 @@ def _read_explained(document: JsonObject, max_images: int) -> ImagesRequest:
 IMAGES, EXAMPLES, EXPLAINED = json_parser(read_images), json_parser(read_examples), json_parser(_read_explained)
 
 router = APIRouter(include_in_schema=False)
-
-
-def _route(method: str, suffix: str) -> Callable[[Endpoint], Endpoint]:
-    """Add an endpoint for the model, for one of its versions and for a version's label."""
-
-    def add(endpoint: Endpoint) -> Endpoint:
-        for prefix in PREFIXES:
-            router.add_api_route(prefix + suffix, endpoint, methods=[method])
-        return endpoint
-
-    return add
+_route = adder(router, PREFIXES)
 
 
 @_route("POST", ":predict")
