@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 from model_store.errors import ModelError
@@ -21,7 +22,7 @@ def default_store() -> Path:
 def guess(folder: Path) -> str:
     """Return `; did you mean RUN|VERSION?` for a folder that is neither, or nothing if there is no candidate.
 
-    Looked for: in the folder, in the default and the shipped store, in `runs`, and beside the folder.
+    Looked for: in the folder, in the default and the shipped store, in `runs`, and a similar name beside the folder.
     """
     proposed = next(filter(_is_run_or_version, _candidates(folder)), None)
     return f"; did you mean {proposed}?" if proposed else ""
@@ -37,7 +38,8 @@ def _candidates(folder: Path) -> Iterator[Path]:
         yield RUNS / folder
     if not folder.exists():
         yield from _versions(folder.parent)
-        yield from _folders(folder.parent)
+        beside = {path.name: path for path in _folders(folder.parent)}
+        yield from (beside[name] for name in get_close_matches(folder.name, beside))
 
 
 def _versions(model: Path) -> Iterator[Path]:

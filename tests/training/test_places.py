@@ -43,6 +43,14 @@ def test_a_shipped_model_and_a_run_are_found_by_name(store):
         check_version(Path("pets"))
 
 
+def test_a_similar_name_is_proposed_and_no_other(tmp_path):
+    for name in ("pets", "clean"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    assert guess(tmp_path / "pest") == f"; did you mean {tmp_path / 'pets'}?"
+    assert guess(tmp_path / "vehicles") == ""
+
+
 def test_nothing_is_proposed_where_nothing_is_alike(tmp_path):
     (tmp_path / "file").touch()
     assert guess(tmp_path / "gone" / "further") == guess(tmp_path / "file") == ""
