@@ -1,8 +1,6 @@
 # Needs make, git and a supported Python with its venv module; everything else goes into .venv from requirements/,
 # checked by hash. A stamp in .venv is younger than the lock that it stands for, so a lock that changes is installed anew.
 SUPPORTED := 3.11 3.12 3.13
-HOST := 127.0.0.1
-PORT := 8000
 DATA := $(or $(CIFAR10_DATA),data)
 OUT := runs/fast
 IMAGE := cifar10
@@ -23,10 +21,13 @@ endif
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
-	@echo 'Settings: HOST=$(HOST) PORT=$(PORT) (run), DATA=$(DATA) OUT=$(OUT) (train), GPU=1 (jobs, train), IMAGE=$(IMAGE) (image), PYTHON=python3.12'
+	@echo 'Settings: HOST=127.0.0.1 PORT=8000 (run), DATA=$(DATA) OUT=$(OUT) (train), GPU=1 (jobs, train), IMAGE=$(IMAGE) (image), PYTHON=python3.12'
 
 run: .venv/.serve  ## serve the model in the repository on http://127.0.0.1:8000
-	@exec .venv/bin/python -m app serve --host $(HOST) --port $(PORT)
+	@exec .venv/bin/python -m app serve $(call option,--host,HOST) $(call option,--port,PORT)
+
+# Only from the command line of make: the service reads the environment itself, and some shells set HOST to another thing.
+option = $(if $(filter command,$(origin $(2))),$(1) $($(2)))
 
 check: .venv/.dev  ## format, lint, types, the import contract and all tests
 	.venv/bin/ruff format --check .

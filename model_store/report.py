@@ -90,7 +90,10 @@ class RobustnessReport(ReportPart):
 
 
 class EpochReport(ReportPart):
-    """An epoch of the training. Accuracy is of the training images; a distilled network has agreement instead."""
+    """An epoch of the training. Accuracy is of the training images; a distilled network has agreement instead.
+
+    `kept` is set where the best epoch was kept: True for that one, False for all if the linear probe was better.
+    """
 
     model_config = ConfigDict(allow_inf_nan=True)  # the loss of a run that diverged
 
@@ -101,6 +104,7 @@ class EpochReport(ReportPart):
     seconds: float | None = None
     val_loss: float | None = Field(default=None, alias="watched_loss")
     val_accuracy: float | None = Field(default=None, alias="watched_accuracy")
+    kept: bool | None = None
 
 
 class Report(ReportPart):
@@ -128,6 +132,12 @@ class Report(ReportPart):
     images_per_second: Count
     robustness: RobustnessReport | None = None
     history: tuple[EpochReport, ...] = ()
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights were kept, 0 if none was; None if that is not recorded."""
+        kept = [epoch for epoch in self.history if epoch.kept is not None]
+        return next((epoch.epoch for epoch in kept if epoch.kept), 0) if kept else None
 
     @model_validator(mode="after")
     def _square(self) -> "Report":

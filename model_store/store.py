@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.command_line import python_command
 from model_store.errors import FileError, ModelError
 from model_store.files import MANIFEST, REQUIRED, hash_files
 from model_store.lock import FOLDER, lock
@@ -75,8 +76,10 @@ class Store:
         check_name(name)
         versions = self.versions(name)
         if not versions:
-            problem = f" holds no version of {name!r}; publish one with `python -m training publish`"
-            raise ModelError(f"{self.root}{problem}", f"the store{problem}")
+            problem, publish = f" holds no version of {name!r}", "publish one"
+            others = f"it holds {', '.join(names)}; choose one of them, or " if (names := self.names()) else ""
+            command = f"{publish} with `{python_command('training publish')}`"
+            raise ModelError(f"{self.root}{problem}; {others}{command}", f"the store{problem}; {publish}")
         version = pinned or self.active_version(name)
         if version is None:
             return versions[::-1]

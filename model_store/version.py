@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.classifier import Classifier, EngineName, PrecisionChoice
+from model_store.command_line import python_command
 from model_store.errors import FileError
 from model_store.files import (
     ARCHITECTURE,
@@ -82,7 +83,7 @@ def read_placed_manifest(folder: Path) -> Manifest:
         raise FileError(
             folder / MANIFEST,
             f" is that of {manifest.name}/{manifest.version}, but its folder is {name}/{version}; move the folder "
-            f"back, or publish it as the next version with `python -m training publish`",
+            f"back, or publish it as the next version with `{python_command('training publish')}`",
         )
     return manifest
 

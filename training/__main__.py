@@ -10,36 +10,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from model_store.command_line import python_command
 from model_store.errors import ModelError
 from model_store.os_errors import BROKEN_PIPE, discard_output, explain, naming
-from training.commands.evaluate import add_compare, add_evaluate, add_foreign
-from training.commands.export import add_export
-from training.commands.fetch import add_fetch
-from training.commands.own import add_own
-from training.commands.publish import add_import, add_publish
-from training.commands.store import add_activate, add_prune, add_versions
-from training.commands.train import add_train
 from training.errors import TrainingError
-from training.fit.run_directory import Run
 from training.termination import report, write_termination_log
 
-# In the order of --help.
-JOBS = (
-    add_own,
-    add_fetch,
-    add_train,
-    add_compare,
-    add_evaluate,
-    add_foreign,
-    add_publish,
-    add_import,
-    add_versions,
-    add_activate,
-    add_prune,
-    add_export,
-)
 OUR_PACKAGES = "training", "model_store"
-INSTALL = "run `make jobs` to install the packages of all jobs into .venv, `make jobs GPU=1` to include JAX and CUDA"
+INSTALL = "`make jobs` installs it for .venv/bin/python, `make jobs GPU=1` with JAX and CUDA"
 INTERRUPTED = 130  # exit code, the shell's for SIGINT
 
 
@@ -53,7 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 open for as long as the process
-    options = _parser().parse_args(argv)
+    try:
+        parser = _parser()
+    except ModuleNotFoundError as error:
+        return _report_missing_package(error)
+    options = parser.parse_args(argv)
     code = _run(options)
     try:
         with naming("the output"):
@@ -74,10 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     except OSError as error:
         return _report_os_error(error, options)
     except ModuleNotFoundError as error:
-        if not error.name or error.name.split(".")[0] in OUR_PACKAGES:
-            raise
-        report(f"error: this job needs {error.name}, which is not installed; {INSTALL}")
-        return 1
+        return _report_missing_package(error)
     except KeyboardInterrupt:
         report(f"\ninterrupted{_how_to_resume(options)}")
         return INTERRUPTED
@@ -87,10 +66,18 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report_missing_package(error: ModuleNotFoundError) -> int:
+    """Name a package that is not installed; one of ours that is missing is a fault of the code."""
+    if not error.name or error.name.split(".")[0] in OUR_PACKAGES:
+        raise error
+    report(f"error: {sys.executable} has no {error.name}; {INSTALL}")
+    return 1
+
+
 def _report_os_error(error: OSError, options: argparse.Namespace) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of the output wants no more
         return BROKEN_PIPE
-    report(f"error: {explain(error, f'python -m training {options.job_name}')}")
+    report(f"error: {explain(error, python_command(f'training {options.job_name}'))}")
     return 1
 
 
@@ -103,6 +90,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from training.commands.jobs import JOBS  # here, so that a package that is not installed is one sentence
+
     parser: argparse.ArgumentParser = _Parser(
         prog="python -m training", description="Train, evaluate and publish image classifiers."
     )
@@ -113,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _how_to_resume(options: argparse.Namespace) -> str:
+    from training.fit.run_directory import Run
+
+    if "unfinished" in options:
+        return options.unfinished and f"; {options.unfinished}"
     if "again" not in options or not options.out or not Run(options.out).begun:
         return ""
     return f"; {options.again} to continue from the last saved epoch"

@@ -78,14 +78,16 @@ def _photos(report: Report) -> str:
     if robustness is None:
         return ""
     mean, untouched = percent(robustness.photo_accuracy, 1), percent(robustness.accuracy, 1)
-    return f"On average {mean}; the same images untouched: {untouched}."
+    return f"On average {mean}; not enlarged: {untouched}."
 
 
 def _curves(report: Report) -> str:
-    last = report.history[-1] if report.history else None
-    if last is None or last.accuracy is None:
+    shown = next((epoch for epoch in report.history if epoch.kept), report.history[-1] if report.history else None)
+    if shown is None or shown.accuracy is None:
         return ""
-    return f"After {last.epoch} epochs {percent(last.accuracy, 1)} of the training images were classified correctly."
+    when = f"Epoch {shown.epoch} was kept: after it," if shown.kept else f"After {shown.epoch} epochs"
+    when = f"No epoch was kept. {when}" if report.kept_epoch == 0 else when
+    return f"{when} {percent(shown.accuracy, 1)} of the training images were classified correctly."
 
 
 PLOTS: dict[str, tuple[str, Callable[[Report], str]]] = {
@@ -95,5 +97,5 @@ PLOTS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "classes.png": ("Recall of each class, with its 95 % interval", _classes),
     "mistakes.png": ("The most confident mistakes", _mistakes),
     "corruptions.png": ("Accuracy under our own corruptions, which are not CIFAR-10-C", _corruptions),
-    "photos.png": ("Accuracy on test images enlarged to the sizes of photos", _photos),
+    "photos.png": ("Accuracy when the 32×32 pixels of test images are enlarged to the sizes of photos", _photos),
 }

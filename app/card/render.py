@@ -69,7 +69,7 @@ def make_card(served: ServedVersion) -> Card:
         manifest=manifest,
         overview=_overview(served),
         data=training_data(manifest),
-        training=training_facts(manifest),
+        training=training_facts(manifest, report),
         quality=measure_quality(served),
         verdict_shares=verdict_shares(served),
         classes=class_results(report) if report else None,

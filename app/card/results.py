@@ -5,13 +5,13 @@ Selects and formats figures; the text around them is in `card.html`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import TypeAlias
 
 from app.card.captions import recall_by_class
-from app.card.values import items, number, percent, points, text
+from app.card.values import MAX_NUMBER, items, number, percent, points, text
 from model_store.manifest import Manifest
 from model_store.report import Report, RobustnessReport
+from model_store.wilson import decimals, wilson_interval
 
 Fact: TypeAlias = tuple[str, str]
 
@@ -130,7 +130,7 @@ def robustness_results(served: ServedVersion) -> RobustnessResults | None:
         "untouched": served.metric("robustness", "accuracy"),
         "under our own corruptions (not CIFAR-10-C)": served.metric("robustness", "corruption_accuracy"),
         "under CIFAR-10-C's corruptions (14 of 15)": served.metric("robustness", "cifar10_c_accuracy"),
-        "enlarged to photo sizes, decoded as here": served.metric("robustness", "photo_accuracy"),
+        "enlarged from 32×32 pixels to photo sizes, decoded as here": served.metric("robustness", "photo_accuracy"),
     }
     rows = [(name, percent(mean)) for name, mean in means.items() if mean is not None]
     if not rows:
@@ -150,11 +150,16 @@ def _accuracy(served: ServedVersion) -> Fact | None:
     if accuracy is None:
         return None
     precision = text(served.manifest.metrics, "test", "precision")
-    accuracy_text = percent(accuracy) + (f" of {images:,.0f}" if images else "") + ", one forward pass each"
-    accuracy_text += f", computed in {precision}" if precision else ""
-    if images and 0 <= accuracy <= 1:
-        accuracy_text += f"; standard error {points(sqrt(accuracy * (1 - accuracy) / images), 2)}"
-    return "Accuracy", accuracy_text
+    measured = _of_images(accuracy, images) if images and images >= 1 and 0 <= accuracy <= 1 else percent(accuracy)
+    return "Accuracy", f"{measured}, one forward pass each" + (f", computed in {precision}" if precision else "")
+
+
+def _of_images(share: float, images: float) -> str:
+    """Format a share of so many images with its 95 % interval (Wilson)."""
+    digits = decimals(images)
+    low, high = wilson_interval(round(share * images), images)
+    interval = f"95\N{NO-BREAK SPACE}% interval {percent(float(low), digits)} to {percent(float(high), digits)}"
+    return f"{percent(share, digits)} of {images:,.0f} ({interval})"
 
 
 def _error(served: ServedVersion) -> Fact | None:
@@ -187,8 +192,13 @@ def _worst(served: ServedVersion) -> Fact | None:
         return None
     if served.report is None:
         return "Weakest class", f"{label or 'not named'}, recall {percent(low)}"
-    (worst, _), *_, (best, high) = recall_by_class(served.report)
-    return "Weakest class", f"{label or worst}, recall {percent(low)}; {points(high - low)} below the best, {best}"
+    (worst, lowest), *_, (best, high) = recall_by_class(served.report)
+    if high <= lowest:
+        return None
+    images = dict(zip(served.report.classes, map(sum, served.report.confusion), strict=True)).get(label or worst)
+    counted = images and images < MAX_NUMBER and 0 <= low <= 1
+    recall = _of_images(low, images) if images and counted else percent(low)
+    return "Weakest class", f"{label or worst}, recall {recall}; {points(high - low)} below the best, {best}"
 
 
 def _by_precision(served: ServedVersion) -> FigureTable | None:

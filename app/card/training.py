@@ -6,6 +6,7 @@ from typing import Any, Literal
 from app.card.results import Fact
 from app.card.values import duration, joined, number, text
 from model_store.manifest import Manifest
+from model_store.report import Report
 
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_SHA256 = "a0181da372c0d63a5920fdbea2ec3f83ecbc552d378218e1cb473cf634941a3b"  # of its training images
@@ -29,7 +30,7 @@ def training_data(manifest: Manifest) -> TrainingData:
     return TrainingData(_source(digest), text(manifest.training, "started_from"), facts)
 
 
-def training_facts(manifest: Manifest) -> list[Fact]:
+def training_facts(manifest: Manifest, report: Report | None = None) -> list[Fact]:
     """Collect recipe, duration, hardware and software, as far as they are recorded."""
     training = manifest.training
     teachers = training.get("teachers")
@@ -43,7 +44,7 @@ def training_facts(manifest: Manifest) -> list[Fact]:
         "Saved by Keras": text(training, "saved_by_keras"),
         "Published from": text(training, "published_from"),
     }
-    return _present(entries | _epochs(training))
+    return _present(entries | _epochs(training, report.kept_epoch if report else None))
 
 
 def mentions_cifar10(manifest: Manifest) -> bool:
@@ -57,14 +58,15 @@ def _source(digest: str | None) -> DataSource:
     return "CIFAR-10" if digest == CIFAR10_SHA256 else "own"
 
 
-def _epochs(training: dict[str, Any]) -> dict[str, str | None]:
+def _epochs(training: dict[str, Any], kept: int | None) -> dict[str, str | None]:
     if number(training, "epochs") == 0:  # averaged from other networks
         return {}
     counts = {"Epochs": "epochs", "Batch size": "batch_size", "Seed": "seed"}
     seconds = number(training, "seconds")
-    return {name: _count(training, key) for name, key in counts.items()} | {
-        "Took": None if seconds is None else duration(seconds)
-    }
+    facts = {name: _count(training, key) for name, key in counts.items()}
+    if facts["Epochs"] and kept is not None:
+        facts["Epochs"] += f"; epoch {kept} was kept" if kept else "; none was kept, only the new last layer"
+    return facts | {"Took": None if seconds is None else duration(seconds)}
 
 
 def _count(training: dict[str, Any], key: str) -> str | None:

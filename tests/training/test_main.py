@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from model_store.command_line import python_command
 from tests.app.service import MOUNTING, needs_mounts
 from training.__main__ import main
 from training.data.cifar10 import TRAIN_BATCHES
@@ -36,7 +37,16 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(tmp_path, monk
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.delitem(sys.modules, "training.data.fetch", raising=False)
     assert main(["fetch", "--to", str(tmp_path)]) == 1
-    assert "error: this job needs rich.console, which is not installed; run `make jobs`" in capsys.readouterr().err
+    assert f"error: {sys.executable} has no rich.console; `make jobs` installs it" in capsys.readouterr().err
+
+
+@pytest.mark.process
+def test_without_any_package_the_remedy_is_one_sentence(tmp_path):
+    """An interpreter without site-packages stands for a Python in which nothing is installed."""
+    command = [sys.executable, "-S", "-m", "training", "versions"]
+    job = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={})
+    assert job.returncode == 1 and job.stderr.count("\n") == 1
+    assert job.stderr.startswith(f"error: {sys.executable} has no ") and "`make jobs` installs it" in job.stderr
 
 
 @pytest.mark.process
@@ -103,8 +113,9 @@ def test_output_that_cannot_be_written_is_one_sentence():
     command = [sys.executable, "-m", "training", "versions"]
     with Path("/dev/full").open("w") as full:
         job = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    python = python_command("training").removesuffix(" -m training")
     assert job.returncode == 1
-    assert job.stderr.startswith("error: python -m training versions: No space left on device; free some space")
+    assert job.stderr.startswith(f"error: {python} -m training versions: No space left on device; free some space")
     assert job.stderr.count("\n") == 1
 
 

@@ -3,12 +3,15 @@
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from model_store.store import Store, check_name
+from training.data.cifar10 import LABELS
 from training.errors import TrainingError
 from training.fit.run_directory import Run
+from training.places import default_store
 
 if TYPE_CHECKING:
     from training.data.dataset import Dataset
@@ -30,11 +33,12 @@ def choose_data(passed: Path | None, run: Run | None = None) -> Path:
     return passed or (run and run.data) or Path(os.environ.get("CIFAR10_DATA") or "data")
 
 
-def load_data(passed: Path | None, run: Run | None = None) -> "Dataset":
+def load_data(passed: Path | None, run: Run | None = None, labels: Sequence[str] = LABELS) -> "Dataset":
     """Load the data of `choose_data`.
 
     Args:
-        run: need not have begun.
+        run: need not have begun; a version's folder is none.
+        labels: that the data must have.
 
     Raises:
         TrainingError: it cannot be loaded, or the data that the run remembers is gone or has changed.
@@ -42,6 +46,8 @@ def load_data(passed: Path | None, run: Run | None = None) -> "Dataset":
     from training.data.load import load_dataset
 
     data = choose_data(passed, run)
+    if not passed and run and not run.data and tuple(labels) != LABELS and not data.exists():
+        raise TrainingError(f"{run.folder} does not record where its images are; pass --data with them")
     if passed or run is None or data != run.data:
         return load_dataset(data)
     trained = f"{run.folder} was trained on {data}"
@@ -57,6 +63,12 @@ def load_data(passed: Path | None, run: Run | None = None) -> "Dataset":
             f"{run.info.data_sha256[:12]}; pass the images to use as --data"
         )
     return dataset
+
+
+def check_outside(option: str, folder: Path, data: Path) -> None:
+    """Raise TrainingError if a job would write into the user's own images, where its files would look like a class."""
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise TrainingError(f"{option} {folder} is inside {data}, where it would be taken for a class; choose another")
 
 
 def add_store(job: argparse.ArgumentParser) -> None:
@@ -84,11 +96,6 @@ def add_no_report(job: argparse.ArgumentParser) -> None:
         action="store_true",
         help="skip the robustness measurement and the plots, which take most of the time",
     )
-
-
-def default_store() -> Path:
-    """Return the folder in $CIFAR10_STORE, which the images set, or `model_store/models` if that is unset or empty."""
-    return Path(os.environ.get("CIFAR10_STORE") or "model_store/models")
 
 
 def existing_store(folder: Path) -> Store:

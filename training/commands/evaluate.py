@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from model_store.classifier import Classifier, PrecisionChoice
+from model_store.command_line import python_command
 from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.network.architecture import Architecture
 from training.commands.arguments import DATA_OF_RUN, Jobs, add_data, load_data
@@ -16,10 +17,11 @@ from training.fit.run_directory import Run
 from training.fit.sources import read_source
 
 if TYPE_CHECKING:
+    from training.data.dataset import Images
     from training.evaluate.speed import Speed
 
 VERSION_FILES = ARCHITECTURE, MANIFEST  # both, because other programs also write a manifest.json
-SPLITS = "test", "val"
+SPLITS = "test", "val", "all"
 OLD_SPLITS = {"held-out": "val"}  # still accepted
 
 
@@ -29,7 +31,11 @@ def add_evaluate(jobs: Jobs) -> None:
     job.add_argument("folder", metavar="VERSION|RUN", type=Path, help="directory of a version or of a run")
     add_data(job, DATA_OF_RUN)
     job.add_argument(
-        "--split", type=lambda text: OLD_SPLITS.get(text, text), choices=SPLITS, default="test", help="(default: test)"
+        "--split",
+        type=lambda text: OLD_SPLITS.get(text, text),
+        choices=SPLITS,
+        default="test",
+        help="`all`: every image of --data (default: test)",
     )
     job.add_argument("--precision", choices=get_args(PrecisionChoice), default="auto", help="(default: auto)")
     job.add_argument(
@@ -44,24 +50,18 @@ def add_evaluate(jobs: Jobs) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print accuracy, size and speed, as text or as JSON; with --out also write the report."""
-    from training.data.dataset import check_labels
     from training.evaluate.accuracy import evaluate
     from training.evaluate.robustness import measure_robustness
     from training.evaluate.speed import measure_speed
     from training.publish.network import network_from_folder
     from training.publish.report import read_history, write_report
 
-    dataset, network = load_data(options.data, Run(options.folder)), network_from_folder(options.folder)
-    check_labels(options.folder, network.labels, dataset.labels)
-    if options.split == "val" and read_source(options.folder).saw_val(dataset.sha256):
-        raise TrainingError(
-            f"{options.folder} was trained on the validation images; evaluate its calibration run on them"
-        )
+    network = network_from_folder(options.folder)
+    images = _choose_images(options, network.labels)
     if options.out and (version := _version_around(options.out)):
         raise TrainingError(
             f"{options.out} is inside the version {version}, which must not change; choose another --out"
         )
-    images = dataset.test if options.split == "test" else dataset.val
     classifier = Classifier(network, precision=options.precision)
     say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
     evaluation = evaluate(classifier, images)
@@ -78,6 +78,45 @@ def run_evaluate(options: argparse.Namespace) -> None:
         document["robustness"] = robustness.document()
     if options.json:
         print_json(document)
+    elif Run(options.folder).begun:
+        print(f"next: {python_command(f'training publish {options.folder} --name NAME')}")
+
+
+def _choose_images(options: argparse.Namespace, labels: tuple[str, ...]) -> "Images":
+    """Return the images to measure, and say on stderr if they may be among those that the network was trained on.
+
+    Raises:
+        TrainingError: it was trained on them, or they have other labels.
+    """
+    from training.data.cifar10 import Cifar10
+    from training.data.dataset import check_labels
+    from training.data.load import load_whole
+
+    source = read_source(options.folder)
+    if options.split == "all":
+        if not options.data:
+            raise TrainingError("--split all measures a folder of images; pass it as --data")
+        whole = load_whole(options.data)
+        check_labels(options.folder, labels, whole.labels)
+        if whole.sha256 == source.data_sha256:
+            raise TrainingError(f"{options.folder} was trained on {options.data}; leave out --split all")
+        print(f"if {options.folder} was trained on some of these images, it looks too good", file=sys.stderr)
+        return whole.images
+    dataset = load_data(options.data, Run(options.folder), labels)
+    check_labels(options.folder, labels, dataset.labels)
+    if options.split == "val" and source.saw_val(dataset.sha256):
+        raise TrainingError(
+            f"{options.folder} was trained on the validation images; evaluate its calibration run on them"
+        )
+    images = dataset.test if options.split == "test" else dataset.val
+    if source.data_sha256 not in (None, dataset.sha256):
+        every = "" if isinstance(dataset, Cifar10) else "; --split all measures every image"
+        print(
+            f"this is not the data that {options.folder} was trained on; where they share images, it looks too good. "
+            f"Measuring {len(images):,} images{every}",
+            file=sys.stderr,
+        )
+    return images
 
 
 def _version_around(folder: Path) -> Path | None:
@@ -139,7 +178,8 @@ def run_foreign(options: argparse.Namespace) -> None:
     from training.evaluate.out_of_distribution import measure_out_of_distribution
     from training.publish.network import network_from_folder
 
-    network, dataset = network_from_folder(options.folder), load_data(options.data, Run(options.folder))
+    network = network_from_folder(options.folder)
+    dataset = load_data(options.data, Run(options.folder), network.labels)
     check_labels(options.folder, network.labels, dataset.labels)
     classifier, resize = Classifier(network), network.preprocessing.resize
     results = measure_out_of_distribution(classifier, dataset.test.pixels, resize, options.folders)

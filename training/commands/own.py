@@ -5,40 +5,32 @@ Runs what `train`, `evaluate` and `publish` run, without the robustness measurem
 
 import argparse
 import dataclasses
-import shlex
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from model_store.errors import ModelError
-from model_store.files import WEIGHTS
-from model_store.report import REPORT_FOLDER
 from model_store.store import SHIPPED_STORE, Store
-from model_store.version import read_placed_manifest
 from training.commands.arguments import (
     Jobs,
     add_target,
-    default_store,
+    check_outside,
     positive,
     require_name,
     seed,
     store_to_publish_into,
 )
 from training.commands.lock import locked
-from training.commands.publish import report_fits, report_published
+from training.commands.outcome import print_next_steps, report_fits, report_published
 from training.commands.train import show_gain, train_to_end
 from training.errors import TrainingError
 from training.fit.run_directory import Run, RunInfo
 from training.fit.sources import Source, read_source
+from training.places import RUNS
 from training.recipes import get_recipe
-
-if TYPE_CHECKING:
-    from training.publish.target import Target
 
 RECIPE = "fine-tune"
 SHIPPED_MODEL = "cifar10"
-RUNS = Path("runs")
+MAX_LISTED = 10  # folders
 
 
 def add_own(jobs: Jobs) -> None:
@@ -76,17 +68,21 @@ def add_own(jobs: Jobs) -> None:
 
 def run_own(options: argparse.Namespace) -> None:
     """Train, evaluate and publish, then print the figures and how to serve the version."""
-    from training.data.load import load_dataset
-    from training.fit.start import new_info
-    from training.publish.publish import publish_run
-    from training.publish.target import Target
-
+    _check_photos(options.photos)
     store = store_to_publish_into(options)
     name = require_name(options.name, store, options.photos.absolute().name)
-    target = Target(store, name, options.force, "quick")
+    for option, folder in (("--store", store.root), ("--out", options.out or RUNS / name)):
+        check_outside(option, folder, options.photos)
     start = read_source(options.start or _shipped_version())
+    from training.data.load import load_dataset
+    from training.publish.target import Target
+
+    target = Target(store, name, options.force, "quick")
     dataset = load_dataset(options.photos)
     target.check_same_labels(dataset.labels)
+    from training.fit.start import new_info  # loads TensorFlow, which takes seconds
+    from training.publish.publish import find_published, publish_run
+
     recipe = get_recipe(RECIPE)
     recipe = dataclasses.replace(recipe, epochs=options.epochs or recipe.epochs)
     info = new_info(RECIPE, recipe, dataset, options.seed, True, start)
@@ -101,20 +97,32 @@ def run_own(options: argparse.Namespace) -> None:
             run.remember_data(options.photos)
         else:
             train_to_end(run, options.photos, dataset, start)
-        version = _published_version(run, target)
+        print(f"{run.folder} is trained; on the validation images:")
+        show_gain(run)
+        version = find_published(run, target, dataset)
+        event = "already published as" if version else "published"
         if version:
-            print(
-                f"{run.folder} has these photos and settings and is published; "
-                "to train again, pass another --seed or --out"
-            )
+            print("to train again, pass another --seed or --out")
         else:
-            print(f"{run.folder} is trained; evaluating and publishing it", flush=True)
+            print("evaluating and publishing it", flush=True)
             version = publish_run(run, target, dataset)
-    manifest = report_published(target, version)
-    print("on the validation images:")
-    show_gain(run)
+    manifest = report_published(target, version, event=event)
     report_fits(manifest, len(dataset.val))
-    _print_next_steps(store, name, version)
+    print_next_steps(store, manifest)
+
+
+def _check_photos(photos: Path) -> None:
+    """Raise TrainingError if the photos do not exist, with what there is instead, or are an empty folder."""
+    if photos.is_dir() and not any(photos.iterdir()):
+        raise TrainingError(f"{photos} is empty; put one folder of images per class into it")
+    if photos.exists():
+        return
+    parent = next(folder for folder in (*photos.parents, Path()) if folder.is_dir())
+    there = sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    listed = ", ".join(there[:MAX_LISTED]) + (
+        f" and {len(there) - MAX_LISTED:,} more" if len(there) > MAX_LISTED else ""
+    )
+    raise TrainingError(f"{photos} does not exist; the folders in {parent.absolute()} are: {listed or '(none)'}")
 
 
 def _shipped_version() -> Path:
@@ -160,30 +168,3 @@ def _is_same(run: Run, info: RunInfo, start: Source) -> bool:
     except TrainingError:
         return False
     return begun == new
-
-
-def _published_version(run: Run, target: "Target") -> int | None:
-    """Return the newest version that has the run's weights and record, None if there is none."""
-    sha256, record = read_source(run.folder).weights_sha256(), run.info.model_dump(mode="json")
-    for version in reversed(target.store.versions(target.name)):
-        try:
-            manifest = read_placed_manifest(target.store.folder(target.name, version))
-        except ModelError:
-            continue
-        weights = manifest.files.get(WEIGHTS)
-        if weights and weights.sha256 == sha256 and manifest.training.items() >= record.items():
-            return version
-    return None
-
-
-def _print_next_steps(store: Store, name: str, version: int) -> None:
-    settings = f"CIFAR10_MODEL_NAME={name}"
-    if store.root.resolve() != default_store().resolve():
-        settings = f"CIFAR10_STORE={shlex.quote(str(store.root.absolute()))} {settings}"
-    report = store.folder(name, version) / REPORT_FOLDER
-    print(
-        f"\nlook at it   {report}: confusion matrix, mistakes, reliability, learning curves\n"
-        f"serve it     {settings} python -m app serve\n"
-        f"or           {settings} make run\n"
-        "ask it       curl -F file=@photo.jpg http://127.0.0.1:8000/predict"
-    )

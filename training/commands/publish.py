@@ -1,17 +1,13 @@
 """`publish` and `import`: put a network into a store as its next version."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from model_store.errors import ModelError
 from model_store.files import MANIFEST
-from model_store.manifest import Manifest, Preprocessing, read_manifest
-from model_store.store import Store
-from model_store.version import load
+from model_store.manifest import Preprocessing, read_manifest
 from training.commands.arguments import (
     DATA_OF_RUN,
     Jobs,
@@ -23,14 +19,16 @@ from training.commands.arguments import (
     require_name,
     store_to_publish_into,
 )
+from training.commands.outcome import print_next_steps, report_fits, report_published
 from training.commands.output import progress_line
 from training.errors import TrainingError
-from training.evaluate.intervals import accuracy_with_interval
 from training.fit.run_directory import Run
 from training.fit.sources import check_version
 
 if TYPE_CHECKING:
     from training.publish.target import Target
+
+UNFINISHED = "nothing was published; run it again"  # if the job is interrupted
 
 
 def add_publish(jobs: Jobs) -> None:
@@ -54,12 +52,12 @@ def add_publish(jobs: Jobs) -> None:
         help="for a version, with --data: fit the verdict none_of_these on photographs it has not seen, a folder for "
         "each label",
     )
-    job.set_defaults(job=run_publish)
+    job.set_defaults(job=run_publish, unfinished=UNFINISHED)
 
 
 def run_publish(options: argparse.Namespace) -> None:
     """Publish a run or a version, and report if it is not calibrated."""
-    from training.publish.publish import publish_run, publish_version
+    from training.publish.publish import find_published, publish_run, publish_version
 
     run = Run(options.folder)
     if options.photographs and (run.begun or not options.data):
@@ -68,6 +66,11 @@ def run_publish(options: argparse.Namespace) -> None:
     if run.begun:
         calibration_run = Run(options.calibration_run) if options.calibration_run else None
         dataset = load_data(options.data, run)
+        existing = None if options.force or calibration_run else find_published(run, target, dataset)
+        if existing:
+            print(f"{options.folder} is identical to version {existing}; not published (--force publishes it again)")
+            print_next_steps(target.store, read_manifest(target.store.folder(target.name, existing) / MANIFEST))
+            return
         val_images = len(dataset.val) if calibration_run or run.info.hold_out else 0  # that something is fitted on
         with progress_line() as show:
             version = publish_run(run, target, dataset, calibration_run, show)
@@ -83,11 +86,15 @@ def run_publish(options: argparse.Namespace) -> None:
             )
         # Ignores $CIFAR10_DATA: a version is recalibrated only if --data is passed.
         new_data = load_data(options.data) if options.data else None
-        val_images = len(new_data.val) if new_data else 0
+        training = read_manifest(options.folder / MANIFEST).training
+        recorded = training.get("val_images") if training.get("hold_out") else 0
+        val_images = len(new_data.val) if new_data else recorded if isinstance(recorded, int) else 0
         with progress_line() as show:
             version = publish_version(options.folder, target, new_data, options.photographs, show)
+    options.unfinished = ""
     manifest = report_published(target, version)
-    report_fits(manifest, val_images)
+    report_fits(manifest, val_images, run.begun)
+    print_next_steps(target.store, manifest)
 
 
 def add_import(jobs: Jobs) -> None:
@@ -123,7 +130,7 @@ def add_import(jobs: Jobs) -> None:
     add_target(job, "required")
     add_no_report(job)
     add_data(job)
-    job.set_defaults(job=run_import)
+    job.set_defaults(job=run_import, unfinished=UNFINISHED)
 
 
 def run_import(options: argparse.Namespace) -> None:
@@ -140,7 +147,8 @@ def run_import(options: argparse.Namespace) -> None:
     unevaluated = f"{data} does not exist"
     if dataset:
         unevaluated = f"the labels are not those of {data}, in the same order"
-    report_published(target, version, unevaluated)
+    options.unfinished = ""
+    print_next_steps(target.store, report_published(target, version, unevaluated))
 
 
 def _preprocessing(options: argparse.Namespace) -> Preprocessing:
@@ -180,51 +188,3 @@ def _own_name(folder: Path) -> str:
     """Return the name of the model that a version belongs to."""
     check_version(folder)
     return read_manifest(folder / MANIFEST).name
-
-
-def report_published(target: "Target", version: int, unevaluated: str = "its manifest has no accuracy") -> Manifest:
-    """Load a new version as the service does; print its golden images' difference, its accuracy and what is served.
-
-    Args:
-        unevaluated: the reason, if the version was not evaluated.
-    """
-    from training.publish.target import measured_accuracy
-
-    folder = target.store.folder(target.name, version)
-    loaded = load(folder)
-    print(f"published {folder}; golden images within {loaded.golden_difference:.1e} in {loaded.classifier.precision}")
-    if measured := measured_accuracy(loaded.manifest):
-        accuracy, images = measured
-        print(f"accuracy on the test images: {accuracy_with_interval(round(accuracy * images), images)}")
-    else:
-        print(f"not evaluated: {unevaluated}", file=sys.stderr)
-    _print_served(target.store, target.name, version)
-    return loaded.manifest
-
-
-def report_fits(manifest: Manifest, val_images: int) -> None:
-    """Say which figures of a new version could not be fitted on so many validation images, and why."""
-    from training.publish.fitting import missing_fits
-
-    if missing := missing_fits(val_images) if val_images else None:
-        print(missing, file=sys.stderr)
-    elif manifest.temperature == 1 and manifest.output == "logits":
-        remedy = "pass --calibration-run RUN, a run of the same recipe with --hold-out"
-        if manifest.reference:  # there were validation images
-            remedy = "the validation images do not limit the confidence, usually because all are right; add more images"
-        print(f"not calibrated: {remedy}", file=sys.stderr)
-
-
-def _print_served(store: Store, name: str, version: int) -> None:
-    try:
-        served, active = store.choose_version(name), store.active_version(name)
-    except ModelError as error:
-        print(f"no version of {name} can be served: {error}", file=sys.stderr)
-        return
-    if served == version:
-        print(f"{name} {version} is served within seconds by services with CIFAR10_MODEL_NAME={name}")
-    elif active:
-        job = f"python -m training activate {version} --name {name}"
-        print(f"{name} {served} stays in service: ACTIVE names it; to serve {version}, run `{job}`")
-    else:
-        print(f"{name} {served} is served: another job has published it since")

@@ -68,7 +68,7 @@ def run_versions(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"store": str(store.root), "versions": documents, "problems": problems})
         return
-    print_table(("model", "version>", "accuracy>", "ECE>", "weights>", "recipe", "created"), rows)
+    print_table(("model", "version>", "accuracy>", "calibration error>", "weights>", "recipe", "created"), rows)
     print("* marks the active version of each model")
     for problem in problems:
         print(problem)
@@ -95,10 +95,13 @@ def _version_document(manifest: Manifest, active: bool) -> dict[str, Any]:
 
 
 def _figures(manifest: Manifest) -> tuple[str, ...]:
-    metrics = manifest.metrics.get("test")
-    test = metrics if isinstance(metrics, dict) else {}
-    figures = (test.get(key) for key in ("accuracy", "expected_calibration_error"))
-    accuracy, calibration = (f"{figure:.2%}" if isinstance(figure, float) else "-" for figure in figures)
+    from training.evaluate.intervals import accuracy_of
+    from training.publish.target import measured_accuracy
+
+    measured, metrics = measured_accuracy(manifest), manifest.metrics.get("test")
+    accuracy = accuracy_of(round(measured[0] * measured[1]), measured[1]) if measured else "-"
+    error = metrics.get("expected_calibration_error") if isinstance(metrics, dict) else None
+    calibration = f"{error:.2%}" if isinstance(error, float) else "-"
     weights, recipe = manifest.files.get(WEIGHTS), str(manifest.training.get("recipe", "?"))
     return accuracy, calibration, f"{weights.size if weights else 0:,}", recipe, manifest.created
 
@@ -126,4 +129,7 @@ def run_prune(options: argparse.Namespace) -> None:
     store = existing_store(options.store)
     name = require_existing_name(options.name, store)
     removed = store.prune(name, options.keep)
-    print(f"removed: {', '.join(f'{name}/{version}' for version in removed) or 'nothing'}")
+    removed_names, kept = (
+        ", ".join(f"{name}/{version}" for version in these) for these in (removed, store.versions(name))
+    )
+    print(f"removed: {removed_names or 'nothing'}; these stay: {kept}")

@@ -7,8 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.commands.arguments import DEFAULT_DATA, Jobs, add_data, choose_data, load_data, positive, seed
+from model_store.command_line import python_command
+from training.commands.arguments import (
+    DEFAULT_DATA,
+    Jobs,
+    add_data,
+    check_outside,
+    choose_data,
+    load_data,
+    positive,
+    seed,
+)
 from training.commands.lock import locked
+from training.data.cifar10 import Cifar10
 from training.errors import TrainingError
 from training.fit.checkpoints import VAL_ACCURACY
 from training.fit.run_directory import Run, RunInfo, best_epoch
@@ -103,6 +114,8 @@ def _train(run: Run, options: argparse.Namespace) -> None:
     start = read_source(options.start) if options.start else None
     other = run if resumed else Run(options.like) if options.like else None
     dataset = load_data(options.data, other)
+    if not isinstance(dataset, Cifar10):
+        check_outside("--out", run.folder, choose_data(options.data, other))
     teachers = [read_source(folder) for folder in options.teachers]
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if not resumed:
@@ -123,7 +136,7 @@ def _train(run: Run, options: argparse.Namespace) -> None:
         _check_same_settings(run, options)
     train_to_end(run, choose_data(options.data, other), dataset, start, teachers, log)
     show_gain(run)
-    print(f"{run.folder} is finished; next: python -m training evaluate {run.folder}")
+    print(f"{run.folder} is finished; next: {python_command(f'training evaluate {run.folder}')}")
 
 
 def train_to_end(
@@ -155,18 +168,19 @@ def show_gain(run: Run) -> None:
         return
     history, epoch = run.history, best_epoch(run.history, baselines)
     result = history[epoch - 1][VAL_ACCURACY] if epoch else baselines.probe
-    rows = [("--from as it is", baselines.start)] if baselines.start is not None else []
-    rows += [
-        ("with a new last layer only", baselines.probe),
-        (f"after epoch {epoch}, the best of {len(history)}", result),
-    ]
+    rows = [("the network you started from", baselines.start)] if baselines.start is not None else []
+    rows.append(("with a new last layer only", baselines.probe))
+    if epoch:
+        rows.append((f"kept: epoch {epoch} of {len(history)} (lowest loss)", result))
     for name, accuracy in rows:
         right = round(accuracy * baselines.images)
-        print(f"{name:<32}{accuracy_with_interval(right, baselines.images)}")
+        print(f"{name:<36}{accuracy_with_interval(right, baselines.images)}")
     if not epoch:
-        print("no epoch did better than a new last layer only, so the run keeps that")
+        print("no epoch had a lower loss, so the run keeps the new last layer only")
     if baselines.start is not None and baselines.start > result:
-        print("--from is better as it is: publish that, or train on more images", file=sys.stderr)
+        print("the network you started from is better: publish that, or train on more images", file=sys.stderr)
+    elif max(baselines.start or 0, baselines.probe) >= result and epoch:
+        print(f"training all layers was worth nothing that {baselines.images:,} images can show")
 
 
 def _name_differences(folder: Path, record: RunInfo, info: RunInfo) -> None:

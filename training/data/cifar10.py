@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.command_line import python_command
 from model_store.os_errors import naming
 from training.data.dataset import Images
 from training.errors import TrainingError
@@ -26,10 +27,6 @@ VAL_IMAGES = 5_000
 RECORD = 1 + 3 * 32 * 32
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
-REMEDY = (
-    "run `python -m training fetch` and pass the folder it prints as --data, or pass a folder with one folder of "
-    "images per class, or a CSV file with columns file and label"
-)
 HUMAN_SOURCE = "single annotators of CIFAR-10H, on the test images (Peterson et al. 2019)"
 _HUMAN_ACCURACY = (0.952, 0.972, 0.948, 0.915, 0.905, 0.949, 0.962, 0.979, 0.973, 0.968)
 
@@ -70,6 +67,14 @@ class Cifar10:
         return digest.hexdigest()
 
 
+def remedy() -> str:
+    """Say how to get data, for messages."""
+    return (
+        f"run `{python_command('training fetch')}` and pass the folder it prints as --data, or pass a folder with one "
+        "folder of images per class, or a CSV file with columns file and label"
+    )
+
+
 def human_accuracy(labels: tuple[str, ...]) -> tuple[float, ...] | None:
     """Return human accuracy for each label, or None unless the labels are CIFAR-10's, in its order."""
     return _HUMAN_ACCURACY if labels == LABELS else None
@@ -86,7 +91,7 @@ def _bytes(path: Path) -> bytes:
         with naming(path):
             return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise TrainingError(f"{path} does not exist; {REMEDY}") from None
+        raise TrainingError(f"{path} does not exist; {remedy()}") from None
 
 
 def _records(path: Path) -> NDArray[np.uint8]:
@@ -94,7 +99,7 @@ def _records(path: Path) -> NDArray[np.uint8]:
     if len(flat) == 0 or len(flat) % RECORD:
         raise TrainingError(
             f"{path} has {len(flat):,} bytes, not a whole number of {RECORD}-byte records; "
-            "run `python -m training fetch` again to replace it"
+            f"run `{python_command('training fetch')}` again to replace it"
         )
     records = flat.reshape(-1, RECORD)
     if records[:, 0].max() >= len(LABELS):

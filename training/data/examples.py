@@ -6,14 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_store.errors import ImageError
-from training.data.image_file import read_training_image, skip_reason
+from training.data.image_file import problem, read_training_image, skip_reason
 from training.data.listing import PARTS, LabelledFile
 from training.data.scan import Skipped
 from training.errors import TrainingError
@@ -41,25 +40,25 @@ def read_examples(files: list[LabelledFile], skipped: Skipped, clock: Clock = ti
         if isinstance(result, OSError):
             skipped.add(skip_reason(result), f"{file.path}: {result.strerror}")
         elif isinstance(result, ImageError):
-            skipped.add(skip_reason(result), f"{file.path}: {result}")
+            skipped.add(skip_reason(result), f"{file.path}: {problem(result)}")
     return [result for result in results if isinstance(result, Example)]
 
 
 def check_conflicts(examples: list[Example]) -> None:
-    """Raise TrainingError with the paths of all images that are in two classes."""
-    paths: dict[str, dict[str, Path]] = defaultdict(dict)
+    """Raise TrainingError with the paths of all files whose image is in two classes."""
+    files: dict[str, list[LabelledFile]] = defaultdict(list)
     for example in examples:
-        paths[example.sha256].setdefault(example.file.label, example.file.path)
+        files[example.sha256].append(example.file)
     conflicts = [
-        " and ".join(f"{path} ({label})" for label, path in by_label.items())
-        for by_label in paths.values()
-        if len(by_label) > 1
+        " and ".join(f"{file.path} ({file.label})" for file in copies)
+        for copies in files.values()
+        if len({file.label for file in copies}) > 1
     ]
     if conflicts:
         more = [f"and {len(conflicts) - MAX_NAMED:,} more"] if len(conflicts) > MAX_NAMED else []
         raise TrainingError(
-            f"{len(conflicts):,} images are in two or more classes; keep each in one:\n  "
-            + "\n  ".join(conflicts[:MAX_NAMED] + more)
+            f"{'1 image is' if len(conflicts) == 1 else f'{len(conflicts):,} images are'} in two or more classes; "
+            "keep each in one:\n  " + "\n  ".join(conflicts[:MAX_NAMED] + more)
         )
 
 

@@ -43,6 +43,11 @@ def skip_reason(error: ImageError | OSError) -> str:
             return "files that cannot be read"
 
 
+def problem(error: ImageError) -> str:
+    """Return the problem without the remedy, which addresses the sender of an upload."""
+    return str(error).partition(";")[0]
+
+
 def read_image_file(path: Path) -> bytes:
     """Read a file of up to 32 MB, the service's default limit.
 

@@ -5,9 +5,11 @@ The split depends only on the files' contents and labels: the same files give th
 
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from training.data.dataset import MAX_LABEL_LENGTH, Images, is_label
 from training.data.examples import MAX_NAMED, Example, check_conflicts, read_examples, remove_copies
 from training.data.layout import list_images
 from training.data.listing import Part
+from training.data.scan import Skipped
 from training.errors import TrainingError
 
 MIN_CLASS_IMAGES, MIN_CLASSES, MAX_CLASSES = 10, 2, 1_000
@@ -40,6 +43,14 @@ class OwnImages:
         return Images(np.concatenate(pixels), np.concatenate(labels))
 
 
+class EveryImage(NamedTuple):
+    """All images of a folder or CSV file, and the `sha256` that `OwnImages` has for it."""
+
+    labels: tuple[str, ...]
+    images: Images
+    sha256: str
+
+
 def load_images(data: Path) -> OwnImages:
     """Read the images of a folder or CSV file; val and test, if not given, are split from train.
 
@@ -49,24 +60,49 @@ def load_images(data: Path) -> OwnImages:
         TrainingError: the arrangement is none of `list_images`, there are too few or too many classes, a class has too
             few images or an invalid name, or an image is in two classes.
     """
-    labels, files, skipped = list_images(data)
-    _check_labels(data, labels)
-    examples = read_examples(files, skipped)
-    check_conflicts(examples)
-    unique = remove_copies(examples, skipped)
-    for line in skipped.lines():
-        print(line, file=sys.stderr)
-    given = _group(unique, labels)
-    for part in sorted({file.part for file in files} - given.keys()):
+    labels, parts, given = _read(data)
+    for part in sorted(parts - given.keys()):
         print(f"{part} has no image of its own and is split from train", file=sys.stderr)
     _check_counts(data, labels, given)
     train, val, test = (_images(classes) for classes in _split(given))
+    print(f"{len(train):,} in train, {len(val):,} in val, {len(test):,} in test", file=sys.stderr)
+    return OwnImages(labels, train, val, test, _sha256(labels, given))
+
+
+def load_every_image(data: Path) -> EveryImage:
+    """Read the images of a folder or CSV file without splitting them; a class may have few.
+
+    Prints and raises as `load_images`.
+    """
+    labels, _, given = _read(data)
+    classes = [[example for part in parts for example in part] for parts in zip(*given.values(), strict=True)]
+    if not any(classes):
+        raise TrainingError(f"{data} has no usable image")
+    return EveryImage(labels, _images(classes), _sha256(labels, given))
+
+
+def _read(data: Path) -> tuple[tuple[str, ...], set[Part], dict[Part, Classes]]:
+    """Return the labels, the parts that have files, and the different images of each part that has some."""
+    labels, files, skipped, doubts = list_images(data)
+    for doubt in doubts:
+        print(doubt, file=sys.stderr)
+    _check_labels(data, labels)
+    examples = read_examples(files, skipped)
+    copies = Skipped()
+    unique = remove_copies(examples, copies)
+    for line in skipped.lines():  # before an error, which may be caused by what was skipped
+        print(line, file=sys.stderr)
+    check_conflicts(examples)
+    for line in copies.lines():
+        print(line, file=sys.stderr)
+    counts = Counter(example.file.label for example in unique)
+    named = [f"{label} {counts[label]:,}" for label in labels[:MAX_NAMED]]
+    named += [f"and {len(labels) - MAX_NAMED:,} more"] if len(labels) > MAX_NAMED else []
     print(
-        f"{data}: {len(unique):,} different images of {len(labels):,} classes: {len(train):,} in train, "
-        f"{len(val):,} in val, {len(test):,} in test",
+        f"{data}: {len(unique):,} different images of {len(labels):,} classes: {', '.join(named)}",
         file=sys.stderr,
     )
-    return OwnImages(labels, train, val, test, _sha256(labels, given))
+    return labels, {file.part for file in files}, _group(unique, labels)
 
 
 def _check_labels(data: Path, labels: tuple[str, ...]) -> None:

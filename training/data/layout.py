@@ -1,5 +1,6 @@
 """Recognise how a user's images are arranged: class folders, a split with class folders in it, or a CSV file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.dataset import compose
@@ -30,7 +31,7 @@ def list_images(data: Path) -> Listing:
     parts = _find_split(data, folders)
     listing = _list_split(parts, skipped) if parts else _list_classes(folders, "train", skipped)
     if any(file.part == "train" for file in listing.files) and (parts or len(listing.labels) > 1):
-        _add_stray(files, skipped)
+        _add_stray([path for path in files if path not in tables], skipped)
         for table in tables:
             skipped.add("CSV files beside class folders", f"{table}; pass it as --data if it has the labels")
         return listing
@@ -69,25 +70,46 @@ def _find_split(data: Path, folders: list[Path]) -> dict[Part, Path]:
 def _list_split(parts: dict[Part, Path], skipped: Skipped) -> Listing:
     labels: set[str] = set()
     files: list[LabelledFile] = []
+    doubts: list[str] = []
     for part, folder in parts.items():
         folders, stray = list_children(folder, skipped)
         _add_stray(stray, skipped)
         listing = _list_classes(folders, part, skipped)
         labels.update(listing.labels)
         files += listing.files
-    return Listing(tuple(sorted(labels)), files, skipped)
+        doubts += listing.doubts
+    return Listing(tuple(sorted(labels)), files, skipped, tuple(doubts))
 
 
 def _list_classes(folders: list[Path], part: Part, skipped: Skipped) -> Listing:
     """List the files of class folders. Folders whose names are equal once composed are one class."""
     labels = {folder: compose(folder.name) for folder in folders}
-    files = [LabelledFile(path, labels[folder], part) for folder in folders for path in list_files(folder, skipped)]
-    return Listing(tuple(sorted(set(labels.values()))), files, skipped)
+    found = {folder: list_files(folder, skipped) for folder in folders}
+    files = [LabelledFile(path, labels[folder], part) for folder in folders for path in found[folder]]
+    return Listing(tuple(sorted(set(labels.values()))), files, skipped, tuple(_doubts(found)))
+
+
+def _doubts(found: dict[Path, list[Path]]) -> Iterator[str]:
+    """Name folders with images inside class folders: they may be a split, or the classes."""
+    inner: dict[Path, set[str]] = {}
+    for folder, files in found.items():
+        paths = (path.relative_to(folder).parts for path in files if is_image_name(path))
+        inner[folder] = {parts[0] for parts in paths if len(parts) > 1}
+    splits = [folder for folder, names in inner.items() if any(name.casefold() in PARTS for name in names)]
+    for folder in splits[:1]:
+        remedy = (
+            f"to use that as a split, pass {folder}" if len(splits) == 1 else "a split needs them on top: train/cat"
+        )
+        yield f"warning: {folder.name} is taken as one class, though it holds {_join(sorted(inner[folder]))}; {remedy}"
+    others = [f"{folder.name}/{name}" for folder in found if folder not in splits for name in sorted(inner[folder])]
+    if others:
+        yield f"images in folders of a class folder count as that class: {_join(others)}"
 
 
 def _add_stray(files: list[Path], skipped: Skipped) -> None:
-    for path in filter(is_image_name, files):
-        skipped.add("images outside the class folders", path)
+    for path in files:
+        kind = "images" if is_image_name(path) else "other files"
+        skipped.add(f"{kind} outside the class folders", path)
 
 
 def _describe(folders: list[Path], files: list[Path], parts: dict[Part, Path]) -> str:

@@ -26,8 +26,12 @@ class LabelledFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """All labels in order, including those without files, the files and an account of the skipped ones."""
+    """All labels in order, including those without files, the files and an account of the skipped ones.
+
+    `doubts` are sentences about an arrangement that is accepted, but may not be meant.
+    """
 
     labels: tuple[str, ...]
     files: list[LabelledFile]
     skipped: Skipped
+    doubts: tuple[str, ...] = ()

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from training.data.cifar10 import FOLDER, REMEDY, TEST_BATCH, TRAIN_BATCHES, Cifar10
+from training.data.cifar10 import FOLDER, TEST_BATCH, TRAIN_BATCHES, Cifar10, remedy
 from training.data.dataset import Dataset
-from training.data.image_folder import load_images
+from training.data.image_folder import EveryImage, load_every_image, load_images
 from training.errors import TrainingError
 
 
@@ -15,12 +15,28 @@ def load_dataset(data: Path) -> Dataset:
         TrainingError: the data does not exist, or does not meet the requirements of `load_images`. Damaged batches of
             CIFAR-10 are detected when a part is first read.
     """
-    if not data.exists():
-        raise TrainingError(f"{data} does not exist; {REMEDY}")
-    if data.is_dir() and all(path.name.startswith(".") for path in data.iterdir()):
-        raise TrainingError(f"{data} is empty; {REMEDY}")
+    _check_there(data)
     batches = _find_batches(data)
     return Cifar10(batches) if batches else load_images(data)
+
+
+def load_whole(data: Path) -> EveryImage:
+    """Load every image of your own, without a split.
+
+    Raises:
+        TrainingError: the data does not exist, is CIFAR-10, or does not meet the requirements of `load_every_image`.
+    """
+    _check_there(data)
+    if _find_batches(data):
+        raise TrainingError(f"{data} is CIFAR-10, of which `test` is measured; leave out --split all")
+    return load_every_image(data)
+
+
+def _check_there(data: Path) -> None:
+    if not data.exists():
+        raise TrainingError(f"{data} does not exist; {remedy()}")
+    if data.is_dir() and all(path.name.startswith(".") for path in data.iterdir()):
+        raise TrainingError(f"{data} is empty; {remedy()}")
 
 
 def _find_batches(data: Path) -> Path | None:

@@ -17,6 +17,7 @@ from training.data.dataset import Images
 from training.evaluate.intervals import accuracy_document, accuracy_with_interval
 
 ECE_BINS = 15
+DECIMALS = 6  # of published figures, which are rounded again when shown
 PREDICT_BATCH = 1_000
 MAX_MISTAKES = 32
 
@@ -69,13 +70,13 @@ class Evaluation:
                 index=mistake.index,
                 label=mistake.label,
                 called=mistake.called,
-                confidence=round(mistake.confidence, 4),
+                confidence=round(mistake.confidence, DECIMALS),
             )
             for mistake in self.mistakes
         )
         return Report(
             **self.summary(),
-            class_gap=round(self.class_gap, 4),
+            class_gap=round(self.class_gap, DECIMALS),
             classes=self._classes(),
             human_source=HUMAN_SOURCE if human_accuracy(self.labels) else None,
             confusion=self.confusion.tolist(),
@@ -88,12 +89,12 @@ class Evaluation:
         """Return the figures for a manifest."""
         return {
             "images": self.images,
-            "accuracy": round(self.accuracy, 4),
-            "mirror_accuracy": round(self.mirror_accuracy, 4),
-            "negative_log_likelihood": round(self.negative_log_likelihood, 4),
-            "expected_calibration_error": round(self.expected_calibration_error, 4),
+            "accuracy": round(self.accuracy, DECIMALS),
+            "mirror_accuracy": round(self.mirror_accuracy, DECIMALS),
+            "negative_log_likelihood": round(self.negative_log_likelihood, DECIMALS),
+            "expected_calibration_error": round(self.expected_calibration_error, DECIMALS),
             "worst_class": self.worst_class,
-            "worst_class_recall": round(min(self.recall_by_class), 4),
+            "worst_class_recall": round(min(self.recall_by_class), DECIMALS),
             "engine": self.engine,
             "precision": self.precision,
         }
@@ -129,15 +130,14 @@ class Evaluation:
         lines = [
             f"{self.engine} in {self.precision}, one forward pass an image",
             f"accuracy                    {self._with_interval(self.accuracy)}",
-            f"accuracy with mirror        {self._with_interval(self.mirror_accuracy)}; not served",
             f"negative log-likelihood     {self.negative_log_likelihood:.4f}",
-            f"calibration error (ECE)     {self.expected_calibration_error:.2%}, {ECE_BINS} bins",
+            f"calibration error           {self.expected_calibration_error:.2%}, {ECE_BINS} bins",
             "",
             *self._class_lines(),
-            "",
-            f"worst class: {self.worst_class}, recall {self._worst_recall()}, "
-            f"{100 * self.class_gap:.1f} points below the best",
         ]
+        if self.class_gap:
+            gap = f"{100 * self.class_gap:.1f} points below the best"
+            lines += ["", f"worst class: {self.worst_class}, recall {self._worst_recall()}, {gap}"]
         return "\n".join(lines)
 
     def _worst_recall(self) -> str:
@@ -152,8 +152,8 @@ class Evaluation:
         rows = zip(self.labels, self.precision_by_class, self.recall_by_class, strict=True)
         return {
             label: ClassReport(
-                precision=round(precision, 4),
-                recall=round(recall, 4),
+                precision=round(precision, DECIMALS),
+                recall=round(recall, DECIMALS),
                 **({"human_accuracy": human[index]} if human else {}),
             )
             for index, (label, precision, recall) in enumerate(rows)

@@ -42,9 +42,9 @@ def compare_runs(runs: Sequence[Run]) -> list[list[str]]:
     rows = [[name, *(value(info, history) for info, history in records)] for name, value in ROWS.items()]
     flat = [_flat(info.recipe_values) for info, _ in records]
     for key in sorted(set().union(*flat)):
-        values = [str(values.get(key, "-")) for values in flat]
-        if len(set(values)) > 1 and key not in ("description", "epochs", "batch_size"):
-            rows.append([key, *values])
+        first, *others = values = [settings.get(key, "-") for settings in flat]
+        if any(other != first for other in others) and key not in ("description", "epochs", "batch_size"):
+            rows.append([key, *map(str, values)])
     return rows
 
 

@@ -2,24 +2,25 @@
 
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-Z = NormalDist().inv_cdf(0.975)  # for 95 %, both sides
-TWO_DECIMALS_FROM = 1_000  # images; with fewer, a second decimal would only look exact
+from model_store.wilson import Z, decimals, wilson_interval
 
 
 def accuracy_with_interval(right: int, n: int) -> str:
     """Format an accuracy, its number of images and its 95 % interval: `95.7% of 300 (95% interval 92.7% to 97.5%)`."""
     if n == 0:
         return "unknown, of 0 images"
-    low, high = wilson_interval(right, n)
-    decimals = 2 if n >= TWO_DECIMALS_FROM else 1
-    accuracy, least, most = (f"{share:.{decimals}%}" for share in (right / n, float(low), float(high)))
-    return f"{accuracy} of {n:,} (95% interval {least} to {most})"
+    low, high = (f"{float(bound):.{decimals(n)}%}" for bound in wilson_interval(right, n))
+    return f"{accuracy_of(right, n)} (95% interval {low} to {high})"
+
+
+def accuracy_of(right: int, n: int) -> str:
+    """Format an accuracy and its number of images: `95.7% of 300`."""
+    return f"{right / n:.{decimals(n)}%} of {n:,}"
 
 
 def accuracy_document(right: int, n: int) -> dict[str, Any]:
@@ -44,19 +45,6 @@ def standard_error(values: NDArray[Any]) -> float:
     return float(by_image.std() / np.sqrt(len(by_image)))
 
 
-def wilson_interval(right: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the 95 % interval of the share `right / n`, element by element; (0, 1) where n is 0.
-
-    Unlike the normal approximation it stays within 0 and 1 and holds for few images and for shares near 1.
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-    """
-    hits, counts = np.asarray(right, np.float64), np.asarray(n, np.float64)
-    middle = hits + Z**2 / 2
-    spread = Z * np.sqrt(hits * (1 - hits / np.maximum(counts, 1)) + Z**2 / 4)
-    low, high = (middle - spread) / (counts + Z**2), (middle + spread) / (counts + Z**2)
-    return np.clip(low, 0, 1), np.clip(high, 0, 1)
-
-
 @dataclass(frozen=True)
 class Difference:
     """Accuracy of a new network and of an old one on n images, and the standard error of their difference."""
@@ -70,6 +58,15 @@ class Difference:
     def is_loss(self) -> bool:
         """True if the new network is worse by more than a standard error."""
         return self.new < self.old and self.old - self.new > self.standard_error * (1 + 1e-9)  # for rounding
+
+    @property
+    def change(self) -> str:
+        """How many more or fewer images the new network is right on; within chance is up to a standard error."""
+        images = round((self.new - self.old) * self.n)
+        if not images:
+            return "as many right"
+        by_chance = abs(images) <= self.standard_error * self.n * (1 + 1e-9)  # for rounding
+        return f"{abs(images):,} {'more' if images > 0 else 'fewer'} right{', within chance' if by_chance else ''}"
 
     def __str__(self) -> str:
         return (

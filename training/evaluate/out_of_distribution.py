@@ -18,7 +18,7 @@ from model_store.classifier import Classifier
 from model_store.errors import ImageError
 from model_store.images.decode import SIDE
 from model_store.manifest import Resize
-from training.data.image_file import decode_with_heic, read_image_file, skip_reason
+from training.data.image_file import decode_with_heic, problem, read_image_file, skip_reason
 from training.data.scan import Skipped
 from training.errors import TrainingError
 from training.evaluate.corruptions import Pixels
@@ -96,8 +96,10 @@ def read_folder(folder: Path, resize: Resize) -> Pixels:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             images.append(decode_with_heic(read_image_file(path), resize))
-        except (OSError, ImageError) as error:
-            skipped.add(skip_reason(error), f"{path}: {error}")
+        except OSError as error:
+            skipped.add(skip_reason(error), f"{path}: {error.strerror}")
+        except ImageError as error:
+            skipped.add(skip_reason(error), f"{path}: {problem(error)}")
     for line in skipped.lines():
         print(line, file=sys.stderr)
     if not images:

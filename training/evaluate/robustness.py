@@ -18,7 +18,7 @@ from model_store.images.decode import decode
 from model_store.manifest import Resize
 from model_store.report import CorruptionReport, PhotoReport, RobustnessReport
 from training.data.dataset import Images
-from training.evaluate.accuracy import predict_probabilities
+from training.evaluate.accuracy import DECIMALS, predict_probabilities
 from training.evaluate.cifar10_c import CIFAR10_C, SEVERITIES, CommonCorruption
 from training.evaluate.corruptions import CORRUPTIONS, Corruption, Pixels
 from training.evaluate.intervals import accuracy_document, mean_document, standard_error
@@ -74,24 +74,24 @@ class Robustness:
         """Return the figures for a manifest."""
         return {
             "images": self.images,
-            "accuracy": round(self.accuracy, 4),
-            "corruption_accuracy": round(self.corruption_accuracy, 4),
-            "cifar10_c_accuracy": round(self.cifar10_c_accuracy, 4),
-            "photo_accuracy": round(self.photo_accuracy, 4),
+            "accuracy": round(self.accuracy, DECIMALS),
+            "corruption_accuracy": round(self.corruption_accuracy, DECIMALS),
+            "cifar10_c_accuracy": round(self.cifar10_c_accuracy, DECIMALS),
+            "photo_accuracy": round(self.photo_accuracy, DECIMALS),
         }
 
     def report(self) -> RobustnessReport:
         """Return everything, as it is published."""
         return RobustnessReport(
             **self.summary(),
-            corruption_standard_error=round(standard_error(self.corrupted), 4),
+            corruption_standard_error=round(standard_error(self.corrupted), DECIMALS),
             corruptions=_corruption_reports(CORRUPTIONS, self.corrupted),
             corruptions_note="our own, after the idea of Hendrycks and Dietterich 2019; not CIFAR-10-C",
-            cifar10_c_standard_error=round(standard_error(self.cifar10_c), 4),
+            cifar10_c_standard_error=round(standard_error(self.cifar10_c), DECIMALS),
             cifar10_c_corruptions=_corruption_reports(CIFAR10_C, self.cifar10_c),
             cifar10_c_note="14 of CIFAR-10-C's 15, made here; frost needs photographs that are not distributed here",
-            photo_difference=round(self.photo_accuracy - self.accuracy, 4),
-            photo_difference_standard_error=round(standard_error(self.photos - 1.0 * self.untouched), 4),
+            photo_difference=round(self.photo_accuracy - self.accuracy, DECIMALS),
+            photo_difference_standard_error=round(standard_error(self.photos - 1.0 * self.untouched), DECIMALS),
             photos=self._photos(),
         )
 
@@ -127,7 +127,7 @@ class Robustness:
 
     def _photos(self) -> tuple[PhotoReport, ...]:
         return tuple(
-            PhotoReport(width=width, height=height, file=file, accuracy=round(float(right.mean()), 4))
+            PhotoReport(width=width, height=height, file=file, accuracy=round(float(right.mean()), DECIMALS))
             for (width, height), by_file in zip(PHOTO_SIZES, self.photos, strict=True)
             for file, right in zip(PHOTO_FILES, by_file, strict=True)
         )
@@ -224,8 +224,8 @@ def _corruption_reports(
         corruption.name: CorruptionReport(
             parameter=corruption.parameter,
             strengths=tuple(corruption.strengths),
-            accuracy=right.mean(1).round(4).tolist(),
-            mean=round(float(right.mean()), 4),
+            accuracy=right.mean(1).round(DECIMALS).tolist(),
+            mean=round(float(right.mean()), DECIMALS),
         )
         for corruption, right in zip(corruptions, hits, strict=True)
     }

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from model_store.command_line import python_command
 from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.manifest import Frozen, Preprocessing
 from model_store.os_errors import naming
@@ -33,8 +34,9 @@ from training.fit.checkpoints import (
     remove_checkpoints,
     replace_file,
 )
+from training.places import RUN_FILE
 
-INFO, BASELINES = "run.json", "baselines.json"
+INFO, BASELINES = RUN_FILE, "baselines.json"
 DATA = "data.json"  # beside run.json, which goes into manifests: a path is private
 
 
@@ -171,9 +173,10 @@ class Run:
         """
         done, total = len(self.history), self.info.epochs
         if not self.finished:
+            resume = python_command(f"training train --recipe {self.info.recipe} --out {self.folder} --resume")
+            own = ", or with the same `own` command if it began so" if self.info.recipe == "fine-tune" else ""
             raise TrainingError(
-                f"{self.folder} has finished {done} of {total} epochs; "
-                f"continue it with `python -m training train --recipe {self.info.recipe} --out {self.folder} --resume`"
+                f"{self.folder} has finished {done} of {total} epochs; continue it with `{resume}`{own}"
             )
         return self
 

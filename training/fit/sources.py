@@ -13,6 +13,7 @@ from model_store.version import verify
 from training.data.dataset import compose
 from training.errors import TrainingError
 from training.fit.run_directory import Run, RunInfo
+from training.places import guess
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,4 @@ def check_version(folder: Path) -> None:
     """Raise TrainingError if the folder does not hold a version; call it for folders without a run."""
     if not (folder / MANIFEST).exists():
         reason = "it has no run.json and no manifest.json" if folder.exists() else "it does not exist"
-        raise TrainingError(f"{folder} is neither a run nor a version: {reason}")
+        raise TrainingError(f"{folder} is neither a run nor a version: {reason}{guess(folder)}")

@@ -31,7 +31,7 @@ from training.publish.compare_with_keras import (
 )
 from training.publish.compiled import CompiledNetwork
 from training.publish.report import write_report
-from training.publish.target import ReportChoice, Target
+from training.publish.target import COMPARED, ReportChoice, Target
 
 ROBUSTNESS, LEFT_OUT = "robustness", "left_out"  # keys of the manifest's metrics
 LEFT_OUT_OF_REPORT: dict[ReportChoice, list[str]] = {
@@ -66,6 +66,7 @@ class Measurements:
     evaluation: Evaluation
     robustness: Robustness | None
     accuracy_by_precision: dict[Precision, float]
+    compared: dict[str, float] | None  # with the version in service
 
 
 def publish_candidate(
@@ -93,7 +94,7 @@ def publish_candidate(
     differences = check_served(candidate.compiled.by_precision(), compared, references)
     measurements = _measure(candidate.compiled, target, test, show) if test else None
     golden = Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES])
-    earlier = {key: value for key, value in candidate.metrics.items() if key not in (ROBUSTNESS, LEFT_OUT)}
+    earlier = {key: value for key, value in candidate.metrics.items() if key not in (ROBUSTNESS, LEFT_OUT, COMPARED)}
     metrics = earlier | _metrics(candidate.network, measurements) | {"differences_from_keras": differences}
 
     def write(folder: Path, version: int) -> Manifest:
@@ -106,7 +107,7 @@ def publish_candidate(
 def _measure(compiled: CompiledNetwork, target: Target, test: Images, show: ShowProgress) -> Measurements:
     *others, served = compiled.by_precision()
     evaluation = evaluate(served, test)
-    target.check_evaluation(evaluation, test)
+    compared = target.check_evaluation(evaluation, test)
     robustness = None
     if target.report == "full":
         robustness = measure_robustness(served, test, compiled.network.preprocessing.resize, show)
@@ -114,7 +115,8 @@ def _measure(compiled: CompiledNetwork, target: Target, test: Images, show: Show
         other.precision: float((predict_probabilities(other, test.pixels).argmax(1) == test.labels).mean())
         for other in others
     }
-    return Measurements(target.report, evaluation, robustness, accuracies | {served.precision: evaluation.accuracy})
+    accuracies[served.precision] = evaluation.accuracy
+    return Measurements(target.report, evaluation, robustness, accuracies, compared)
 
 
 def _metrics(network: Network, measurements: Measurements | None) -> dict[str, Any]:
@@ -126,6 +128,7 @@ def _metrics(network: Network, measurements: Measurements | None) -> dict[str, A
         "test": measurements.evaluation.summary() | size,
         "accuracy_by_precision": measurements.accuracy_by_precision,
         **({ROBUSTNESS: robustness.summary()} if robustness else {LEFT_OUT: left_out}),
+        **({COMPARED: measurements.compared} if measurements.compared else {}),
     }
 
 

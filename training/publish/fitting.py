@@ -105,9 +105,20 @@ def fit_on_val(network: Network, calibration_network: Network, dataset: Dataset,
 
 def missing_fits(images: int) -> str | None:
     """Say what cannot be fitted on so many validation images; None if all can."""
-    needs = {"no calibration": MIN_FOR_TEMPERATURE, "no verdicts": MIN_FOR_VERDICTS, "no int8": MIN_FOR_INT8}
-    missing = [f"{what} ({least:,} needed)" for what, least in needs.items() if images < least]
-    return f"{images:,} validation images are too few: {', '.join(missing)}" if missing else None
+    needs = {
+        "no calibration": MIN_FOR_TEMPERATURE,
+        "no verdicts, so `verdict` is null": MIN_FOR_VERDICTS,
+        "no int8": MIN_FOR_INT8,
+    }
+    missing = {what: least for what, least in needs.items() if images < least}
+    if not missing:
+        return None
+    first = next(iter(missing.values()))
+    return (
+        f"{images:,} validation images are too few: "
+        + ", ".join(f"{what} ({least:,} needed)" for what, least in missing.items())
+        + f". A tenth of the images are for validation: {first:,} of about {10 * first:,}; a `val` folder may hold more"
+    )
 
 
 def _add_gaussians(networks: list[CompiledNetwork]) -> list[CompiledNetwork]:

@@ -24,10 +24,10 @@ from PIL import Image
 
 from model_store.os_errors import naming
 from model_store.report import EpochReport
+from model_store.wilson import wilson_interval
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
 from training.evaluate.accuracy import Evaluation, Mistake
 from training.evaluate.corruptions import CORRUPTIONS
-from training.evaluate.intervals import wilson_interval
 from training.evaluate.robustness import PHOTO_FILES, PHOTO_SIZES, Robustness
 from training.publish.fonts import find_fonts
 
@@ -166,7 +166,10 @@ def _curves(history: Sequence[EpochReport]) -> Figure:
         val_loss, val_accuracy = zip(*((record.val_loss, record.val_accuracy) for record in history), strict=True)
         losses.plot(epochs, val_loss, color=VAL, marker=".", label="validation images")
         accuracies.plot(epochs, val_accuracy, color=VAL, marker=".", label="validation images")
+    kept = next((record.epoch for record in history if record.kept), None)
     for axes, title in ((losses, "Loss"), (accuracies, "Accuracy")):
+        if kept is not None:
+            axes.axvline(kept, color=GREY, linestyle="--", zorder=1, label=f"kept: epoch {kept}")
         axes.set(xlabel="epoch", title=title)
         axes.legend()
     return figure
@@ -188,7 +191,8 @@ def _classes(evaluation: Evaluation) -> Figure:
         _column(axes, 1.27, "◇ people", people, PEOPLE)
     measure = "recall" if len(order) == len(recall) else f"recall, the {MAX_DRAWN_CLASSES} lowest of {len(recall)}"
     axes.set_xlabel(f"{measure}; lines: 95% intervals" + (f"\npeople: {HUMAN_SOURCE}" if human else ""))
-    axes.set_title(f"Worst class: {evaluation.worst_class}, {100 * evaluation.class_gap:.1f} points below the best\n")
+    title = f"Worst class: {evaluation.worst_class}, {100 * evaluation.class_gap:.1f} points below the best"
+    axes.set_title(f"{title if evaluation.class_gap else 'Every class alike'}\n")
     return figure
 
 
@@ -262,10 +266,9 @@ def _photos(robustness: Robustness) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 1.7 + 0.36 * len(names)))
     _rows(axes, names, accuracy, accuracy - reach, accuracy + reach, "accuracy")
     axes.axvline(robustness.accuracy, color=GREY, linestyle="--", zorder=1)
-    axes.text(
-        robustness.accuracy, -0.85, f"32×32 as they are {robustness.accuracy:.1%}", color=GREY, ha="center", va="center"
-    )
-    axes.set_title(f"Enlarged to photo sizes, decoded as served: mean {robustness.photo_accuracy:.1%}\n")
+    side = "right" if robustness.accuracy > np.mean(axes.get_xlim()) else "left"  # away from the axes' end
+    axes.text(robustness.accuracy, -0.85, f" not enlarged {robustness.accuracy:.1%} ", color=GREY, ha=side, va="center")
+    axes.set_title(f"32×32 pixels enlarged to photo sizes: mean accuracy {robustness.photo_accuracy:.1%}\n")
     axes.set_xlabel(
         f"accuracy on the same {robustness.images:,} images; lines: 95% intervals of the distance to the dashed line"
     )

@@ -8,25 +8,26 @@ import numpy as np
 
 from model_store.drift import count_reference
 from model_store.errors import ModelError
-from model_store.files import GOLDEN, MANIFEST
+from model_store.files import GOLDEN, MANIFEST, WEIGHTS
 from model_store.golden import read_golden
 from model_store.manifest import Manifest, read_manifest
 from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
-from model_store.version import read_network, verify
+from model_store.version import read_network, read_placed_manifest, verify
 from training.data.dataset import Dataset, check_labels, compose, same_labels
 from training.errors import TrainingError
 from training.evaluate.out_of_distribution import read_folder
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.evaluate.thresholds import count_verdicts, fit_rejection
 from training.fit.run_directory import Run
-from training.publish.candidate import Candidate, publish_candidate, timestamp
+from training.fit.sources import read_source
+from training.publish.candidate import LEFT_OUT, LEFT_OUT_OF_REPORT, Candidate, publish_candidate, timestamp
 from training.publish.compare_with_keras import check_served, keras_probabilities
 from training.publish.compiled import CompiledNetwork
 from training.publish.fitting import Fitted, check_calibration_run, fit_on_val
 from training.publish.network import network_from_run
 from training.publish.report import read_history
-from training.publish.target import Target
+from training.publish.target import COMPARED, Target
 
 EMPTY = np.empty((0, *INPUT_SHAPE), np.uint8)
 
@@ -49,7 +50,7 @@ def publish_run(
         TrainingError: the service could not load the network or would give other probabilities than Keras, the
             calibration run does not match the run, or the network must not replace the version in service.
     """
-    network, info, history = network_from_run(run), run.info, run.history
+    network, info, history = network_from_run(run), run.info, read_history(run.folder)
     calibration_run = calibration_run or (run if info.hold_out else None)
     target.check_same_labels(info.labels)
     check_labels(run.folder, info.labels, dataset.labels)
@@ -66,6 +67,29 @@ def publish_run(
     training = info.model_dump(mode="json") | {"seconds": sum(record["seconds"] for record in history)}
     candidate = Candidate(run.folder, fitted.compiled, training, history, fitted.metrics, fitted.reference)
     return publish_candidate(candidate, target, dataset.test.pixels, dataset.test, show)
+
+
+def find_published(run: Run, target: Target, dataset: Dataset) -> int | None:
+    """Return the newest version that equals what publishing the run, without a calibration run, would make.
+
+    It has the run's weights and record, was fitted on the same images, and has a report as full as the target's.
+    """
+    info = run.require_finished().info
+    if dataset.sha256 != info.data_sha256:
+        return None
+    sha256, record = read_source(run.folder).weights_sha256(), info.model_dump(mode="json")
+    for version in reversed(target.store.versions(target.name)):
+        try:
+            manifest = read_placed_manifest(target.store.folder(target.name, version))
+        except ModelError:
+            continue
+        weights, left_out = manifest.files.get(WEIGHTS), manifest.metrics.get(LEFT_OUT, [])
+        if not weights or weights.sha256 != sha256 or not manifest.training.items() >= record.items():
+            continue
+        calibrated_by_another = not info.hold_out and (manifest.temperature != 1 or manifest.reference is not None)
+        if set(left_out) <= set(LEFT_OUT_OF_REPORT[target.report]) and not calibrated_by_another:
+            return version
+    return None
 
 
 def publish_version(
@@ -114,7 +138,9 @@ def publish_version(
         for name in manifest.files:
             (copy / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, copy / name)
+        metrics = {key: value for key, value in manifest.metrics.items() if key != COMPARED}
         update = {"name": target.name, "version": version, "created": timestamp(), "training": training}
+        update["metrics"] = metrics
         return manifest.model_copy(update=update)
 
     return target.store.publish(target.name, write)

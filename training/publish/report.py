@@ -8,7 +8,7 @@ from model_store.report import REPORT_FILE, REPORT_FOLDER, EpochReport, read_rep
 from training.evaluate.accuracy import Evaluation
 from training.evaluate.robustness import Robustness
 from training.fit.checkpoints import History
-from training.fit.run_directory import Run
+from training.fit.run_directory import Run, best_epoch
 from training.publish import plots
 
 
@@ -43,6 +43,8 @@ def write_report(
 def read_history(folder: Path) -> History:
     """Read the training history, one record per epoch, of a run or of a version's report; empty if it has none.
 
+    Records say which epoch was `kept`, if not always the last one is.
+
     Raises:
         ModelError: the version's report is damaged.
     """
@@ -50,4 +52,9 @@ def read_history(folder: Path) -> History:
     if published.exists():
         epochs = read_report(published.read_bytes()).history
         return [epoch.model_dump(by_alias=True, exclude_unset=True) for epoch in epochs]
-    return Run(folder).history
+    run = Run(folder)
+    history, baselines = run.history, run.baselines
+    if not baselines:  # the last epoch is the result
+        return history
+    best = best_epoch(history, baselines)
+    return [record | {"kept": record["epoch"] == best} for record in history]

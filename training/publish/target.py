@@ -1,6 +1,6 @@
 """The model that a network is published as, and the checks that protect the version in service."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
 from model_store.classifier import Classifier
@@ -15,6 +15,7 @@ from training.evaluate.accuracy import Evaluation, predict_probabilities
 from training.evaluate.intervals import Difference, paired_difference, unpaired_difference
 
 ReportChoice: TypeAlias = Literal["full", "quick", "figures"]
+COMPARED = "compared_with"  # key of the manifest's metrics
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,23 @@ class Target:
         if served := self._read_protected():
             raise TrainingError(f"the new network is not evaluated, so {_would_replace(served)}")
 
-    def check_evaluation(self, evaluation: Evaluation, test: Images) -> None:
-        """Compare an evaluation with the version in service, which predicts the same test images.
+    def check_evaluation(self, evaluation: Evaluation, test: Images) -> dict[str, float] | None:
+        """Compare an evaluation with the version in service, if there is one, which predicts the same test images.
+
+        Returns:
+            The comparison for the manifest's metrics, see `read_comparison`.
 
         Raises:
             TrainingError: the new network is worse by more than a standard error of the difference.
         """
-        if served := self._read_protected():
-            predictions = predict_probabilities(Classifier(served.network), test.pixels).argmax(1)
-            _check_difference(paired_difference(evaluation.hits, predictions == test.labels), served)
+        served = self.read_served()
+        if not served:
+            return None
+        predictions = predict_probabilities(Classifier(served.network), test.pixels).argmax(1)
+        difference = paired_difference(evaluation.hits, predictions == test.labels)
+        if not self.force:
+            _check_difference(difference, served)
+        return {"version": served.manifest.version} | asdict(difference)
 
     def check_manifest(self, manifest: Manifest) -> None:
         """Compare the test accuracy in a manifest with that of the version in service.
@@ -120,6 +129,18 @@ def measured_accuracy(manifest: Manifest) -> tuple[float, int] | None:
     if not isinstance(accuracy, int | float) or not isinstance(images, int):
         return None
     return (accuracy, images) if 0 <= accuracy <= 1 and images > 0 else None
+
+
+def read_comparison(manifest: Manifest) -> tuple[int, Difference] | None:
+    """Return the version that was in service when this one was published, and the difference on the test images."""
+    recorded = manifest.metrics.get(COMPARED)
+    if not isinstance(recorded, dict):
+        return None
+    figures = dict(recorded)
+    try:
+        return int(figures.pop("version")), Difference(**figures)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _data(manifest: Manifest) -> object:

@@ -178,7 +178,7 @@ def test_what_only_some_versions_have_is_shown_where_it_is():
     for fact in (
         "1.00 %, 2.00 % before calibration",
         "measured in int8; this service computes in float32",
-        "pear, recall 70.00 %; 20.0 points below the best, apple",
+        "pear, recall 70.0 % of 500 (95 % interval 65.8 % to 73.9 %); 20.0 points below the best, apple",
         "61.00 %",
         "not CIFAR-10-C",
         "under CIFAR-10-C's corruptions (14 of 15)",
@@ -195,6 +195,32 @@ def test_what_only_some_versions_have_is_shown_where_it_is():
         "random weights",
     ):
         assert fact in text, fact
+
+
+def test_few_test_images_have_a_wide_interval_and_no_weakest_class_where_all_are_alike():
+    test = {"images": 12, "accuracy": 1.0, "worst_class": "apple", "worst_class_recall": 1.0}
+    classes = {label: {"recall": 1.0, "precision": 1.0} for label in ("apple", "pear")}
+    page = page_of(bare(metrics={"test": test}), report_of(classes=classes, confusion=[[6, 0], [0, 6]]))
+    assert "100.0 % of 12 (95 % interval 75.8 % to 100.0 %), one forward pass each" in page.text
+    assert "Weakest class" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("kept", "epochs", "curves"),
+    [
+        ((True, False), "2; epoch 1 was kept", "Epoch 1 was kept: after it, 90.0"),
+        ((False, False), "2; none was kept, only the new last layer", "No epoch was kept. After 2 epochs 96.0"),
+        ((None, None), "2", "After 2 epochs 96.0"),
+    ],
+    ids=["the first", "none", "unknown"],
+)
+def test_the_card_names_the_epoch_that_was_kept(kept, epochs, curves):
+    accuracies = zip((1, 2), (0.9, 0.96), kept, strict=True)
+    history = [{"epoch": n, "loss": 0.1, "accuracy": share, "kept": was} for n, share, was in accuracies]
+    files = {"report/curves.png": {"size": 0, "sha256": "0" * 64}}
+    page = page_of(bare(training={"epochs": 2}, files=files), report_of(history=history))
+    assert f"Epochs{epochs}".replace(" ", "") in "".join(page.text.split())
+    assert page.all("img")[0]["alt"].partition(". ")[2].startswith(curves)
 
 
 def test_every_plot_of_the_report_is_shown_and_described():

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model_store.store import Store
 from model_store.version import load
+from tests.training import linear
+from tests.training.pictures import write_pictures
 from tests.training.runs import few_val_images, interrupt_training, train
 from training.__main__ import main
+from training.data.cifar10 import TRAIN_BATCHES
+from training.data.load import load_whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow")]
 
@@ -36,7 +41,9 @@ def test_without_out_evaluate_measures_no_corruptions_and_ends_with_the_cost(dat
     printed = capsys.readouterr()
     assert "worst class: " in printed.out
     assert "corruptions" not in printed.out and "measuring" not in printed.err
-    size, speed = printed.out.splitlines()[-1].split("; on this machine ")
+    *_, cost, following = printed.out.splitlines()
+    assert following.endswith(f"-m training publish {notebook_run} --name NAME")
+    size, speed = cost.split("; on this machine ")
     megabytes = (notebook_run / "model.weights.h5").stat().st_size / 1e6
     assert size == f"cost: 23.9 M multiply-adds, 1.68 M parameters, {megabytes:.1f} MB"
     assert re.fullmatch(r"[\d.]+ ms for one image, [\d,]+ images/s in batches of 32", speed)
@@ -100,6 +107,49 @@ def test_a_network_that_saw_the_validation_images_is_not_evaluated_on_them(noteb
     assert f"{notebook_run} was trained on the validation images" in capsys.readouterr().err
 
 
+def test_data_that_a_network_was_not_trained_on_is_said_before_its_figures(notebook_run, data_folder, tmp_path, capsys):
+    data = shutil.copytree(data_folder, tmp_path / "data")
+    batch = data / "cifar-10-batches-bin" / TRAIN_BATCHES[0]
+    records = np.frombuffer(batch.read_bytes(), np.uint8).reshape(-1, 3_073).copy()
+    records[:, 0] = 0
+    batch.write_bytes(records.tobytes())
+    assert main(["evaluate", str(notebook_run), "--data", str(data_folder)]) == 0
+    assert "not the data" not in capsys.readouterr().err
+    assert main(["evaluate", str(notebook_run), "--data", str(data)]) == 0
+    assert f"this is not the data that {notebook_run} was trained on" in capsys.readouterr().err
+
+
+def test_the_whole_of_a_folder_is_measured_unless_it_was_trained_on(tmp_path, capsys):
+    labels = tuple("abcdefghij")
+    for seed, label in enumerate(labels):
+        write_pictures(tmp_path / "photos" / label, 3, seed)
+    whole = load_whole(tmp_path / "photos")
+    for name, sha256 in (("others", "0" * 64), ("same", whole.sha256)):
+        linear.publish(Store(tmp_path), name, labels=labels, training={"data_sha256": sha256})
+    evaluate = "evaluate", "--split", "all", "--data", str(tmp_path / "photos"), str(tmp_path / "others" / "1")
+    capsys.readouterr()
+    assert main([*evaluate]) == 0
+    printed = capsys.readouterr()
+    assert (
+        " of 30 (95% interval" in printed.out
+        and "was trained on some of these images, it looks too good" in printed.err
+    )
+    assert main([*evaluate[:-1], str(tmp_path / "same" / "1")]) == 1
+    assert f"1 was trained on {tmp_path / 'photos'}; leave out --split all" in capsys.readouterr().err
+    assert main([*evaluate[:3], evaluate[-1]]) == 1
+    assert "--split all measures a folder of images; pass it as --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("job", ["evaluate", "foreign"])
+def test_a_version_of_own_images_asks_for_them_and_not_for_cifar10(tmp_path, monkeypatch, capsys, job):
+    linear.publish(Store(tmp_path), "pets", labels=tuple("abcdefghij"))
+    monkeypatch.setenv("CIFAR10_DATA", str(tmp_path / "gone"))
+    assert main([job, str(tmp_path / "pets" / "1")]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/pets/1 does not record where its images are; pass --data with them\n"
+    )
+
+
 @pytest.mark.parametrize("split", ["val", "held-out"])
 def test_a_calibration_run_is_evaluated_on_the_validation_images(calibration_run, data_folder, capsys, split):
     with few_val_images():
@@ -144,6 +194,18 @@ def test_compare_prints_runs_side_by_side_and_the_settings_that_differ(notebook_
     assert "RMSprop" not in lines and "optimizer.learning_rate" in lines and "labels" not in lines
     assert main(["compare", str(notebook_run.parent)]) == 1
     assert "is not a training run" in capsys.readouterr().err
+
+
+def test_settings_that_are_equal_numbers_do_not_differ(notebook_run, tmp_path, capsys):
+    run = shutil.copytree(notebook_run, tmp_path / "run")
+    info = json.loads((run / "run.json").read_text())
+    info["recipe_values"]["clip"] = 8
+    other = info | {"recipe_values": info["recipe_values"] | {"clip": 8.0}}
+    (run / "run.json").write_text(json.dumps(info))
+    other_run = shutil.copytree(run, tmp_path / "other")
+    (other_run / "run.json").write_text(json.dumps(other))
+    assert main(["compare", str(run), str(other_run)]) == 0
+    assert "clip" not in capsys.readouterr().out
 
 
 def test_compare_as_json_has_unrounded_figures_of_each_run(notebook_run, teacher, capsys):

@@ -45,19 +45,22 @@ def test_photos_become_a_served_version_that_tells_nobody_where_they_are(photos,
     assert main(["own", str(photos), "--name", "pets", "--epochs", "1"]) == 0
     printed = capsys.readouterr()
     for text in (
-        "published models/pets/1; golden images within",
+        "published models/pets/1; tested as it is served, in ",
         "accuracy on the test images: ",
         " of 2 (95% interval ",
-        "on the validation images:\n--from as it is ",
+        "runs/pets is trained; on the validation images:\nthe network you started from ",
         "with a new last layer only ",
-        "pets 1 is served within seconds",
+        "\nserved       within seconds by services with CIFAR10_MODEL_NAME=pets\n",
         "models/pets/1/report: confusion matrix",
-        " CIFAR10_MODEL_NAME=pets python -m app serve\n",
+        f"\nserve 1      CIFAR10_STORE={store.root} CIFAR10_MODEL_NAME=pets python -m app serve\n",
         " CIFAR10_MODEL_NAME=pets make run\n",
         "curl -F file=@photo.jpg http://127.0.0.1:8000/predict",
     ):
         assert text in printed.out
-    assert "2 validation images are too few: no calibration (200 needed), no verdicts (600" in printed.err
+    assert (
+        "2 validation images are too few: no calibration (200 needed), no verdicts, so `verdict` is null (600"
+        in printed.err
+    )
     version, run = load(store.folder("pets", 1)), Run(store.root.parent / "runs" / "pets")
     assert version.manifest.labels == ("cat", "dog") and version.manifest.training["started_from"].startswith(
         "cifar10/"
@@ -74,8 +77,12 @@ def test_the_same_command_does_nothing_twice_and_other_settings_get_a_run_of_the
     first = capsys.readouterr().out
     assert own(photos, teacher) == 0
     second = capsys.readouterr().out
-    assert second.startswith("runs/pets has these photos and settings and is published; to train again")
-    assert second.endswith(first[first.index("published models/pets/1") :]) and store.versions("pets") == [1]
+    assert "to train again, pass another --seed or --out\nalready published as models/pets/1; tested" in second
+    assert second.endswith(first[first.index("published models/pets/1") + len("published") :].partition(";")[2])
+    assert main(["publish", "runs/pets", "--name", "pets", "--no-report"]) == 0
+    printed = capsys.readouterr().out
+    assert "runs/pets is identical to version 1; not published (--force publishes it again)\n" in printed
+    assert store.versions("pets") == [1]
     assert own(photos, teacher, "--seed", "1", "--force", "--store", "models") == 0
     assert store.versions("pets") == [1, 2] and Run(store.root.parent / "runs" / "pets-2").info.seed == 1
     assert own(photos, teacher, "--seed", "2", "--out", "runs/pets") == 1
@@ -120,5 +127,8 @@ def test_what_cannot_be_published_is_refused_before_training(photos, teacher, st
     assert own(photos, teacher) == 1
     assert "label 1 is 'airplane' there and 'cat' here; give the new one a --name of its own" in capsys.readouterr().err
     assert own(photos / "gone", teacher) == 1
-    assert "gone does not exist" in capsys.readouterr().err
+    assert f"gone does not exist; the folders in {photos} are: cat, dog\n" in capsys.readouterr().err
+    for option in ("--out", "--store"):
+        assert own(photos, teacher, option, str(photos / "x"), "--create") == 1
+        assert f"{option} {photos / 'x'} is inside {photos}, where it would be taken for a" in capsys.readouterr().err
     assert not (store.root.parent / "runs").exists()

@@ -1,5 +1,6 @@
 """`publish` and `import` from the command line: what they refuse, and what they say at the end."""
 
+import re
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from app.card.render import render_card
 from app.card.results import ServedVersion
 from model_store.classifier import Classifier
+from model_store.command_line import python_command
 from model_store.report import read_report
 from model_store.store import Store, check_name
 from model_store.version import load
@@ -101,7 +103,7 @@ def test_a_version_is_published_under_its_own_name_if_no_other_is_given(tmp_path
     assert main(["publish", version, "--store", str(tmp_path / "other"), "--name", "more"]) == 0
     assert Store(tmp_path / "other").names() == ["more", "patterns"]
     printed = capsys.readouterr()
-    assert "patterns 1 is served within seconds by services with CIFAR10_MODEL_NAME=patterns\n" in printed.out
+    assert "served       within seconds by services with CIFAR10_MODEL_NAME=patterns\n" in printed.out
     assert "not evaluated: its manifest has no accuracy" in printed.err
     assert main(["publish", str(tmp_path / "absent"), "--store", str(tmp_path / "other")]) == 1
     assert f"{tmp_path / 'absent'} is neither a run nor a version: it does not exist" in capsys.readouterr().err
@@ -129,7 +131,7 @@ def test_a_worse_import_replaces_the_version_in_service_by_force_only(files, pat
     printed = capsys.readouterr().out
     right = evaluate(linear.classifier(), linear.images(200)).hits.sum()
     assert f"accuracy on the test images: {right / 200:.1%} of 200 (95% interval " in printed
-    assert printed.endswith("patterns 1 is served within seconds by services with CIFAR10_MODEL_NAME=patterns\n")
+    assert "served       within seconds by services with CIFAR10_MODEL_NAME=patterns\n" in printed
     assert import_network(files, tmp_path, *data, network="confused") == 1
     errors = capsys.readouterr().err
     assert (
@@ -140,7 +142,9 @@ def test_a_worse_import_replaces_the_version_in_service_by_force_only(files, pat
     assert "the new network is not evaluated" in capsys.readouterr().err
     assert Store(tmp_path).versions("patterns") == [1]
     assert import_network(files, tmp_path, *data, "--force", network="confused") == 0
-    assert "patterns 2 is served" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert re.search(r"compared with patterns 1 on the same 200 images: \d+ fewer right\n", printed)
+    assert "\nserve 2      CIFAR10_STORE=" in printed and "/patterns/2/report\n" in printed
 
 
 def test_the_version_that_active_names_stays_in_service(tmp_path, capsys):
@@ -148,9 +152,14 @@ def test_the_version_that_active_names_stays_in_service(tmp_path, capsys):
     active = tmp_path / "patterns" / "ACTIVE"
     active.write_text("1")
     assert main(["publish", str(tmp_path / "patterns" / "1"), "--store", str(tmp_path), "--force"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == [
+    activate = python_command(f"training activate 2 --name patterns --store {tmp_path}")
+    settings = f"CIFAR10_STORE={tmp_path} CIFAR10_MODEL_NAME=patterns"
+    assert capsys.readouterr().out.splitlines()[1:-1] == [
         "accuracy on the test images: 95.00% of 10,000 (95% interval 94.56% to 95.41%)",
-        "patterns 1 stays in service: ACTIVE names it; to serve 2, run `python -m training activate 2 --name patterns`",
+        "",
+        f"not served   you chose 1 with `activate`; to serve 2: {activate}",
+        f"serve 1      {settings} {python_command('app serve')}",
+        f"or           {settings} make run",
     ]
     active.write_text("newest")
     assert main(["publish", str(tmp_path / "patterns" / "1"), "--store", str(tmp_path), "--force"]) == 0
@@ -182,7 +191,7 @@ def test_a_copied_version_keeps_its_report(published, tmp_path, capsys):
 
 @pytest.mark.parametrize("stage", ["training.publish.candidate.evaluate", "training.publish.report.report_to_json"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=repr)
-def test_a_publication_that_fails_leaves_no_folder(files, patterns, tmp_path, monkeypatch, stage, error):
+def test_a_publication_that_fails_leaves_no_folder(files, patterns, tmp_path, monkeypatch, capsys, stage, error):
     def fail(*arguments):
         raise error
 
@@ -190,6 +199,16 @@ def test_a_publication_that_fails_leaves_no_folder(files, patterns, tmp_path, mo
     options = ["--name", "patterns", "--data", str(patterns), "--no-report", "--create"]
     assert import_network(files, tmp_path / "store", *options) == (130 if isinstance(error, KeyboardInterrupt) else 1)
     assert not (tmp_path / "store").exists()
+    said = "interrupted; nothing was published; run it again" in capsys.readouterr().err
+    assert said == isinstance(error, KeyboardInterrupt)
+
+
+def test_a_version_of_few_photos_is_not_told_to_pass_a_calibration_run(tmp_path, capsys):
+    linear.publish(Store(tmp_path), "pets", training={"hold_out": True, "val_images": 12})
+    assert main(["publish", str(tmp_path / "pets" / "1"), "--store", str(tmp_path), "--force"]) == 0
+    errors = capsys.readouterr().err
+    assert "12 validation images are too few: no calibration (200 needed)" in errors
+    assert "--calibration-run" not in errors
 
 
 def test_help_lists_the_option_with_its_older_name(capsys):
@@ -202,7 +221,7 @@ def test_a_run_without_a_calibration_run_is_published_uncalibrated(teacher, data
     store = ["--store", str(tmp_path), "--name", "cifar10", "--data", str(data_folder)]
     assert main(["publish", str(teacher), *store]) == 0
     printed = capsys.readouterr()
-    assert f"published {tmp_path / 'cifar10' / '1'}; golden images within" in printed.out
+    assert f"published {tmp_path / 'cifar10' / '1'}; tested as it is served, in " in printed.out
     assert "not calibrated: pass --calibration-run RUN" in printed.err
 
 
@@ -234,7 +253,10 @@ def test_what_too_few_validation_images_cannot_fit_is_said_and_left_out(data_fol
             options = ["--store", str(store), "--create", "--name", "few", "--data", str(data_folder)]
             assert main(["publish", str(run), *options]) == 0
     error = capsys.readouterr().err
-    assert "20 validation images are too few: no verdicts (21 needed), no int8 (1,000 needed)" in error
+    assert (
+        "20 validation images are too few: no verdicts, so `verdict` is null (21 needed), no int8 (1,000 needed). "
+        in error
+    )
     manifest = load(store / "few" / "1").manifest
     assert manifest.verdicts is None and manifest.reference is None
     assert not {"verdicts", "quantization"} & set(manifest.metrics)

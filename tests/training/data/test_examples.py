@@ -25,6 +25,20 @@ def test_all_images_in_two_classes_are_named_with_both_paths(tmp_path, copies, m
     assert more is None or lines[-1] == more
 
 
+def test_every_copy_of_an_image_in_two_classes_is_named_after_the_skipped_files(tmp_path, capsys):
+    cats = write_pictures(tmp_path / "cat", 12, seed=1)
+    write_pictures(tmp_path / "dog", 12, seed=2)
+    copies = [shutil.copy(cats[0], tmp_path / place) for place in ("cat/0 copy.png", "dog/0.png")]
+    (tmp_path / "dog/empty.png").touch()
+    with pytest.raises(TrainingError) as error:
+        load_images(tmp_path)
+    assert str(error.value) == (
+        "1 image is in two or more classes; keep each in one:\n  "
+        f"{copies[0]} (cat) and {cats[0]} (cat) and {copies[1]} (dog)"
+    )
+    assert "skipped: empty files (1)" in capsys.readouterr().err
+
+
 def test_an_image_in_two_parts_stays_in_train_only_and_is_reported(tmp_path, capsys):
     for seed, label in enumerate(("cat", "dog")):
         train = write_pictures(tmp_path / "train" / label, 12, seed)
@@ -53,7 +67,7 @@ def test_a_part_without_an_image_of_its_own_is_split_from_train(tmp_path, capsys
 def test_reading_many_images_prints_a_line_a_minute_to_stderr(tmp_path, capsys):
     for seed, label in enumerate(("cat", "dog")):
         write_pictures(tmp_path / label, 20, seed)
-    _, files, skipped = list_images(tmp_path)
+    _, files, skipped, _ = list_images(tmp_path)
     ticks = itertools.count(0.0, 5.0)
     assert len(read_examples(files, skipped, lambda: next(ticks))) == 40
     printed = capsys.readouterr()

@@ -18,7 +18,7 @@ from model_store.images.decode import decode
 from model_store.manifest import Resize
 from tests.training.pictures import write_pictures
 from training.__main__ import main
-from training.data.load import load_dataset
+from training.data.load import load_dataset, load_whole
 from training.errors import TrainingError
 
 ROOT = Path(__file__).parents[3]
@@ -124,15 +124,27 @@ def test_the_numbers_of_images_used_and_skipped_are_told(photos, tmp_path, capsy
     (red / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
     dataset = load_dataset(tmp_path)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(": 8 bytes")[0].split(": the PNG")[0] for line in lines] == [
+    assert [line.split(": 8 bytes")[0] for line in lines] == [
         f"skipped: hidden and system files (1): {red / '.DS_Store'}",
-        f"skipped: images that are damaged or over a limit (1): {red / 'cut.png'}",
+        f"skipped: images that are damaged or over a limit (1): {red / 'cut.png'}: the PNG file ends early or is "
+        "damaged",
         f"skipped: files that are not images of an accepted type (2), such as {red / 'notes.txt'}",
         f"skipped: empty files (1): {red / 'zero.jpg'}: it has no bytes",
         f"skipped: copies of images (1): {red / 'copy.png'}, which is {red / '0.png'}",
-        f"{tmp_path}: 120 different images of 3 classes: 96 in train, 12 in val, 12 in test",
+        f"{tmp_path}: 120 different images of 3 classes: blue 40, green 40, red 40",
+        "96 in train, 12 in val, 12 in test",
     ]
     assert dataset.sha256 == load_dataset(photos).sha256
+
+
+def test_every_image_of_a_folder_is_read_however_few_a_class_has(photos, tmp_path):
+    for number, label in enumerate(("red", "green", "blue")):
+        (tmp_path / label).mkdir()
+        for path in sorted((photos / label).glob("*.png"))[: number + 1]:
+            (tmp_path / label / path.name).write_bytes(path.read_bytes())
+    whole = load_whole(tmp_path)
+    assert whole.labels == ("blue", "green", "red") and np.bincount(whole.images.labels).tolist() == [3, 2, 1]
+    assert load_whole(photos).sha256 == load_dataset(photos).sha256
 
 
 def test_too_few_images_or_classes_are_refused(photos, tmp_path):

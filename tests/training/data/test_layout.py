@@ -50,8 +50,27 @@ def test_images_outside_class_folders_and_a_further_csv_are_named(tmp_path):
         (tmp_path / name).touch()
     assert list_images(tmp_path).skipped.lines() == [
         f"skipped: images outside the class folders (3), such as {tmp_path / 'test/1.png'}",
+        f"skipped: other files outside the class folders (1): {tmp_path / 'README.md'}",
         f"skipped: CSV files beside class folders (1): {tmp_path}/labels.csv; pass it as --data if it has the labels",
     ]
+
+
+def test_a_folder_of_a_split_that_is_taken_as_a_class_is_doubted_with_the_folder_to_pass(tmp_path):
+    for place in ("clean", "clean/day1", "messy", "split/train/clean", "split/val/clean"):
+        write_picture(tmp_path / place / "1.png", 1)
+    assert list_images(tmp_path).doubts == (
+        "warning: split is taken as one class, though it holds train and val; to use that as a split, pass "
+        f"{tmp_path / 'split'}",
+        "images in folders of a class folder count as that class: clean/day1",
+    )
+    assert list_images(tmp_path / "split").doubts == ()
+
+
+def test_classes_above_the_parts_of_a_split_are_doubted_once(tmp_path):
+    for place in ("cat/train", "cat/test", "dog/train"):
+        write_picture(tmp_path / place / "1.png", 1)
+    (doubt,) = list_images(tmp_path).doubts
+    assert doubt.endswith("it holds test and train; a split needs them on top: train/cat")
 
 
 @pytest.mark.parametrize(

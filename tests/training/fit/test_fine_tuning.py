@@ -1,9 +1,13 @@
 """Fine-tuning: a linear probe first, then all layers; the epoch that does best on the validation images is kept."""
 
+import json
+
 import pytest
 
 from tests.training.runs import assert_same_weights, few_val_images, narrow_recipes, train
+from training.commands.train import show_gain
 from training.fit.run_directory import Baselines, Run, best_epoch
+from training.publish.report import read_history
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +36,7 @@ def test_validation_images_are_held_out_and_what_training_is_worth_is_shown(data
     run, output = Run(tmp_path / "run"), capsys.readouterr().out
     assert run.info.hold_out and run.info.start_labels == run.info.labels
     assert run.baselines.images == 20
-    for text in ("of 20 (95% interval", "--from as it is", "with a new last layer only", "the best of 3"):
+    for text in ("of 20 (95% interval", "the network you started from", "with a new last layer only"):
         assert text in output
 
 
@@ -41,7 +45,7 @@ def test_training_that_does_harm_is_undone_and_said(data_folder, start, tmp_path
     run = Run(tmp_path / "run")
     assert best_epoch(run.history, run.baselines) == 0
     output = capsys.readouterr().out
-    assert "no epoch did better than a new last layer only, so the run keeps that" in output
+    assert "no epoch had a lower loss, so the run keeps the new last layer only" in output
     assert fine_tune(data_folder, tmp_path / "still", start, "--set", "optimizer.learning_rate=0.0") == 0
     assert_same_weights(run.folder, tmp_path / "still")
 
@@ -50,7 +54,28 @@ def test_a_better_start_is_recommended(data_folder, start, tmp_path, capsys, mon
     monkeypatch.setattr("training.fit.loop.start_accuracy", lambda *_: 1.0)
     monkeypatch.setattr("training.fit.loop.fit_head", lambda *_: None)
     assert fine_tune(data_folder, tmp_path / "run", start, "--set", "optimizer.learning_rate=30") == 0
-    assert "--from is better as it is" in capsys.readouterr().err
+    assert "the network you started from is better: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("start", "probe", "kept", "said"),
+    [
+        (0.5, 0.6, 0.7, None),
+        (None, 0.6, 0.7, None),
+        (0.5, 0.7, 0.7, "training all layers was worth nothing that 20 images can show"),
+        (1.0, 1.0, 1.0, "training all layers was worth nothing that 20 images can show"),
+    ],
+)
+def test_what_training_brought_is_said_only_if_it_was_nothing(tmp_path, capsys, start, probe, kept, said):
+    run = Run(tmp_path)
+    run.write_baselines(Baselines(images=20, start=start, probe_loss=0.5, probe=probe))
+    records = [{"epoch": epoch, "watched_loss": 0.1 * epoch, "watched_accuracy": kept} for epoch in (1, 2)]
+    (tmp_path / "history.json").write_text(json.dumps(records))
+    show_gain(run)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"kept: epoch 1 of 2 (lowest loss)    {kept:.1%} of 20" in "\n".join(lines)
+    assert (lines[-1] == said) if said else "worth nothing" not in "\n".join(lines)
+    assert [record["kept"] for record in read_history(tmp_path)] == [True, False]
 
 
 @pytest.mark.parametrize(

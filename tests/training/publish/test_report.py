@@ -14,7 +14,9 @@ from training.evaluate.robustness import measure_robustness
 from training.publish import plots
 from training.publish.report import read_history, write_report
 
-HISTORY = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 1 - 1 / (epoch + 1)} for epoch in (1, 2, 3)]
+HISTORY = [
+    {"epoch": epoch, "loss": 1 / epoch, "accuracy": 1 - 1 / (epoch + 1), "kept": epoch == 2} for epoch in (1, 2, 3)
+]
 
 
 @pytest.fixture(scope="module")
