@@ -20,7 +20,7 @@ def running(
     command: Sequence[str | Path], log: Path, environment: Mapping[str, str], folder: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a command in `folder` with its output in `log`; stop it and its descendants at the end of the block."""
-    with log.open("wb") as out:
+    with log.open("wb") as out, default_signals():
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -34,6 +34,20 @@ def running(
         yield process
     finally:
         _stop(process)
+
+
+@contextmanager
+def default_signals() -> Iterator[None]:
+    """Start processes that stop on signals, even where this process itself ignores them, as under nohup."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ignored = [signal_ for signal_ in signals if signal.getsignal(signal_) is signal.SIG_IGN]
+    for signal_ in ignored:
+        signal.signal(signal_, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for signal_ in ignored:
+            signal.signal(signal_, signal.SIG_IGN)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -38,7 +38,7 @@ from benchmarks.tables import Row, table
 
 PROXIES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
 DOCUMENTED_PORTS = "8000", "8001", "8002"  # of the proxy and the instances in deploy/proxies
-SETTLE_SECONDS, MIN_REQUESTS = 1.0, 10_000
+SETTLE_SECONDS, RENEWAL_SECONDS, MIN_REQUESTS = 1.0, 60.0, 10_000
 
 
 @dataclass
@@ -94,7 +94,10 @@ class Instance:
         log = self._folder / f"{self.port}.log"
         ready = log.read_text().count('"ready"')
         self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + RENEWAL_SECONDS
         while log.read_text().count('"ready"') < ready + self._workers + 1:  # the stand-in as well
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"SIGHUP has not replaced all processes within {RENEWAL_SECONDS:g} s")
             await asyncio.sleep(0.1)
         await asyncio.sleep(SETTLE_SECONDS)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from benchmarks.processes import default_signals
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -99,20 +100,6 @@ def is_ready(port: int) -> bool:
         return httpx2.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
     except httpx2.TransportError:  # it does not listen yet
         return False
-
-
-@contextmanager
-def default_signals() -> Iterator[None]:
-    """Start processes that stop on signals, even where the test run itself ignores them, as under nohup."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    ignored = [signal_ for signal_ in signals if signal.getsignal(signal_) is signal.SIG_IGN]
-    for signal_ in ignored:
-        signal.signal(signal_, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for signal_ in ignored:
-            signal.signal(signal_, signal.SIG_IGN)
 
 
 def stop(server: Server, signal_: int = signal.SIGTERM) -> int:
