@@ -30,7 +30,7 @@ def test_the_data_of_a_run_is_found_again_without_an_option(run, data_folder, tm
     store = ["--store", str(tmp_path / "store"), "--create", "--name", "found", "--no-report"]
     assert main(["publish", str(run.folder), *store]) == 0
     assert main(["train", "--recipe", "notebook", "--out", str(run.folder), "--resume"]) == 0
-    assert f"finished; next: python -m training evaluate {run.folder}\n" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(f"python -m training evaluate {run.folder}\n")
     like = ["--like", str(run.folder), "--out", str(tmp_path / "again"), "--epochs", "1"]
     assert main(["train", *like]) == 0
     assert Run(tmp_path / "again").data == data_folder

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow
         (["--out", "{run}"], "already holds a run"),
         (["--out", "{run}", "--resume", "--recipe", "fast"], "is a run of 'notebook', not of 'fast'"),
         (["--out", "{new}", "--resume", "--set", "epochs=x"], "epochs"),
-        (["--out", "{new}", "--data", "{new}/data"], "does not exist; run `python -m training fetch`"),
+        (["--out", "{new}", "--data", "{new}/data"], "-m training fetch`"),
         (["--out", "{new}", "--recipe", "fast", "--batch-size", "1000"], "less than one batch of 1000"),
         (["--out", "{version}"], "holds manifest.json, which a run must not overwrite"),
         (["--out", "/dev/null/run"], "/dev/null/run: Not a directory; check the path: a part of it is a file"),

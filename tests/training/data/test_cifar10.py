@@ -37,7 +37,7 @@ def test_the_batches_own_folder_is_accepted_too(data_folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "data_batch_1.bin does not exist; run `python -m training fetch`"),
+        (None, "data_batch_1.bin does not exist; run `.*python -m training fetch`"),
         (b"12345", "not a whole number"),
         (b"", "0 bytes"),
     ],

@@ -9,7 +9,7 @@ from training.errors import TrainingError
 @pytest.mark.parametrize(("name", "reason"), [("missing", "does not exist"), (".", "is empty")])
 def test_without_data_both_kinds_are_offered(tmp_path, name, reason):
     (tmp_path / ".gitkeep").touch()
-    with pytest.raises(TrainingError, match=f"{reason}; run `python -m training fetch` .* one folder of images per"):
+    with pytest.raises(TrainingError, match=f"{reason}; run `.*python -m training fetch` .* one folder of images per"):
         load_dataset(tmp_path / name)
 
 
