@@ -10,9 +10,10 @@ from fastapi import Request
 
 from app.access.client import client_of
 from app.errors import Problem
-from app.pipeline import Pipeline, Serving
+from app.pipeline import Pipeline
 from app.process.connection import while_connected
 from app.uploads import Uploads, is_large_form, parse_images
+from app.versions.serving import Serving
 
 T = TypeVar("T")
 # Parses a body, in one of the decoders' threads if that may take longer than a millisecond.

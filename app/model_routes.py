@@ -14,10 +14,11 @@ from app.card.render import EVALUATION, render_card
 from app.card.results import ServedVersion
 from app.errors import Problem
 from app.monitoring.metrics import Metrics
-from app.pipeline import Pipeline, Serving
+from app.pipeline import Pipeline
 from app.prediction import to_json
 from app.versions.listing import list_versions
 from app.versions.loading import in_daemon_thread
+from app.versions.serving import Serving
 from model_store.errors import ModelError
 from model_store.manifest import Manifest
 from model_store.report import REPORT_FOLDER, Report, read_report

@@ -1,4 +1,4 @@
-"""From encoded images to predictions: `Pipeline` loads a version and admits requests, `Serving` answers them.
+"""`Pipeline` chooses the version that answers requests, admits them, and says why it cannot.
 
 Knows settings and `model_store`, but nothing about HTTP.
 """
@@ -6,25 +6,15 @@ Knows settings and `model_store`, but nothing about HTTP.
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from app.admission import BODY_COPIES, Admission, ImageMemory
-from app.batcher import Batcher, Output
 from app.errors import Problem
-from app.explain.explainer import CHUNK, Explainer, Explanation
 from app.explain.saliency import Masks, sample_masks
-from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
-from app.prediction import Prediction, predict_each
 from app.process.cores import give_way
 from app.settings import Limits, Settings
 from app.versions.follow import FOLLOW_SECONDS, RETRY_SECONDS, Follower, Look, load_warm
@@ -36,156 +26,11 @@ from app.versions.loading import (
     in_daemon_thread,
     skipped_versions,
 )
-from model_store.errors import ImageError, ModelError, UnusableImage
-from model_store.images.decode import Encoded, read_header
-from model_store.manifest import Resize
+from app.versions.serving import MAX_BATCH, Serving
+from model_store.errors import ModelError
 from model_store.version import Loaded
 
 logger = logging.getLogger("app")
-Stages = dict[str, float]  # seconds by stage, for one request
-Source: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (32, 32, 3)
-# Images up to these sizes decode in about a millisecond, which is less than it costs to hand them to another thread and
-# back. JPEGs may be larger, since they are decoded at a reduced scale; but with this many requests in flight, even a
-# millisecond for each delays the refusal of further requests.
-SMALL_BYTES = 65_536
-SMALL_PIXELS, SMALL_JPEG_PIXELS, BUSY_REQUESTS = 96 * 96, 640 * 480, 32
-# Images in one call of the network. Over HTTP, larger calls gain nothing (docs/performance.md, "Images in one call"),
-# and they delay requests that arrive meanwhile. OpenVINO keeps 2 MB of kernels for each batch size.
-MAX_BATCH = 32
-
-
-class Serving:
-    """A loaded version with its queue, explainer and drift; answers requests."""
-
-    def __init__(
-        self,
-        loaded: Loaded,
-        masks: Masks,
-        max_waiting_images: int,
-        metrics: Metrics,
-        metrics_directory: Path | None,
-        admission: Admission,
-        memory: ImageMemory,
-        decoders: ThreadPoolExecutor,
-    ) -> None:
-        """Start the queue; needs a running event loop."""
-        self.loaded, self._admission, self._memory, self._decoders = loaded, admission, memory, decoders
-        self.model = loaded.manifest.name, str(loaded.manifest.version)
-        self.drift = Drift(loaded.manifest, metrics_directory)
-        self.documents: dict[str, str] = {}  # about the version, by name, once rendered
-        self._batcher = Batcher(
-            lambda images: predict_each(loaded.classifier, images),
-            MAX_BATCH,
-            max_waiting_images,
-            partial(metrics.observe_batch, self.model),
-            initializer=give_way,
-        )
-        self._explainer = Explainer(self._batcher, masks, min(CHUNK, max_waiting_images))
-        self._requests, self._unused = 0, asyncio.Event()
-
-    @property
-    def waiting_images(self) -> int:
-        """The number of images that wait for the network."""
-        return self._batcher.waiting
-
-    @contextmanager
-    def in_use(self) -> Iterator["Serving"]:
-        """Keep the version in memory for a request, even if another takes its place meanwhile."""
-        self._requests += 1
-        self._unused.clear()
-        try:
-            yield self
-        finally:
-            self._requests -= 1
-            if not self._requests:
-                self._unused.set()
-
-    async def retire(self) -> None:
-        """Wait for the requests that use this version, then close it."""
-        if self._requests:
-            await self._unused.wait()
-        await self.close()
-
-    async def close(self) -> None:
-        """Stop the queue and release the drift counts."""
-        await self._batcher.close()
-        self.drift.close()
-
-    async def predict(self, source: Source, stages: Stages) -> Prediction:
-        """Predict one image, and store the seconds of each stage in `stages`.
-
-        Raises:
-            ImageError: the bytes are not a usable image.
-            QueueFullError: too many images are waiting.
-        """
-        began = time.perf_counter()
-        with self._admission.backlog.track():
-            image = await self._decode(source)
-            stages["decode"] = time.perf_counter() - began
-            row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
-        self.drift.add([image], [row])
-        return row
-
-    async def predict_all(self, sources: Sequence[Source], stages: Stages) -> list[Prediction | ImageError]:
-        """Predict several images; an unusable one gets an error in its place and does not affect the others.
-
-        Raises:
-            QueueFullError: too many images are waiting.
-        """
-        decoded: list[NDArray[np.uint8] | ImageError] = []
-        futures: list[asyncio.Future[Output[Prediction]]] = []
-        stages["decode"] = 0.0
-        try:
-            for start in range(0, len(sources), MAX_BATCH):  # decodes a part while the network computes the last
-                began = time.perf_counter()
-                part = await asyncio.gather(*map(self._decode_or_error, sources[start : start + MAX_BATCH]))
-                stages["decode"] += time.perf_counter() - began
-                decoded += part
-                futures += self._batcher.enqueue(_images(part))
-            outputs = [await future for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()  # no effect on finished ones
-        if outputs:  # report the last image, which was queued when decoding ended
-            _, stages["queue"], stages["infer"] = outputs[-1]
-        rows = [output.row for output in outputs]
-        self.drift.add(_images(decoded), rows)
-        remaining = iter(rows)
-        return [image if isinstance(image, ImageError) else next(remaining) for image in decoded]
-
-    async def explain(self, source: Source, index: int | None, stages: Stages, client: str = "") -> Explanation:
-        """Explain the class `index`, by default the most probable one, for an image.
-
-        Raises:
-            ImageError: the bytes are not a usable image.
-            QueueFullError: too many images are waiting.
-        """
-        began = time.perf_counter()
-        image = await self._decode(source)
-        decoded = time.perf_counter()
-        stages["decode"] = decoded - began
-        explanation = await self._explainer.explain(image, index, client)
-        stages["explain"] = time.perf_counter() - decoded
-        return explanation
-
-    async def _decode(self, data: Source) -> NDArray[np.uint8]:
-        if isinstance(data, np.ndarray):
-            return data
-        resize, loop = self.loaded.manifest.preprocessing.resize, asyncio.get_running_loop()
-        if len(data) > SMALL_BYTES:
-            return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize)
-        image = read_header(data)
-        busy = self._admission.requests >= BUSY_REQUESTS
-        small = SMALL_JPEG_PIXELS if image.type == "JPEG" and not busy else SMALL_PIXELS
-        if image.pixels > small:
-            return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize, image)
-        return image.decode(resize)
-
-    async def _decode_or_error(self, source: Source) -> NDArray[np.uint8] | ImageError:
-        try:
-            return await self._decode(source)
-        except ImageError as error:
-            return error
 
 
 class Pipeline:
@@ -398,24 +243,3 @@ class Pipeline:
         serving = self.require_serving()
         with self.admission.admit(client), serving.in_use():
             yield serving
-
-
-def decode_large(memory: ImageMemory, data: bytes, resize: Resize, image: Encoded | None = None) -> NDArray[np.uint8]:
-    """Decode an image within the memory; smaller ones, which decode in the event loop, take too little to count.
-
-    Raises:
-        ImageError: the bytes are not a usable image, or their pixels take more memory than the process has.
-        Problem: the memory is taken by other images.
-    """
-    image = image or read_header(data)
-    if image.peak_bytes + BODY_COPIES * len(data) > memory.capacity:
-        taken, capacity = image.peak_bytes // 1_000_000, memory.capacity // 1_000_000
-        received = f"decoding this {image.type} of {image.pixels:,} pixels takes {taken} MB"
-        raise UnusableImage(f"{received}, and the server has {capacity} MB for images; resize it before uploading")
-    with memory.reserve() as reservation:
-        reservation.grow(image.peak_bytes)
-        return image.decode(resize)
-
-
-def _images(decoded: Sequence[NDArray[np.uint8] | ImageError]) -> list[NDArray[np.uint8]]:
-    return [image for image in decoded if not isinstance(image, ImageError)]

@@ -13,9 +13,9 @@ from functools import cache
 
 import numpy as np
 
-from app.pipeline import MAX_BATCH
 from app.settings import Settings
 from app.versions.loading import choose
+from app.versions.serving import MAX_BATCH
 from benchmarks.load.bodies import Body
 from benchmarks.machine import cores
 from model_store.images.decode import decode

@@ -43,7 +43,7 @@ SETTLE_SECONDS, RENEWAL_SECONDS, MIN_REQUESTS = 1.0, 60.0, 10_000
 
 @dataclass
 class Trial:
-    """What became of the requests of one trial: counts by status, 0 for no answer, and seconds."""
+    """The outcomes of one trial: requests by status (0: no answer), and their durations in seconds."""
 
     name: str
     replacements: int = 0
@@ -115,11 +115,11 @@ def main() -> int:
     parser.add_argument("--connections", type=whole_number, default=16, help="of the clients (default: 16)")
     options = parser.parse_args()
     print(machine.describe())
-    found = [name for name in PROXIES if shutil.which(name)]
-    for name in PROXIES.keys() - set(found):
+    installed = [name for name in PROXIES if shutil.which(name)]
+    for name in PROXIES.keys() - set(installed):
         print(f"{name} is not installed; its trial is left out")
     try:
-        trials = [uvloop.run(behind(name, options.replacements, options.connections)) for name in found]
+        trials = [uvloop.run(behind(name, options.replacements, options.connections)) for name in installed]
         trials.append(uvloop.run(by_sighup(max(1, options.replacements // 4), options.connections)))
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -50,7 +50,7 @@ SERVING = re.compile(rb'^cifar10_serving_processes\{model="swapped",version="(\d
 
 
 class Outcome(NamedTuple):
-    """What became of one request, and the version that answered."""
+    """The result of one request, and the version that answered it."""
 
     result: Result
     version: str | None
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Minute:
-    """What came of the load: without swaps, or with them."""
+    """Outcomes, memory and swap times of one period of load."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)  # once a second

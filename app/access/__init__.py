@@ -1,1 +1,1 @@
-"""Who may use the service, and how much of it: keys, rates, hosts and origins."""
+"""Access control: keys, rates, hosts and origins."""

@@ -32,7 +32,7 @@ TOLERANCE = 1e-6  # seconds, for sums of fractions
 
 
 class Rates:
-    """What each key has taken."""
+    """The images that each key has taken."""
 
     def __init__(self, directory: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Share a file of the directory with the other processes; without room for it, count for this process alone.

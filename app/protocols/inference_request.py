@@ -13,7 +13,7 @@ import numpy as np
 from fastapi import Request
 
 from app.errors import Problem
-from app.pipeline import Pipeline, Source
+from app.pipeline import Pipeline
 from app.protocols.images import (
     SHAPE,
     check_count,
@@ -26,6 +26,7 @@ from app.protocols.images import (
 )
 from app.protocols.json_body import PIXEL_VALUES, JsonObject, build_from_json, describe
 from app.protocols.requests import at
+from app.versions.serving import Source
 
 HEADER_LENGTH = "inference-header-content-length"
 INPUT = "inputs[0]"

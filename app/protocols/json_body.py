@@ -92,7 +92,7 @@ def parse_object(body: bytes, max_images: int) -> JsonObject:
     """Parse one JSON object whose keys are unique.
 
     Raises:
-        Problem: it is none, or has more values than `max_images` images need.
+        Problem: the body is not one object, or has more values than `max_images` images need.
     """
     limit = max_images * PIXEL_VALUES + MAX_OTHER_VALUES
     if (values := body.count(b",") + 1) > limit:

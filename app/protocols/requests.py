@@ -7,8 +7,9 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
 from app.errors import Problem, problem_from_error
-from app.pipeline import Pipeline, Serving, Source
+from app.pipeline import Pipeline
 from app.prediction import Prediction, to_json
+from app.versions.serving import Serving, Source
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import Problem
-from app.pipeline import Source
 from app.protocols.images import (
     check_count,
     decode_base64,
@@ -21,6 +20,7 @@ from app.protocols.images import (
 )
 from app.protocols.json_body import JsonObject, describe
 from app.protocols.requests import at
+from app.versions.serving import Source
 
 SIGNATURE = "serving_default"
 ROWS, COLUMNS, EXAMPLES = "instances", "inputs", "examples"

@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at the store found.
+    """The result of one look at the store.
 
     `loaded` is a version to serve instead of the present one; None if that stays. `errors` are those of better versions
     that cannot be served, best first; `refused` are those among them that no earlier look returned. `problem` says why
