@@ -177,7 +177,7 @@ def test_sighup_with_a_version_that_cannot_be_served_changes_nothing(tmp_path):
 
 def test_a_broken_version_is_warned_of_once_by_sighup_and_shown_once(tmp_path):
     store = small_store(tmp_path)
-    with serving(tmp_path, workers="2", store=str(store), drain_seconds="0") as server:
+    with serving(tmp_path, workers="2", store=str(store), drain_seconds="0", follow="false") as server:
         wait_for_processes(server, 2)
         (store / "cifar10" / "2").mkdir()
         for starts in (2, 3):
