@@ -1,0 +1,15 @@
+"""The stages of a request, measured once for Server-Timing, metrics and traces."""
+
+from typing import TypeAlias
+
+Interval: TypeAlias = tuple[float, float]  # began and ended, on the clock of time.perf_counter
+
+
+class Stages(dict[str, Interval]):
+    """When each finished stage of one request began and ended."""
+
+    batch_images: int | None = None  # in the call of the network that computed its last image
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each stage."""
+        return {stage: ended - began for stage, (began, ended) in self.items()}
