@@ -48,12 +48,9 @@ class RequestRecord(NamedTuple):
     method: str
     route: str
     status: int  # 0 without an answer
-    began: float  # on the clock of time.perf_counter
     seconds: float
     stages: Stages
     model: tuple[str, str] | None  # name and version that answered, None if none did
-    images: int  # that it asked to predict
-    problem: str | None = None  # code of the error that it was answered with
     key: str | None = None  # name of the client's key
     span: "RequestSpan | None" = None
 
@@ -174,7 +171,7 @@ def _access_lines(records: Sequence[RequestRecord]) -> str:
     lines = [
         f'{start}, "request_id": "{record.identity}", "method": {json.dumps(record.method)}, '
         f'"route": "{record.route}", "status": {record.status}, "milliseconds": {record.seconds * 1000:.2f}'
-        f"{_key_field(record.key)}{_trace_fields(record.span)}}}\n"
+        f"{_key_field(record.key)}{_trace_fields(record.span) if record.span else ''}}}\n"
         for record in records
     ]
     return "".join(lines)
@@ -184,8 +181,8 @@ def _key_field(key: str | None) -> str:
     return f', "key": "{key}"' if key else ""
 
 
-def _trace_fields(span: "RequestSpan | None") -> str:
-    ids = span.ids._asdict() if span and span.ids else {}
+def _trace_fields(span: "RequestSpan") -> str:
+    ids = span.ids._asdict() if span.ids else {}
     return "".join(f', "{name}": "{value}"' for name, value in ids.items())
 
 

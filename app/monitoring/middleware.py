@@ -85,12 +85,9 @@ class RequestContext:
                 scope["method"],
                 _route(scope),
                 status,
-                began,
                 seconds,
                 stages,
                 scope.get("served_by"),
-                scope.get("images", 1),
-                scope.get("problem"),
                 scope.get("key"),
                 span,
             )
@@ -99,8 +96,7 @@ class RequestContext:
     def _record_finished(self) -> None:
         records, self._finished = self._finished, []
         for record in records:
-            stages = record.stages.seconds()
-            self._metrics.observe_request(record.route, record.status, record.seconds, stages, record.model)
+            self._metrics.observe_request(record.route, record.status, record.seconds, record.stages, record.model)
             if record.span:
                 record.span.end(record)
         if dropped := log_requests(records):
@@ -114,5 +110,6 @@ def _route(scope: Scope) -> str:
 
 def _server_timing(stages: Stages, began: float) -> bytes:
     """Format the stages and the total as W3C Server Timing, in milliseconds."""
-    times = stages.seconds() | {"total": time.perf_counter() - began}
-    return ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in times.items()]).encode()
+    times = [f"{name};dur={(ended - start) * 1000:.3f}" for name, (start, ended) in stages.items()]
+    times.append(f"total;dur={(time.perf_counter() - began) * 1000:.3f}")
+    return ", ".join(times).encode()

@@ -59,7 +59,7 @@ class Spans:
         attributes = {"http.request.method": method, "url.scheme": scope.get("scheme", "http")}
         start = epoch + _nanoseconds(began)
         span = self._tracer.start_span(_name(method), context, SpanKind.SERVER, attributes, start_time=start)
-        return RequestSpan(self._tracer, span, epoch)
+        return RequestSpan(self._tracer, span, scope, began, epoch)
 
     def shutdown(self) -> None:
         """Export what is left. It takes as long as the collector lets it, so do not wait for all of it."""
@@ -69,9 +69,9 @@ class Spans:
 class RequestSpan:
     """The span of one request."""
 
-    def __init__(self, tracer: Tracer, span: Span, epoch: int) -> None:
-        """`epoch` is the time of day, in nanoseconds, at which the clock of the record was 0."""
-        self._tracer, self._span, self._epoch = tracer, span, epoch
+    def __init__(self, tracer: Tracer, span: Span, scope: Scope, began: float, epoch: int) -> None:
+        """`epoch` is the time of day, in nanoseconds, at which the clock of `began` and the stages was 0."""
+        self._tracer, self._span, self._scope, self._began, self._epoch = tracer, span, scope, began, epoch
         self.ids = _ids(span)
 
     def end(self, record: RequestRecord) -> None:
@@ -79,7 +79,7 @@ class RequestSpan:
         if self._span.is_recording():
             self._describe(record)
             self._add_stages(record)
-        self._span.end(self._at(record.began + record.seconds))
+        self._span.end(self._at(self._began + record.seconds))
 
     def _describe(self, record: RequestRecord) -> None:
         span = self._span
@@ -93,18 +93,18 @@ class RequestSpan:
         if record.model:
             span.set_attribute("cifar10.model", record.model[0])
             span.set_attribute("cifar10.version", record.model[1])
-            span.set_attribute("cifar10.images", record.images)
+            span.set_attribute("cifar10.images", self._scope.get("images", 1))
+        problem: str | None = self._scope.get("problem")
         failed = record.status >= 500 or not record.status
         if failed:
             span.set_status(StatusCode.ERROR)
-        if record.problem or failed:
-            span.set_attribute("error.type", record.problem or str(record.status or "no_answer"))
+        if problem or failed:
+            span.set_attribute("error.type", problem or str(record.status or "no_answer"))
 
     def _add_stages(self, record: RequestRecord) -> None:
         context = set_span_in_context(self._span, Context())
         for stage, (began, ended) in record.stages.items():
-            images = record.stages.batch_images if stage == "infer" else None
-            attributes = {"cifar10.batch_images": images} if images else None
+            attributes = {"cifar10.batch_images": record.stages.batch_images} if stage == "infer" else None
             start = self._at(began)
             self._tracer.start_span(stage, context, attributes=attributes, start_time=start).end(self._at(ended))
 

@@ -8,8 +8,5 @@ Interval: TypeAlias = tuple[float, float]  # began and ended, on the clock of ti
 class Stages(dict[str, Interval]):
     """When each finished stage of one request began and ended."""
 
-    batch_images: int | None = None  # in the call of the network that computed its last image
-
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds of each stage."""
-        return {stage: ended - began for stage, (began, ended) in self.items()}
+    __slots__ = ("batch_images",)
+    batch_images: int  # in the call of the network that computed its last image; unset before it
