@@ -58,8 +58,7 @@ def encoded_images(field: str, limit: int) -> Parse[list[bytes]]:
     async def parse(request: Request, pipeline: Pipeline, body: bytes) -> list[bytes]:
         content_type = request.headers.get("content-type", "")
         if is_large_form(content_type, body):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(pipeline.decoders, parse_images, content_type, body, field, limit)
+            return await pipeline.decoders.run(parse_images, content_type, body, field, limit)
         return parse_images(content_type, body, field, limit)
 
     return parse
