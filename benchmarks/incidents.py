@@ -240,8 +240,8 @@ async def disk(incident: Incident, connections: int) -> None:
                 incident.began = time.perf_counter()
                 try:
                     store.publish(MODEL, lambda staging, _: _copy_into(staging, store.folder(MODEL, good)))
-                except OSError as error:
-                    incident.note(f"publishing failed: {error.strerror}")
+                except OSError:
+                    incident.note("publishing failed")
                 await place.until(incident, "metric", lambda: place.metric("cifar10_log_lines_dropped_total"))
                 await place.until_alert(incident, "Cifar10LogLinesDropped")
                 filler.unlink()

@@ -15,6 +15,7 @@ from app.settings import Settings
 from benchmarks.processes import running
 from benchmarks.rolling import PROXIES
 from benchmarks.server import free_port
+from benchmarks.sizing import largest_body
 from tests.app.conftest import png
 from tests.app.service import ROOT, serving
 from tests.waiting import DEADLINE_SECONDS, wait_until
@@ -55,7 +56,8 @@ def behind_tls(proxy: str, port: int, certificate: Path, folder: Path) -> Iterat
         def is_ready() -> bool:
             assert process.poll() is None, log.read_text()
             try:
-                return client(tls, certificate).get("/health/ready").status_code == 200
+                with client(tls, certificate) as https:
+                    return https.get("/health/ready").status_code == 200
             except httpx2.TransportError:
                 return False
 
@@ -80,10 +82,8 @@ def test_predictions_and_the_largest_bodies_pass_through_tls(tmp_path, certifica
         client(port, certificate) as https,
     ):
         assert https.post("/predict", content=png()).status_code == 200
-        largest = png() + bytes(Settings().max_body_bytes - len(png()))
-        assert https.post("/predict", content=largest).status_code == 200
-        refused = https.post("/predict", content=largest + bytes(1_000_000))
-        assert refused.status_code == 413
+        assert https.post("/predict", content=largest_body().data).status_code == 200
+        assert https.post("/predict", content=bytes(Settings().max_body_bytes + 1_000_000)).status_code == 413
         with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx2.get(f"https://localhost:{port}/health")
 
