@@ -14,7 +14,7 @@ from uvicorn.config import STARTUP_FAILURE
 from app.access.key_file import KeysError
 from app.main import create_app
 from app.process.connection import Connection
-from app.process.cores import available_cores, choose_processes
+from app.process.cores import available_cores, be_killed_first, choose_processes
 from app.process.listeners import bind, close
 from app.process.open_connections import OpenConnections, connection_limit
 from app.process.shutdown import DrainingServer, WorkerServer
@@ -80,6 +80,7 @@ def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...])
     Args:
         skipped: the versions that `serve` skipped.
     """
+    be_killed_first()
     count, _ = choose_processes(settings.workers)
     try:
         app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)

@@ -190,9 +190,6 @@ async def memory(incident: Incident, connections: int) -> None:
             await place.until(incident, "killed", group.kills)
             group.limit_memory(1024 * MEGABYTE)  # the action of the runbook: MEMORY=… docker compose up
             large.cancel()
-            if place.process.poll() is not None:
-                incident.note("the first process was killed, and the container ends")
-                return
             await place.until(incident, "log", lambda: '"exit_code": -9' in place.log.read_text())
             await place.until_alert(incident, "Cifar10ProcessReplaced")
             await place.until(incident, "replaced", lambda: place.log.read_text().count('"ready"') == 3)

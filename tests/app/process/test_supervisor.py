@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.process, needs_reuseport]
 def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path):
     with serving(tmp_path, workers="3", drain_seconds="0") as server:
         victim = min(wait_for_processes(server, 3) - {server.process.pid})
+        assert oom_score_adj(victim) == min(1_000, oom_score_adj(server.process.pid) + 300)  # not the first process
         os.kill(victim, signal.SIGKILL)
         wait_until_noticed(server)
         wait_for_processes(server, 4)
@@ -60,6 +61,10 @@ def restarts(server: Server) -> dict[str, float]:
     pattern = r'^cifar10_process_restarts_total{reason="(\w+)"} (\S+)$'
     found = re.findall(pattern, httpx2.get(server.url("/metrics")).text, re.MULTILINE)
     return {reason: float(count) for reason, count in found}
+
+
+def oom_score_adj(process: int) -> int:
+    return int(Path(f"/proc/{process}/oom_score_adj").read_text())
 
 
 def wait_until_noticed(server: Server) -> None:
