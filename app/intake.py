@@ -49,6 +49,9 @@ async def received(request: Request, parse: Parse[T]) -> AsyncIterator[tuple[Ser
             if "receive" not in request.scope["stages"]:
                 detail = f"the body did not arrive within {seconds:g} s; send a smaller image"
                 raise Problem("slow_upload", detail) from None
+            if "decode" not in request.scope["stages"]:
+                detail = f"the image was not decoded within {seconds:g} s, because others were"
+                raise Problem("overloaded", f"{detail}; try again, with fewer or smaller images") from None
             raise Problem("timeout", f"the answer was not ready within {seconds:g} s; try again later") from None
 
 
@@ -58,8 +61,7 @@ def encoded_images(field: str, limit: int) -> Parse[list[bytes]]:
     async def parse(request: Request, pipeline: Pipeline, body: bytes) -> list[bytes]:
         content_type = request.headers.get("content-type", "")
         if is_large_form(content_type, body):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(pipeline.decoders, parse_images, content_type, body, field, limit)
+            return await pipeline.decoders.run(parse_images, content_type, body, field, limit)
         return parse_images(content_type, body, field, limit)
 
     return parse

@@ -31,7 +31,7 @@ from app.page_files import Page, PageFiles
 from app.pipeline import Pipeline
 from app.process.cores import memory_limit
 from app.process.open_connections import REASONS, OpenConnections
-from app.process.supervisor import Workers
+from app.process.supervisor import END_REASONS, Workers
 from app.settings import Settings, split_list
 from app.uploads import Uploads
 from app.versions.loading import Skipped, in_daemon_thread
@@ -115,7 +115,7 @@ def create_app(
     app.state.short_error_paths = protocols.first_segments(settings.enabled_protocols)
     routers = [*ROUTERS, *protocols.routers(settings.enabled_protocols)]
     _add_routes(app, settings, routers)
-    app.state.metrics.declare(CODES, _predicting(routers), REASONS)
+    app.state.metrics.declare(CODES, _predicting(routers), REASONS, END_REASONS)
     app.state.metrics.set_limits(processes, limits.memory_bytes)
     return app
 
@@ -149,7 +149,7 @@ async def _lifespan(
         # The log has the reason, to which uvicorn would add a traceback and a line of its own.
         logging.getLogger("uvicorn.error").disabled = True
         pipeline.require_serving()
-    tasks = [asyncio.create_task(_sample(app.state))]
+    tasks = [asyncio.create_task(_sample(app.state, workers))]
     tasks += [asyncio.create_task(_follow(pipeline, loading, share))] if pipeline.follows and not is_worker else []
     tasks += [asyncio.create_task(app.state.keys.follow())] if app.state.keys else []
     yield
@@ -179,7 +179,7 @@ async def _follow(pipeline: Pipeline, loading: asyncio.Task[None], changed: Call
     await pipeline.follow(changed)
 
 
-async def _sample(state: State) -> None:
+async def _sample(state: State, workers: Workers | None) -> None:
     """Report once a second what the process is doing; reporting each change would cost every request two writes."""
     pipeline: Pipeline = state.pipeline
     while True:
@@ -191,7 +191,9 @@ async def _sample(state: State) -> None:
                 waiting=pipeline.serving.waiting_images if pipeline.serving else 0,
                 connections=len(connections.connections) if connections else 0,
                 skipped_versions=len(pipeline.skipped),
+                has_store_problem=pipeline.store_problem is not None,
                 closed=connections.take_closed() if connections else {},
+                restarts=workers.take_restarts() if workers else {},
             )
         )
         await asyncio.sleep(SAMPLE_SECONDS)

@@ -7,15 +7,14 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
 from app.admission import BODY_COPIES, Admission, ImageMemory
+from app.decoders import Decoders
 from app.errors import Problem
 from app.explain.saliency import Masks, sample_masks
 from app.monitoring.metrics import Metrics
-from app.process.cores import give_way
 from app.settings import Limits, Settings
 from app.versions.follow import FOLLOW_SECONDS, RETRY_SECONDS, Follower, Look, load_warm
 from app.versions.loading import (
@@ -31,6 +30,9 @@ from model_store.errors import ModelError
 from model_store.version import Loaded
 
 logger = logging.getLogger("app")
+# Of CIFAR10_TIMEOUT_SECONDS, for an image to wait for a decoder, and for an explanation to wait for others: the rest is
+# for the work itself, so that overload is refused with 503 and not found out by a timeout.
+MAX_WAIT_SHARE = 1 / 3
 
 
 class Pipeline:
@@ -61,7 +63,8 @@ class Pipeline:
         self.store_problem: str | None = None
         self.draining = False
         self._limits, self._metrics, self._threads = limits, metrics, threads
-        self.decoders = ThreadPoolExecutor(limits.decode_threads, "decode", initializer=give_way)
+        self._max_wait_seconds = settings.timeout_seconds * MAX_WAIT_SHARE
+        self.decoders = Decoders(limits.decode_threads, self._max_wait_seconds)
         self._masks: Masks | None = None
         self._errors: Mapping[int, ModelError] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -167,6 +170,7 @@ class Pipeline:
             loaded,
             masks,
             self._limits.max_waiting_images,
+            self._max_wait_seconds,
             self._metrics,
             self.settings.metrics_directory,
             self.admission,
@@ -197,7 +201,7 @@ class Pipeline:
     async def stop(self) -> None:
         """Release the threads and the model."""
         serving, self.serving, self.reason = self.serving, None, "the service is shutting down"
-        self.decoders.shutdown(wait=False, cancel_futures=True)
+        self.decoders.close()
         for task in self._retiring:
             task.cancel()
         if serving:

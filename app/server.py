@@ -15,7 +15,7 @@ from app.access.key_file import KeysError
 from app.main import create_app
 from app.monitoring.traces import start_traces
 from app.process.connection import Connection
-from app.process.cores import available_cores, choose_processes
+from app.process.cores import available_cores, be_killed_first, choose_processes
 from app.process.listeners import bind, close
 from app.process.open_connections import OpenConnections, connection_limit
 from app.process.shutdown import DrainingServer, WorkerServer
@@ -82,6 +82,7 @@ def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...])
     Args:
         skipped: the versions that `serve` skipped.
     """
+    be_killed_first()
     count, _ = choose_processes(settings.workers)
     try:
         spans = start_traces(settings)

@@ -43,7 +43,9 @@ class Server:
 
 
 @contextmanager
-def serving(checkout: Path = ROOT, on: Sequence[int] | None = None, **settings: Any) -> Iterator[Server]:
+def serving(
+    checkout: Path = ROOT, on: Sequence[int] | None = None, through: Sequence[str] = (), **settings: Any
+) -> Iterator[Server]:
     """Start the service, wait until it is ready, and stop it without draining at the end of the block.
 
     The number of processes depends on the checkout, so this waits until no further one starts to listen: for one
@@ -52,13 +54,14 @@ def serving(checkout: Path = ROOT, on: Sequence[int] | None = None, **settings: 
     Args:
         checkout: the checkout to serve, with its own .venv if it has one, else with this interpreter.
         on: numbers of the cores it may use (default: all).
+        through: a command that runs the one that follows it, in its own process.
         settings: fields of `Settings` that differ from the environment's.
 
     Raises:
         BenchmarkError: it did not become ready; the text has the end of its log.
     """
     port, python = free_port(), checkout / ".venv" / "bin" / "python"
-    command = [python if python.exists() else sys.executable, "-m", "app", "serve", "--port", str(port)]
+    command = [*through, python if python.exists() else sys.executable, "-m", "app", "serve", "--port", str(port)]
     environment = {f"CIFAR10_{name.upper()}": str(value) for name, value in settings.items()}
     environment["CIFAR10_DRAIN_SECONDS"] = "0"
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:

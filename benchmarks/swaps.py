@@ -110,14 +110,14 @@ def main() -> int:
 
 def measure(store: Store, swaps: int, seconds: float, share: float) -> tuple[Minute, Minute]:
     """Serve the store and load it for so many seconds, without swaps and then with them."""
-    loaded = [_put(store, version, model) for version, model in enumerate(MODELS, 1)]
+    loaded = [put(store, version, model) for version, model in enumerate(MODELS, 1)]
     store.activate(NAME, 1)
     with serving(store=store.root, model_name=NAME) as server:
         return uvloop.run(_measure(server, store, loaded, swaps, seconds, share))
 
 
-def _put(store: Store, version: int, model: str) -> Loaded:
-    """Put the newest shipped version of a model into the store as this version."""
+def put(store: Store, version: int, model: str) -> Loaded:
+    """Put the newest shipped version of a model into the store as this version of NAME, and load it."""
     shipped = Store(SHIPPED_STORE)
     folder = shutil.copytree(shipped.folder(model, shipped.choose_version(model)), store.folder(NAME, version))
     manifest = read_manifest(folder / "manifest.json")

@@ -33,15 +33,16 @@ class Explainer:
     with many explanations does not delay another's.
     """
 
-    def __init__(self, batcher: Batcher[Prediction], masks: Masks, chunk: int = CHUNK) -> None:
+    def __init__(self, batcher: Batcher[Prediction], masks: Masks, max_wait_seconds: float, chunk: int = CHUNK) -> None:
+        """`max_wait_seconds` is how long an explanation may wait for others."""
         self._batcher, self._masks, self._chunk = batcher, masks, chunk
-        self._turns = Turns()
+        self._turns = Turns(max_wait_seconds)
 
     async def explain(self, image: NDArray[np.uint8], index: int | None = None, client: str = "") -> Explanation:
         """Explain the class `index`, by default the most probable one, for an image (32, 32, 3).
 
         Raises:
-            QueueFullError: too many images are waiting.
+            QueueFullError: too many images are waiting, or other explanations take too long.
         """
         async with self._turns.turn(client):
             probabilities = (await self._batcher.submit(image)).row.probabilities

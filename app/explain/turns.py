@@ -5,19 +5,30 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from app.batcher import QueueFullError
+
 
 class Turns:
     """A lock that passes from client to client: one with many waiting tasks does not delay another's first."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_wait_seconds: float) -> None:
+        self._max_wait_seconds = max_wait_seconds
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # the next client first
         self._is_taken = False
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait for one of the client's turns, and hold it for the block."""
+        """Wait for one of the client's turns, and hold it for the block.
+
+        Raises:
+            QueueFullError: it did not come within `max_wait_seconds`.
+        """
         if self._is_taken:
-            await self._wait(client)
+            try:
+                async with asyncio.timeout(self._max_wait_seconds):
+                    await self._wait(client)
+            except TimeoutError:
+                raise QueueFullError(f"other explanations have taken {self._max_wait_seconds:g} s") from None
         self._is_taken = True
         try:
             yield

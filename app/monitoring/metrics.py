@@ -32,14 +32,16 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4_096
 
 @dataclass(frozen=True)
 class Sample:
-    """The work of this process at one moment, and the connections that it closed since the last sample, by reason."""
+    """The work of this process at one moment, and the counts since the last sample."""
 
     in_flight: int = 0  # requests for predictions whose bodies have arrived
     uploads: int = 0  # bodies that are arriving
     waiting: int = 0  # images in the queue
     connections: int = 0
     skipped_versions: int = 0  # better than the one that is served, but unusable
+    has_store_problem: bool = False  # the store cannot be followed
     closed: Mapping[str, int] = field(default_factory=dict)
+    restarts: Mapping[str, int] = field(default_factory=dict)  # of other processes, by reason
 
 
 class Metrics:
@@ -84,6 +86,13 @@ class Metrics:
         self._expected = self._shared("expected_processes", "Processes that the service should have")
         self._memory_limit = self._shared("memory_limit_bytes", "Memory that all processes together may take")
         self._skipped = self._shared("skipped_versions", "Better versions that cannot be served")
+        self._store_problem = self._shared("store_problem", "1 while the store cannot be followed, else 0")
+        self._restarts = Counter(
+            "cifar10_process_restarts",
+            "Processes that ended or hung and were replaced, by reason",
+            ["reason"],
+            registry=self._registry,
+        )
         self._closed = Counter(
             "cifar10_connections_closed",
             "Connections closed because of their clients, by reason",
@@ -123,8 +132,10 @@ class Metrics:
         """Make a gauge that has the same value in every process."""
         return Gauge(f"cifar10_{name}", text, tuple(labels), multiprocess_mode="livemax", registry=self._registry)
 
-    def declare(self, codes: Iterable[str], routes: Iterable[str], reasons: Iterable[str]) -> None:
-        """Report 0 for these error codes, routes of predictions and reasons to close a connection."""
+    def declare(
+        self, codes: Iterable[str], routes: Iterable[str], reasons: Iterable[str], end_reasons: Iterable[str]
+    ) -> None:
+        """Report 0 for these error codes, routes of predictions, and reasons for closed connections and restarts."""
         for code in codes:
             self._refusals.labels(code)
         for route in routes:
@@ -132,6 +143,8 @@ class Metrics:
                 self._request_series(route, status)
         for reason in reasons:
             self._closed.labels(reason)
+        for reason in end_reasons:
+            self._restarts.labels(reason)
         for result in RESULTS:
             self._versions.labels(result)
 
@@ -164,9 +177,12 @@ class Metrics:
         self._waiting.set(sample.waiting)
         self._connections.set(sample.connections)
         self._skipped.set(sample.skipped_versions)
+        self._store_problem.set(sample.has_store_problem)
         self._processes.set(1)
         for reason, count in sample.closed.items():
             self._closed.labels(reason).inc(count)
+        for reason, count in sample.restarts.items():
+            self._restarts.labels(reason).inc(count)
         try:
             self._memory.set(int(Path("/proc/self/statm").read_bytes().split()[1]) * PAGE_BYTES)
             self._files.set(sum(1 for _ in Path("/proc/self/fd").iterdir()))

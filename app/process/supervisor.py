@@ -25,6 +25,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ HEARTBEAT_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 20.0
 MAX_START_SECONDS = 300.0  # imports and the model's tests take 2 s on an idle core, and far longer on a slow disk
 EXIT_POLL_SECONDS = 0.01  # a process whose socket has closed ends within milliseconds
+# Why workers are restarted: an exit code, or none could be started; a signal, mostly for memory; no heartbeat.
+ENDED, KILLED, HUNG = END_REASONS = "ended", "killed", "hung"
 VERSION, FOLLOW, WORKERS = "CIFAR10_MODEL_VERSION", "CIFAR10_FOLLOW", "CIFAR10_WORKERS"
 Listeners = list[socket.socket]
 
@@ -90,7 +93,7 @@ class Worker:
         self._process, self._control = process, control
         self._control.setblocking(False)
         self._news, self._is_ready = asyncio.Event(), False
-        self._missed_seconds, self._limit = 0.0, MAX_START_SECONDS
+        self._missed_seconds, self._limit, self.has_hung = 0.0, MAX_START_SECONDS, False
         asyncio.get_running_loop().add_reader(self._control, self._read)
         self.ended = asyncio.create_task(self._wait())
 
@@ -148,7 +151,7 @@ class Worker:
             if self._missed_seconds > self._limit:
                 logger.error("a worker process made no progress for %.0f s and is killed", self._limit)
                 self._process.send_signal(signal.SIGKILL)
-                self._missed_seconds = 0.0
+                self._missed_seconds, self.has_hung = 0.0, True
         self._news.set()
         return code
 
@@ -223,6 +226,7 @@ class Workers:
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._restarts: Counter[str] = Counter()  # by reason, since `take_restarts`
         # The first process's choices.
         self._environment = os.environ | {WORKERS: str(1 + count), FOLLOW: str(follows).lower()}
         self._options: Sequence[str] = ()
@@ -269,6 +273,11 @@ class Workers:
             self._own.listeners, self._environment | {VERSION: os.environ.get(VERSION, "")}
         )
         return self._own.worker is not None
+
+    def take_restarts(self) -> Mapping[str, int]:
+        """Return how many workers ended on their own since the last call, by reason."""
+        taken, self._restarts = self._restarts, Counter()
+        return taken
 
     def stop(self, signal_: int) -> None:
         """Send the signal to every process, and restart none."""
@@ -342,6 +351,7 @@ class Workers:
                 code: int | str = await self._run(slot)
             except OSError as error:  # no descriptor, process or memory is left
                 code = error.strerror or str(error)
+                self._count_restart(ENDED)
             if self._stopping:
                 return
             if loop.time() - began > max_delay:
@@ -349,6 +359,10 @@ class Workers:
             logger.error("a worker process ended", extra={"fields": {"exit_code": code, "again_in_seconds": delay}})
             await asyncio.sleep(delay)  # `wait` cancels it
             delay = min(2 * delay, max_delay)
+
+    def _count_restart(self, reason: str) -> None:
+        if not self._stopping:
+            self._restarts[reason] += 1
 
     async def _run(self, slot: Slot) -> int:
         """Run a worker and its successors until one ends on its own. Returns the exit code."""
@@ -359,6 +373,7 @@ class Workers:
             while True:
                 code = await asyncio.shield(worker.ended)
                 if slot.worker is worker:
+                    self._count_restart(HUNG if worker.has_hung else KILLED if code < 0 else ENDED)
                     return code
                 worker = slot.worker
         finally:

@@ -1,6 +1,5 @@
 """Parses JSON bodies: bounded in time and memory, and refused where parsers differ in what they read."""
 
-import asyncio
 import gc
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -60,8 +59,7 @@ async def build_from_json(
     max_images = pipeline.settings.max_files
     if max(len(body), size) <= SMALL_JSON_BYTES:
         return build(parse_object(body, max_images), max_images)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(pipeline.decoders, _build_large, pipeline.memory, body, max_images, build)
+    return await pipeline.decoders.run(_build_large, pipeline.memory, body, max_images, build)
 
 
 def _build_large(memory: ImageMemory, body: bytes, max_images: int, build: Callable[[JsonObject, int], T]) -> T:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.admission import BODY_COPIES, Admission, ImageMemory
-from app.batcher import Batcher, Output
+from app.batcher import Batcher, Output, QueueFullError
+from app.decoders import Decoders
 from app.explain.explainer import CHUNK, Explainer, Explanation
 from app.explain.saliency import Masks
 from app.monitoring.drift import Drift
@@ -45,13 +45,18 @@ class Serving:
         loaded: Loaded,
         masks: Masks,
         max_waiting_images: int,
+        max_wait_seconds: float,
         metrics: Metrics,
         metrics_directory: Path | None,
         admission: Admission,
         memory: ImageMemory,
-        decoders: ThreadPoolExecutor,
+        decoders: Decoders,
     ) -> None:
-        """Start the queue; needs a running event loop."""
+        """Start the queue; needs a running event loop.
+
+        Args:
+            max_wait_seconds: how long an explanation may wait for others.
+        """
         self.loaded, self._admission, self._memory, self._decoders = loaded, admission, memory, decoders
         self.model = loaded.manifest.name, str(loaded.manifest.version)
         self.drift = Drift(loaded.manifest, metrics_directory)
@@ -63,7 +68,8 @@ class Serving:
             partial(metrics.observe_batch, self.model),
             initializer=give_way,
         )
-        self._explainer = Explainer(self._batcher, masks, min(CHUNK, max_waiting_images))
+        self._explainer = Explainer(self._batcher, masks, max_wait_seconds, min(CHUNK, max_waiting_images))
+        self._max_waiting_images, self._batched = max_waiting_images, 0  # images of batches in progress
         self._requests, self._unused = 0, asyncio.Event()
 
     @property
@@ -118,6 +124,7 @@ class Serving:
         decoded: list[NDArray[np.uint8] | ImageError] = []
         futures: list[asyncio.Future[Output[Prediction]]] = []
         began = time.perf_counter()
+        self._begin_batch(len(sources))
         try:
             for start in range(0, len(sources), MAX_BATCH):  # decodes a part while the network computes the last
                 part = await asyncio.gather(*map(self._decode_or_error, sources[start : start + MAX_BATCH]))
@@ -126,6 +133,7 @@ class Serving:
                 futures += self._batcher.enqueue(_images(part))
             outputs = [await future for future in futures]
         finally:
+            self._batched -= len(sources)
             for future in futures:
                 future.cancel()  # no effect on finished ones
         if outputs:  # report the last image, which was queued when decoding ended
@@ -134,6 +142,16 @@ class Serving:
         self.drift.add(_images(decoded), rows)
         remaining = iter(rows)
         return [image if isinstance(image, ImageError) else next(remaining) for image in decoded]
+
+    def _begin_batch(self, count: int) -> None:
+        """Count the images of a batch, which are queued part by part, before the first part.
+
+        Otherwise batches that together fill the queue would all be refused half-way, and none be answered.
+        """
+        if self._batched and self._batched + count > self._max_waiting_images:
+            waiting = f"batches of {self._batched} images are in progress"
+            raise QueueFullError(f"{waiting}, the limit is {self._max_waiting_images}")
+        self._batched += count
 
     async def explain(self, source: Source, index: int | None, stages: Stages, client: str = "") -> Explanation:
         """Explain the class `index`, by default the most probable one, for an image.
@@ -153,14 +171,14 @@ class Serving:
     async def _decode(self, data: Source) -> NDArray[np.uint8]:
         if isinstance(data, np.ndarray):
             return data
-        resize, loop = self.loaded.manifest.preprocessing.resize, asyncio.get_running_loop()
+        resize = self.loaded.manifest.preprocessing.resize
         if len(data) > SMALL_BYTES:
-            return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize)
+            return await self._decoders.run(decode_large, self._memory, data, resize)
         image = read_header(data)
         busy = self._admission.requests >= BUSY_REQUESTS
         small = SMALL_JPEG_PIXELS if image.type == "JPEG" and not busy else SMALL_PIXELS
         if image.pixels > small:
-            return await loop.run_in_executor(self._decoders, decode_large, self._memory, data, resize, image)
+            return await self._decoders.run(decode_large, self._memory, data, resize, image)
         return image.decode(resize)
 
     async def _decode_or_error(self, source: Source) -> NDArray[np.uint8] | ImageError:

@@ -6,6 +6,7 @@ import pytest
 
 from app.__main__ import main
 from app.admission import BODY_COPIES
+from app.process.cores import PROCESS_BYTES
 from app.settings import Limits, Settings, environment_warnings, variables
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +169,10 @@ def test_the_memory_can_be_set():
     assert Settings(max_memory_mb=2_000).limits(2, 512_000_000).image_bytes == 744_000_000
 
 
-def test_where_memory_is_short_a_body_of_the_usual_limit_still_fits():
+def test_where_a_process_has_what_it_is_started_for_a_body_of_the_usual_limit_fits():
     settings = Settings()
-    assert settings.limits(8, 1_000_000_000).image_bytes >= 2 * BODY_COPIES * settings.max_body_bytes
+    assert settings.limits(1, PROCESS_BYTES).image_bytes >= 2 * BODY_COPIES * settings.max_body_bytes
+
+
+def test_where_memory_is_short_images_have_a_quarter_of_it():
+    assert Settings().limits(1, 256_000_000).image_bytes == 64_000_000

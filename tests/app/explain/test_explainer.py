@@ -46,7 +46,7 @@ def with_explainer(scenario, capacity: int = 100):
         network = Turnstile()
         batcher = Batcher(network, 32, capacity)
         try:
-            returned = await scenario(batcher, Explainer(batcher, masks), network)
+            returned = await scenario(batcher, Explainer(batcher, masks, DEADLINE_SECONDS), network)
         finally:
             network.let_all()
             await batcher.close()

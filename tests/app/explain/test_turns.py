@@ -5,15 +5,16 @@ import random
 
 import pytest
 
+from app.batcher import QueueFullError
 from app.explain.turns import Turns
-from tests.waiting import run_ready_tasks
+from tests.waiting import DEADLINE_SECONDS, run_ready_tasks
 
 
 class Scenario:
     """Tasks that take turns, each until it is let go."""
 
-    def __init__(self) -> None:
-        self.turns, self.order, self.holding = Turns(), [], {}
+    def __init__(self, max_wait_seconds: float = DEADLINE_SECONDS) -> None:
+        self.turns, self.order, self.holding = Turns(max_wait_seconds), [], {}
 
     def start(self, client: str) -> asyncio.Task:
         return asyncio.create_task(self._hold(client))
@@ -69,5 +70,19 @@ def test_a_turn_passes_over_tasks_that_left():
             assert all(task.done() for task in tasks)
             async with asyncio.timeout(5), scenario.turns.turn("d"):  # it is free again
                 pass
+
+    asyncio.run(run())
+
+
+def test_a_task_whose_turn_does_not_come_in_time_is_refused_and_passed_over():
+    async def run():
+        scenario = Scenario(max_wait_seconds=0.01)
+        first = scenario.start("a")
+        await run_ready_tasks()
+        with pytest.raises(QueueFullError, match=r"^other explanations have taken 0\.01 s$"):
+            await scenario.start("b")
+        third = scenario.start("c")
+        assert await scenario.let_all_go() == "ac"
+        await asyncio.gather(first, third)
 
     asyncio.run(run())

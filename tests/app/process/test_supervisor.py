@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import threading
@@ -32,11 +33,14 @@ pytestmark = [pytest.mark.process, needs_reuseport]
 def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path):
     with serving(tmp_path, workers="3", drain_seconds="0") as server:
         victim = min(wait_for_processes(server, 3) - {server.process.pid})
+        assert oom_score_adj(victim) == min(1_000, oom_score_adj(server.process.pid) + 300)  # not the first process
         os.kill(victim, signal.SIGKILL)
         wait_until_noticed(server)
         wait_for_processes(server, 4)
         (ended,) = [line for line in server.lines() if line["message"] == "a worker process ended"]
         assert ended["exit_code"] == -signal.SIGKILL
+        wait_until(lambda: restarts(server)["killed"] == 1, server.log.read_text)
+        assert restarts(server) == {"ended": 0, "killed": 1, "hung": 0}
         processes = answering_processes(server)
         assert stop(server) == 0
     assert not any(map(is_alive, processes))
@@ -50,6 +54,17 @@ def test_a_process_that_is_replaced_serves_the_version_that_the_others_serve(tmp
         os.kill(victim, signal.SIGKILL)
         wait_until_noticed(server)
         wait_for_processes(server, 3)
+
+
+def restarts(server: Server) -> dict[str, float]:
+    """The processes that were replaced, by reason, as /metrics counts them."""
+    pattern = r'^cifar10_process_restarts_total{reason="(\w+)"} (\S+)$'
+    found = re.findall(pattern, httpx2.get(server.url("/metrics")).text, re.MULTILINE)
+    return {reason: float(count) for reason, count in found}
+
+
+def oom_score_adj(process: int) -> int:
+    return int(Path(f"/proc/{process}/oom_score_adj").read_text())
 
 
 def wait_until_noticed(server: Server) -> None:
@@ -86,6 +101,7 @@ def test_a_worker_that_hangs_is_replaced(tmp_path):
         assert not is_alive(worker)
         wait_for_processes(server, 3)
         errors = [line["message"] for line in server.lines() if line["level"] == "error"]
+        wait_until(lambda: restarts(server) == {"ended": 0, "killed": 0, "hung": 1}, server.log.read_text)
         assert errors == ["a worker process made no progress for 20 s and is killed", "a worker process ended"]
         assert stop(server) == 0
 

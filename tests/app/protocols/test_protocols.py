@@ -101,14 +101,14 @@ def test_bytes_and_images_are_limited_as_for_predict(client_with):
 
 
 def test_json_is_counted_as_memory_and_the_memory_comes_back(client_with):
-    client = client_with(max_memory_mb=1)  # the least: 128 MB
+    client = client_with(max_memory_mb=1)  # the least: 64 MB
     memory = client.app.state.pipeline.memory
     body = b'{"instances":[%b]}' % b",".join([b"[]"] * 700_000)
     assert len(body) < 2_200_000
     response = client.post(V1, content=body)
     assert (
         response.status_code == 413
-        and "parsing this JSON takes 133 MB, and the server has 128" in response.json()["error"]
+        and "parsing this JSON takes 133 MB, and the server has 64" in response.json()["error"]
     )
     assert memory.free == memory.capacity
     assert client.post(V2, json=tensor_of(np.stack([pixels()] * 40))).status_code == 200

@@ -89,8 +89,10 @@ def test_a_store_that_cannot_be_followed_is_named_in_health_until_it_can_be_agai
     assert "has no version 3" in wait_until(lambda: client.get("/health").json()["store_problem"])
     assert "has no version 3" in client.get("/model/versions").json()["store_problem"]
     assert client.get("/health").status_code == 200
+    wait_until(lambda: "\ncifar10_store_problem 1.0\n" in client.get("/metrics").text)
     active.unlink()
     wait_until(lambda: client.get("/health").json()["store_problem"] is None)
+    wait_until(lambda: "\ncifar10_store_problem 0.0\n" in client.get("/metrics").text)
     lines = [record.getMessage() for record in caplog.records]
     assert lines.count("the store can be followed again") == 1
 
