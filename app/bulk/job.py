@@ -60,11 +60,11 @@ def classify_bulk(bulk: Bulk, settings: Settings) -> str:
     places = [find_place(source) for source in bulk.sources]
     reading = Reading(settings.max_body_bytes, bulk.column, bulk.id_column)
     manifest, run = _describe(bulk, settings)
-    if bulk.overwrite:
-        discard(bulk.to)
-    if is_finished(bulk.to, run):
+    if not bulk.overwrite and is_finished(bulk.to, run):
         return f"{bulk.to} has the answers already"
     check_sources(places, reading)
+    if bulk.overwrite:
+        discard(bulk.to)
     with closing(Parts(bulk.to, answer_schema(manifest.labels), run)) as parts:
         selection = Selection(bulk.shard, parts.cursor)
         with BulkProgress(parts.cursor.done, lambda: _total(places, bulk.shard)) as progress:

@@ -135,6 +135,7 @@ def test_overwrite_begins_anew_and_another_run_is_refused(tmp_path):
     assert run(tmp_path / "a.png", "--to", to)[0] == 0
     code, stderr = run(other, "--to", to)
     assert code == 1 and "has answers of another run: sources was ['" in stderr and ids(to) == [str(tmp_path / "a.png")]
+    assert run(tmp_path / "gone", "--to", to, "--overwrite")[0] == 1 and to.exists()  # a mistake removes nothing
     assert run(other, "--to", to, "--overwrite")[0] == 0 and ids(to) == [str(other)]
 
 
