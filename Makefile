@@ -16,7 +16,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test fuzz bench peers clients soak rolling swaps traces jobs train image audit lock clean again
+.PHONY: help run check test fuzz bench peers clients soak rolling swaps traces bulk jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -66,6 +66,8 @@ swaps: .venv/.training  ## 50 changes of the version in a minute, under load, wi
 
 traces: .venv/.serve .venv/.traces  ## install what CIFAR10_TRACES=otlp needs
 
+bulk: .venv/.bulk  ## install what `.venv/bin/python -m app classify --to` needs
+
 jobs: .venv/.$(HARDWARE)  ## install what `.venv/bin/python -m training` needs
 
 train: .venv/.$(HARDWARE)  ## train the recipe "fast" into runs/fast, after fetching CIFAR-10 where it is missing
@@ -83,6 +85,7 @@ audit: .venv/.audit  ## look for known vulnerabilities in the packages of the im
 lock: .venv/.dev  ## compile the dependency groups of pyproject.toml into requirements/
 	.venv/bin/uv pip compile $(lock_options) --group dev -o requirements/dev.txt
 	.venv/bin/uv pip compile $(lock_options) --group serve -c requirements/dev.txt -o requirements/serve.txt
+	.venv/bin/uv pip compile $(lock_options) --group bulk -c requirements/dev.txt -o requirements/bulk.txt
 	.venv/bin/uv pip compile $(lock_options) --group training -c requirements/dev.txt -o requirements/training.txt
 	.venv/bin/uv pip compile $(lock_options) --group gpu -c requirements/dev.txt -o requirements/gpu.txt
 	.venv/bin/uv pip compile $(lock_options) --group traces -c requirements/dev.txt -o requirements/traces.txt
@@ -112,11 +115,12 @@ clean:  ## remove .venv and every cache; data/ and runs/ stay
 
 # A lock is a subset of the next one with the same versions, so the smaller stamps come with the bigger ones.
 .venv/.serve: covered := .serve
+.venv/.bulk: covered := .serve .bulk
 .venv/.training: covered := .serve .training
 .venv/.gpu: covered := .serve .training .gpu
 .venv/.traces: covered := .traces
 .venv/.audit: covered := .audit
-.venv/.dev: covered := .serve .training .traces .audit .dev
+.venv/.dev: covered := .serve .bulk .training .traces .audit .dev
 .venv/.%: requirements/%.txt .venv/.made
 	@echo 'Installing $< into .venv'
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes -r $<

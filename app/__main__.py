@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ T = TypeVar("T")
 UNUSED_PORT = 0  # of a command that does not listen
 INVALID = 2  # exit code, argparse's
 INTERRUPTED = 130  # exit code, the shell's for SIGINT
+_BULK_SOURCE = re.compile(r"^s3://|\.(?:zip|tar|tgz|tar\.(?:gz|bz2|xz)|parquet)$", re.IGNORECASE)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,13 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("listeners", nargs="+", type=int)
     worker.add_argument("--skipped", default="[]")  # JSON: pairs of a version and the reason
     worker.set_defaults(command=_work, port=UNUSED_PORT)
-    classify = commands.add_parser("classify", help="classify image files and folders without a server")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
-    classify.add_argument(
-        "--format", choices=("table", "jsonl", "csv"), help="output format; default: table on a terminal, else jsonl"
-    )
-    classify.add_argument("--top-k", type=_positive, metavar="K", help="show only the K largest probabilities")
-    classify.set_defaults(command=_classify, port=UNUSED_PORT)
+    _add_classify(commands.add_parser("classify", help="classify image files and folders without a server"))
     key = commands.add_parser("key", help="make a key for a client, for CIFAR10_ACCESS=keys")
     key.add_argument("name", type=_key_name, metavar="NAME", help="name of the client, for the log")
     key.add_argument("--rate", type=_key_rate, metavar="N", help="images a second; default: any number")
@@ -116,6 +112,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(command=_check, port=None)
     return parser
+
+
+def _add_classify(classify: argparse.ArgumentParser) -> None:
+    classify.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE|DIR",
+        help="with --to also .zip, .tar and Parquet files, and s3://BUCKET/PREFIX of any of these",
+    )
+    classify.add_argument(
+        "--format", choices=("table", "jsonl", "csv"), help="output format; default: table on a terminal, else jsonl"
+    )
+    classify.add_argument("--top-k", type=_positive, metavar="K", help="show only the K largest probabilities")
+    bulk = classify.add_argument_group("many images", "on every core, to one Parquet file; docs/scale.md")
+    bulk.add_argument("--to", type=_parquet, metavar="FILE.parquet", help="write here; a killed run continues")
+    bulk.add_argument("--column", help="column of images in Parquet files; default: the only one with bytes")
+    bulk.add_argument("--id-column", metavar="COLUMN", help="column of ids in Parquet files; default: FILE#ROW")
+    bulk.add_argument("--shard", type=_shard, metavar="I/N", help="classify only part I, from 0, of N equal ones")
+    bulk.add_argument("--workers", type=_positive, metavar="N", help="processes; default: one per core")
+    bulk.add_argument("--overwrite", action="store_true", help="begin anew, even if FILE exists")
+    classify.set_defaults(command=_classify, port=UNUSED_PORT)
+
+
+def _parquet(text: str) -> Path:
+    if not text.endswith(".parquet"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end with .parquet; for CSV, use --format csv without --to")
+    return Path(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N-1, such as 0/8 or 7/8")
+    return int(match[1]), int(match[2])
 
 
 def _positive(text: str) -> int:
@@ -215,12 +245,45 @@ def _key(options: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _classify(options: argparse.Namespace, settings: "Settings") -> int:
+    if problem := _classify_problem(options):
+        print(f"error: {problem}", file=sys.stderr)
+        return INVALID
+    if options.to:
+        return _classify_bulk(options, settings)
     with _interruptible():
         from app.offline.classify import classify
     try:
-        return classify(options.images, settings, options.format, options.top_k)
+        return classify([Path(image) for image in options.images], settings, options.format, options.top_k)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _classify_problem(options: argparse.Namespace) -> str | None:
+    """Say what is wrong with the arguments of `classify`, if anything."""
+    if options.to:
+        return (
+            "--format and --top-k are for output without --to; leave them away"
+            if options.format or options.top_k
+            else None
+        )
+    if options.column or options.id_column or options.shard or options.workers or options.overwrite:
+        return "--column, --id-column, --shard, --workers and --overwrite need --to FILE.parquet"
+    sources = [image for image in options.images if _BULK_SOURCE.search(image)]
+    return f"{sources[0]} needs --to FILE.parquet, which its answers are written to" if sources else None
+
+
+def _classify_bulk(options: argparse.Namespace, settings: "Settings") -> int:
+    try:
+        with _interruptible():
+            from app.bulk.command import run_bulk
+            from app.bulk.job import Bulk
+            from app.bulk.selection import Shard
+    except ModuleNotFoundError as error:
+        print(f"error: --to needs {error.name}; `make bulk` installs it for .venv/bin/python", file=sys.stderr)
+        return 1
+    shard = Shard(*options.shard) if options.shard else Shard()
+    files = options.to, options.column, options.id_column
+    return run_bulk(Bulk(options.images, *files, shard, options.workers, options.overwrite), settings)
 
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:

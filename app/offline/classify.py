@@ -17,20 +17,19 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.offline.output import Console, FormatName, default_format, file_name, new_format
+from app.offline.image_files import START_BYTES, file_name, is_image_name, starts_as_image
+from app.offline.output import Console, FormatName, default_format, new_format
 from app.prediction import Prediction, predict_each
 from app.process.cores import available_cores
 from app.settings import Settings
 from app.versions.loading import choose
-from model_store.errors import ImageError, ModelError, UnsupportedImage
-from model_store.images.decode import decode, read_header
+from model_store.errors import ImageError, ModelError
+from model_store.images.decode import decode
 from model_store.manifest import Resize
 from model_store.os_errors import BROKEN_PIPE, discard_output, reason, remedy
 from model_store.version import Loaded
 
 BATCH = 64
-START_BYTES = 1024  # enough to recognise an image format
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff", ".heic", ".heif")
 
 # Pixels (32, 32, 3), an error message, or None for a file in a folder that is not an image.
 Decoded: TypeAlias = NDArray[np.uint8] | str | None
@@ -177,7 +176,7 @@ def _decode(file: InputFile, resize: Resize, max_bytes: int) -> Decoded:
             return None  # opening a pipe or socket could block forever
         with file.path.open("rb") as stream:
             start = stream.read(START_BYTES)
-            if file.folder and not file.path.name.lower().endswith(IMAGE_SUFFIXES) and not _starts_as_image(start):
+            if file.folder and not is_image_name(file.path.name) and not starts_as_image(start):
                 return None
             data = start + stream.read(max_bytes)
             if len(data) > max_bytes:
@@ -187,13 +186,3 @@ def _decode(file: InputFile, resize: Resize, max_bytes: int) -> Decoded:
         return f"{reason(error)}; {remedy(error)}"
     except ImageError as error:
         return str(error)
-
-
-def _starts_as_image(start: bytes) -> bool:
-    try:
-        read_header(start)
-    except UnsupportedImage:
-        return False
-    except ImageError:  # an image that is truncated here
-        return True
-    return True

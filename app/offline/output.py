@@ -5,13 +5,11 @@ Lines are written whole, so the output is valid even if the command is interrupt
 
 import csv
 import io
-import os
 import sys
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -84,11 +82,6 @@ def new_format(kind: FormatName, manifest: Manifest, top_k: int | None, names: S
             "", lambda name, row: to_json({"file": name} | prediction_json(manifest, row, top_k)).decode()
         )
     return _csv(manifest.labels, top_k) if kind == "csv" else _table(manifest.labels, top_k or TABLE_TOP_K, names)
-
-
-def file_name(path: Path) -> str:
-    """Decode a path to Unicode, with undecodable bytes in hexadecimal."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:

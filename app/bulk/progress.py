@@ -1,0 +1,84 @@
+"""Progress of a run: a bar with speed and time left on a terminal, a line a minute elsewhere."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_SECONDS = 60.0
+
+
+class BulkProgress:
+    """Counts of images, on stderr. The total may become known later, or never."""
+
+    def __init__(self, done: int, count: Callable[[], int | None], clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin to count the images in a thread.
+
+        Args:
+            done: images answered by former runs.
+            count: returns their total, or None if that takes reading them.
+        """
+        self.done, self.errors, self.others, self._former = done, Counter[str](), 0, done
+        self._clock, self._began, self._line = clock, clock(), clock()
+        self._total: int | None = None
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal, transient=True)
+        self._task = self._bar.add_task("", total=None, completed=done)
+        threading.Thread(target=self._find_total, args=(count,), name="count", daemon=True).start()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, images: int, errors: Counter[str], others: int) -> None:
+        """Add the images of a chunk."""
+        self.done, self.errors, self.others = self.done + images, self.errors + errors, self.others + others
+        self._bar.update(self._task, completed=self.done, total=self._total, description=self._text())
+        if not self._console.is_terminal and self._clock() - self._line >= LINE_SECONDS:
+            self._line = self._clock()
+            print(self._text() + self._time_left(), file=sys.stderr, flush=True)
+
+    def summary(self) -> str:
+        """Describe what this run did."""
+        seconds = self._clock() - self._began
+        text = f"{self.done - self._former:,} images in {_duration(seconds)}, {self.rate:,.0f} images/s"
+        if self._former:
+            text += f", after {self._former:,} of former runs"
+        if self.errors:
+            text += "; errors: " + ", ".join(f"{count:,} {code}" for code, count in sorted(self.errors.items()))
+        return text + (f"; {self.others:,} files are not images" if self.others else "")
+
+    @property
+    def rate(self) -> float:
+        """Images per second of this run."""
+        return (self.done - self._former) / max(1e-9, self._clock() - self._began)
+
+    def _text(self) -> str:
+        total = "" if self._total is None else f"/{self._total:,}"
+        return f"{self.done:,}{total} images  {self.rate:,.0f} images/s"
+
+    def _time_left(self) -> str:
+        if self._total is None or not self.rate:
+            return ""
+        return f"  {_duration(max(0, self._total - self.done) / self.rate)} left"
+
+    def _find_total(self, count: Callable[[], int | None]) -> None:
+        self._total = count()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
