@@ -51,8 +51,8 @@ def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], Weights
 
 
 def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Walk every dataset by path. A group with two paths is walked twice, so the number of objects is limited."""
-    pending, objects = [("", file)], 0
+    """Walk every dataset by path. A group that is open takes memory, so none is walked by a second path."""
+    pending, objects, groups = [("", file)], 0, {_address(file)}
     while pending:
         prefix, group = pending.pop()
         for key in group:
@@ -63,9 +63,17 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 raise ModelError(f"weight {path!r} is a soft or external link; only data in the file itself is read")
             item = group[key]
             if isinstance(item, h5py.Group):
+                if (address := _address(item)) in groups:
+                    raise ModelError(f"{path!r} is a second path to a group; save the weights again with Keras")
+                groups.add(address)
                 pending.append((f"{path}/", item))
             elif isinstance(item, h5py.Dataset):
                 yield path, item
+
+
+def _address(group: h5py.Group) -> int:
+    address: int = h5py.h5o.get_info(group.id).addr
+    return address
 
 
 def _matched(datasets: dict[str, h5py.Dataset], architecture: Architecture) -> Weights:

@@ -168,11 +168,20 @@ def virtual():
 
 
 def cycle():
-    """A group that holds itself, and a second one that holds the first."""
+    """A group that holds the one that holds it."""
 
     def edit(file):
         file["layers/conv2d/loop"] = file["layers"]
-        file["layers/conv2d/loop_again"] = file["layers/conv2d"]
+
+    return edited(edit)
+
+
+def many_objects():
+    """More groups than any network has weights."""
+
+    def edit(file):
+        for number in range(20_001):
+            file.create_group(f"layers/{number}")
 
     return edited(edit)
 
@@ -199,7 +208,8 @@ REFUSED = {
     "external link": (link(KERNEL, h5py.ExternalLink("other.h5", "/kernel")), [KERNEL, "link"]),
     "external storage": (external_storage, ["kernel of layer 'first'", "outside the file"]),
     "virtual": (virtual, ["kernel of layer 'first'", "outside the file"]),
-    "cycle": (cycle, ["20,000 objects"]),
+    "cycle": (cycle, ["layers/conv2d/loop'", "second path"]),
+    "many objects": (many_objects, ["20,000 objects"]),
     "empty": (lambda: b"", ["HDF5"]),
     "not HDF5": (lambda: b"PK\x03\x04" + bytes(4000), ["HDF5"]),
     "an empty HDF5 file": (lambda: edited(lambda file: file.clear()), ["no kernel of layer 'first'"]),
