@@ -24,7 +24,7 @@ logger = logging.getLogger("app")
 NAME = "Classifier"
 STOP_SECONDS = 5.0  # on top of what requests may take
 REPORT_SECONDS = 2.0  # for all replicas to say what they have counted
-EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 where Serve's proxies may listen, which a replica cannot know
+EVERY_INTERFACE = "0.0.0.0"  # where Serve's proxies may listen, which a replica cannot know
 
 
 class Scale(BaseModel):

@@ -51,7 +51,11 @@ def test_drift_is_that_of_all_replicas_together(replicas):
 
 def test_replicas_that_serve_another_version_are_left_out_of_drift():
     one, other = ("cifar10", "1"), ("cifar10", "2")
-    reports = [Report("a", b"", {one: np.array([1, 2])}), Report("b", b"", {other: np.array([9])}), Report("c", b"", {})]
+    reports = [
+        Report("a", b"", {one: np.array([1, 2])}),
+        Report("b", b"", {other: np.array([9])}),
+        Report("c", b"", {}),
+    ]
     counts = drift_counts(reports, one)
     assert counts is not None and counts.tolist() == [1, 2]
     assert drift_counts(reports, ("cifar10", "3")) is None
