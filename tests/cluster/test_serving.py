@@ -176,7 +176,7 @@ def test_more_requests_bring_another_replica(connect):
 
 @pytest.mark.parametrize(
     ("variables", "reason"),
-    [({"CIFAR10_STORE": "/nowhere"}, "/nowhere"), ({"CIFAR10_ACCESS": ""}, "CIFAR10_ACCESS")],
+    [({"CIFAR10_STORE": "/nowhere"}, "the store holds no version"), ({"CIFAR10_ACCESS": ""}, "CIFAR10_ACCESS")],
     ids=["no model", "nobody said who may ask"],
 )
 def test_an_application_that_cannot_answer_is_not_running_and_says_why(connect, variables, reason):
