@@ -10,9 +10,14 @@ RUN python -m venv --without-pip /venv
 COPY requirements/serve.txt /requirements/
 RUN python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/serve.txt
 
+FROM builder AS serve-builder
+# docker build --build-arg TRACES=1 adds what CIFAR10_TRACES=otlp needs.
+ARG TRACES=
+COPY requirements/traces.txt /requirements/
+RUN if [ -n "$TRACES" ]; then \
+    python -m pip --python /venv/bin/python install --quiet --only-binary=:all: --require-hashes -r /requirements/traces.txt; fi
 # Other devices' plugins and readers of other formats are a fifth of the image, and the service uses none. The wheel for
 # ARM64 lacks cache.json and the plugins for Intel's GPU and NPU, hence -f.
-FROM builder AS serve-builder
 RUN cd /venv/lib/python3*/site-packages/openvino/libs && \
     rm -f cache.json libopenvino_intel_[gn]pu_plugin.so libopenvino_auto*_plugin.so libopenvino_hetero_plugin.so libopenvino_*_frontend.so.*
 

@@ -16,7 +16,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test fuzz bench peers clients soak rolling swaps jobs train image audit lock clean again
+.PHONY: help run check test fuzz bench peers clients soak rolling swaps traces jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -64,6 +64,8 @@ rolling: .venv/.training  ## replace instances behind nginx and HAProxy, and pro
 swaps: .venv/.training  ## 50 changes of the version in a minute, under load, with every answer checked
 	.venv/bin/python -m benchmarks.swaps $(ARGS)
 
+traces: .venv/.serve .venv/.traces  ## install what CIFAR10_TRACES=otlp needs
+
 jobs: .venv/.$(HARDWARE)  ## install what `.venv/bin/python -m training` needs
 
 train: .venv/.$(HARDWARE)  ## train the recipe "fast" into runs/fast, after fetching CIFAR-10 where it is missing
@@ -76,13 +78,14 @@ image:  ## build the container images cifar10:serve and cifar10:training, then a
 	@$(MAKE) --no-print-directory audit
 
 audit: .venv/.audit  ## look for known vulnerabilities in the packages of the images
-	@.venv/bin/python requirements/audit.py requirements/serve.txt requirements/training.txt
+	@.venv/bin/python requirements/audit.py requirements/serve.txt requirements/traces.txt requirements/training.txt
 
 lock: .venv/.dev  ## compile the dependency groups of pyproject.toml into requirements/
 	.venv/bin/uv pip compile $(lock_options) --group dev -o requirements/dev.txt
 	.venv/bin/uv pip compile $(lock_options) --group serve -c requirements/dev.txt -o requirements/serve.txt
 	.venv/bin/uv pip compile $(lock_options) --group training -c requirements/dev.txt -o requirements/training.txt
 	.venv/bin/uv pip compile $(lock_options) --group gpu -c requirements/dev.txt -o requirements/gpu.txt
+	.venv/bin/uv pip compile $(lock_options) --group traces -c requirements/dev.txt -o requirements/traces.txt
 	.venv/bin/uv pip compile $(lock_options) --group audit -c requirements/dev.txt -o requirements/audit.txt
 	.venv/bin/uv pip compile $(lock_options) --group sbom -c requirements/dev.txt -o requirements/sbom.txt
 	.venv/bin/uv pip compile $(lock_options) --group client-triton -o requirements/client-triton.txt
@@ -111,8 +114,9 @@ clean:  ## remove .venv and every cache; data/ and runs/ stay
 .venv/.serve: covered := .serve
 .venv/.training: covered := .serve .training
 .venv/.gpu: covered := .serve .training .gpu
+.venv/.traces: covered := .traces
 .venv/.audit: covered := .audit
-.venv/.dev: covered := .serve .training .audit .dev
+.venv/.dev: covered := .serve .training .traces .audit .dev
 .venv/.%: requirements/%.txt .venv/.made
 	@echo 'Installing $< into .venv'
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes -r $<

@@ -161,13 +161,14 @@ def _serve(options: argparse.Namespace, settings: "Settings") -> int:
     """Serve; after SIGHUP, replace this program by a new one, which inherits its sockets and processes."""
     from app.access.startup import access_problem
     from app.monitoring.logs import configure_logging
+    from app.monitoring.traces import traces_problem
     from app.process.shared_directory import shared_directory
     from app.process.shutdown import HANDLED
     from app.process.supervisor import Place
 
     host = settings.bind_host if options.host is None else options.host
     places = [Place(**place) for place in options.inherited]
-    if not places and (problem := access_problem(settings, host)):
+    if not places and (problem := access_problem(settings, host) or traces_problem(settings)):
         print(f"error: {problem}", file=sys.stderr)
         return INVALID
     configure_logging(settings.log_level)
@@ -224,13 +225,14 @@ def _classify(options: argparse.Namespace, settings: "Settings") -> int:
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:
     from app.access.startup import access_problem
+    from app.monitoring.traces import traces_problem
     from app.settings import variables
     from app.versions.loading import choose
     from model_store.errors import ModelError
 
     for field, value in settings.model_dump(mode="json").items():
         print(f"{variables()[field]}={'' if value is None else value}")
-    if problem := access_problem(settings, settings.bind_host):
+    if problem := access_problem(settings, settings.bind_host) or traces_problem(settings):
         print(f"error: {problem}", file=sys.stderr)
         return INVALID
     try:

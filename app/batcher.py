@@ -27,8 +27,9 @@ class Output(NamedTuple, Generic[Row]):
     """The network's output for one image, and its timings."""
 
     row: Row
-    queued: float  # seconds in the queue
-    inferred: float  # seconds that its batch took
+    queued: tuple[float, float]  # when its time in the queue began and ended
+    inferred: tuple[float, float]  # when the call of the network began and ended
+    batch_images: int  # in that call
 
 
 class QueuedImage(NamedTuple, Generic[Row]):
@@ -155,11 +156,11 @@ class Batcher(Generic[Row]):
         except Exception as error:  # noqa: BLE001 every error must reach the callers
             _fail(batch, error)
             return True
-        inferred = self._clock() - began
-        self._seconds_per_image = inferred / len(batch)
+        ended = self._clock()
+        self._seconds_per_image = (ended - began) / len(batch)
         for queued, row in zip(batch, rows, strict=True):
             if not queued.future.done():
-                queued.future.set_result(Output(row, began - queued.since, inferred))
+                queued.future.set_result(Output(row, (queued.since, began), (began, ended), len(batch)))
         return True
 
     def _take(self) -> list[QueuedImage[Row]]:

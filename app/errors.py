@@ -138,6 +138,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
         error.headers = {**error.headers, "Allow": allowed_methods(error.headers["Allow"].split(", "))}
     path = request.scope["path"]
     problem = problem_from_error(error, path)
+    request.scope["problem"] = problem.code
     request.app.state.metrics.count_refusal(problem.code)
     if problem.code == "internal":
         logger.error("request failed", exc_info=error)

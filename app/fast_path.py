@@ -78,7 +78,7 @@ class FastPath:
 
         asked = {**scope, "method": "GET"}
         await self(asked, receive, send_without_body)
-        scope["route"] = asked.get("route")  # for the log
+        scope["route"], scope["problem"] = asked.get("route"), asked.get("problem")  # for the log and traces
 
     def _methods(self, scope: Scope) -> set[str]:
         """Return the methods of the routes with the request's path; a mount holds files."""

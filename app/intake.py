@@ -67,7 +67,7 @@ def encoded_images(field: str, limit: int) -> Parse[list[bytes]]:
 
 @contextmanager
 def timed(request: Request, stage: str) -> Iterator[None]:
-    """Record the seconds of a stage, unless it raises."""
+    """Record when a stage began and ended, unless it raises."""
     began = time.perf_counter()
     yield
-    request.scope["stages"][stage] = time.perf_counter() - began
+    request.scope["stages"][stage] = began, time.perf_counter()

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -34,14 +35,19 @@ from app.process.open_connections import REASONS, OpenConnections
 from app.process.supervisor import Workers
 from app.settings import Settings, split_list
 from app.uploads import Uploads
-from app.versions.loading import Skipped
+from app.versions.loading import Skipped, in_daemon_thread
 from model_store.errors import ImageError
+
+if TYPE_CHECKING:
+    from app.monitoring.spans import Spans
 
 logger = logging.getLogger("app")
 # Loading takes about a second, and a network that is being compiled should not be torn down; but a disk that hangs must
 # not keep the process from ending before an orchestrator kills it, 10 s after SIGTERM in Docker.
 LOADING_SECONDS = 3.0
 SAMPLE_SECONDS = 1.0
+# How long the process waits at its end for a collector to take the last spans.
+LAST_SPANS_SECONDS = 1.5
 # How long the first process accepts no connections while it loads the model. A proxy without health checks, such as
 # nginx, would send requests to a process that has just started and pass its 503 on.
 SILENT_SECONDS = 5.0
@@ -67,6 +73,7 @@ def create_app(
     is_worker: bool = False,
     skipped: tuple[Skipped, ...] = (),
     answers_unready: bool = True,
+    spans: "Spans | None" = None,
 ) -> FastAPI:
     """Create the application.
 
@@ -78,6 +85,7 @@ def create_app(
         skipped: for a worker, the versions that the first process skipped.
         answers_unready: whether the first process says after some seconds why it is not ready yet; it need not where
             others answer.
+        spans: makes the spans of every request; None if traces are off.
 
     Raises:
         KeysError: the file of keys cannot be used.
@@ -100,6 +108,7 @@ def create_app(
         app, settings.root_path, keyless_paths(settings) if app.state.keys else None
     )
     app.state.metrics = Metrics(settings.metrics_directory)
+    app.state.spans = spans
     app.state.connections = None  # server.py sets it
     app.state.ask_replicas = ask_nobody  # cluster/serving.py sets another one
     limits = settings.limits(processes, memory_limit())
@@ -156,6 +165,15 @@ async def _lifespan(
     if workers:
         await workers.wait()
     await pipeline.stop()
+    if app.state.spans:
+        await _export_last(app.state.spans)
+
+
+async def _export_last(spans: "Spans") -> None:
+    exporting = in_daemon_thread(spans.shutdown)
+    await asyncio.wait([exporting], timeout=LAST_SPANS_SECONDS)
+    if not exporting.done():
+        logger.warning("the last spans are lost: the collector did not take them within %s s", LAST_SPANS_SECONDS)
 
 
 async def _follow(pipeline: Pipeline, loading: asyncio.Task[None], changed: Callable[[], None]) -> None:
@@ -198,4 +216,6 @@ def _add_routes(app: FastAPI, settings: Settings, routers: Sequence[APIRouter]) 
     )
     if Gate.is_needed(settings, app.state.keys):
         inner = Gate(inner, settings, app.state.keys)
-    app.middleware_stack = RequestContext(inner, app.state.metrics, split_list(settings.frame_ancestors))
+    app.middleware_stack = RequestContext(
+        inner, app.state.metrics, split_list(settings.frame_ancestors), app.state.spans
+    )

@@ -13,6 +13,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from app.access.key_file import KeysError
 from app.main import create_app
+from app.monitoring.traces import start_traces
 from app.process.connection import Connection
 from app.process.cores import available_cores, choose_processes
 from app.process.listeners import bind, close
@@ -65,7 +66,8 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     address, access = f"[{host}]" if ":" in host else host, "clients with a key" if settings.keys_file else "everybody"
     logger.info("starting on http://%s:%s in %s: %s; for %s", address, port, processes, reason, access)
     workers = Workers(count - 1, partial(bind, host, port, True), listeners, settings.follows, inherited)
-    app = create_app(settings, count, _network_threads(count), workers, answers_unready=not inherited)
+    spans = start_traces(settings)
+    app = create_app(settings, count, _network_threads(count), workers, answers_unready=not inherited, spans=spans)
     app.state.connections = _connections(settings)
     server = DrainingServer(_config(app, settings), app.state.connections, app, settings.drain_seconds, workers)
     _run(server, listeners)
@@ -82,7 +84,8 @@ def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...])
     """
     count, _ = choose_processes(settings.workers)
     try:
-        app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped)
+        spans = start_traces(settings)
+        app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped, spans=spans)
     except KeysError as error:
         logger.error("the keys cannot be read: %s", error)
         return STARTUP_FAILURE

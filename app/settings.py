@@ -135,6 +135,9 @@ class Settings(BaseSettings):
         "", description="comma-separated names that the Host header may have, such as example.org or *.example.org"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    traces: Literal["off", "otlp"] = Field(
+        "off", description="otlp sends a trace of each request to where the variables OTEL_… of OpenTelemetry say"
+    )
     metrics_directory: Path | None = Field(
         None,
         validation_alias=METRICS_DIRECTORY,

@@ -17,6 +17,7 @@ from app.access.startup import access_problem
 from app.main import create_app
 from app.monitoring.logs import configure_logging
 from app.monitoring.replicas import Report
+from app.monitoring.traces import start_traces
 from app.process.cores import available_cores, memory_limit
 from app.settings import Settings
 
@@ -48,7 +49,7 @@ def create_replica() -> FastAPI:
     if problem := access_problem(settings, EVERY_INTERFACE):
         raise ValueError(problem)
     configure_logging(settings.log_level)
-    app = create_app(_of_a_core(settings), threads=1, answers_unready=False)
+    app = create_app(_of_a_core(settings), threads=1, answers_unready=False, spans=start_traces(settings))
     app.state.ask_replicas = _ask_replicas
     return app
 

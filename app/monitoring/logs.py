@@ -13,13 +13,28 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from app.monitoring.stages import Stages
+
+if TYPE_CHECKING:
+    from app.monitoring.spans import RequestSpan
+
+
+class TraceIds(NamedTuple):
+    """The ids of a request's span, in hexadecimal, under the names that OpenTelemetry gives them in logs."""
+
+    trace_id: str
+    span_id: str
+    trace_flags: str
+
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+trace_ids: ContextVar[TraceIds | None] = ContextVar("trace_ids", default=None)
 access = logging.getLogger("app.access")
 logger = logging.getLogger("app")
 ATOMIC_BYTES = 4_096  # PIPE_BUF: up to this size a pipe takes all or nothing, and processes' lines do not mix
@@ -32,15 +47,16 @@ class RequestRecord(NamedTuple):
     identity: str
     method: str
     route: str
-    status: int
+    status: int  # 0 without an answer
     seconds: float
-    stages: Mapping[str, float]  # seconds by stage
+    stages: Stages
     model: tuple[str, str] | None  # name and version that answered, None if none did
     key: str | None = None  # name of the client's key
+    span: "RequestSpan | None" = None
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats time, level, process, logger, message and request_id, then the fields in `extra={"fields": …}`."""
+    """Formats time, level, process, logger, message, request_id, trace ids and the fields in `extra={"fields": …}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line of JSON."""
@@ -53,6 +69,8 @@ class JsonFormatter(logging.Formatter):
         }
         if identity := request_id.get():
             line["request_id"] = identity
+        if ids := trace_ids.get():
+            line |= ids._asdict()
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -153,7 +171,7 @@ def _access_lines(records: Sequence[RequestRecord]) -> str:
     lines = [
         f'{start}, "request_id": "{record.identity}", "method": {json.dumps(record.method)}, '
         f'"route": "{record.route}", "status": {record.status}, "milliseconds": {record.seconds * 1000:.2f}'
-        f"{_key_field(record.key)}}}\n"
+        f"{_key_field(record.key)}{_trace_fields(record.span) if record.span else ''}}}\n"
         for record in records
     ]
     return "".join(lines)
@@ -161,6 +179,11 @@ def _access_lines(records: Sequence[RequestRecord]) -> str:
 
 def _key_field(key: str | None) -> str:
     return f', "key": "{key}"' if key else ""
+
+
+def _trace_fields(span: "RequestSpan") -> str:
+    ids = span.ids._asdict() if span.ids else {}
+    return "".join(f', "{name}": "{value}"' for name, value in ids.items())
 
 
 @lru_cache(1)

@@ -21,6 +21,7 @@ from app import __version__
 from app.monitoring.drift import Drift
 from app.monitoring.metric_files import render_files, share_values
 from app.monitoring.replicas import Model, Report, drift_counts, render_replicas
+from app.monitoring.stages import Interval
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -175,15 +176,15 @@ class Metrics:
             pass
 
     def observe_request(
-        self, route: str, status: int, seconds: float, stages: Mapping[str, float], model: Model | None = None
+        self, route: str, status: int, seconds: float, stages: Mapping[str, Interval], model: Model | None = None
     ) -> None:
-        """Record the duration of a finished request and of its stages, in seconds.
+        """Record the duration of a finished request, in seconds, and of its stages.
 
         `model` is that of the answer; None if the request was refused before it was admitted.
         """
         self._request_series(route, status).observe(seconds)
-        for stage, stage_seconds in stages.items():
-            self._stage_series(stage, *(model or self._model)).observe(stage_seconds)
+        for stage, (began, ended) in stages.items():
+            self._stage_series(stage, *(model or self._model)).observe(ended - began)
 
     def observe_batch(self, model: Model, images: int) -> None:
         """Record one call of the network."""

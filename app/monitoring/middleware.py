@@ -1,7 +1,8 @@
 """Middleware around every request: request id, security headers, timings and an access log line.
 
-Pure ASGI, and never touches a body. Endpoints store the seconds of their stages in `scope["stages"]`, and the
-model that answers in `scope["served_by"]`; `access/gate.py` stores the name of the client's key in `scope["key"]`.
+Pure ASGI, and never touches a body. Endpoints store the times of their stages in `scope["stages"]`, the model that
+answers in `scope["served_by"]` and the number of images, if it is not 1, in `scope["images"]`; `errors.py` stores the
+code of an error in `scope["problem"]`, and `access/gate.py` the name of the client's key in `scope["key"]`.
 """
 
 import asyncio
@@ -9,12 +10,17 @@ import random
 import re
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.monitoring.logs import RequestRecord, log_requests, request_id
+from app.monitoring.logs import RequestRecord, log_requests, request_id, trace_ids
 from app.monitoring.metrics import Metrics
+from app.monitoring.stages import Stages
+
+if TYPE_CHECKING:
+    from app.monitoring.spans import Spans
 
 ACCEPTED_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 
@@ -36,8 +42,11 @@ def security_headers(frame_ancestors: Sequence[str] = ()) -> dict[str, str]:
 class RequestContext:
     """Accepts or creates `X-Request-ID`, adds the headers, and logs the outcome without any user data."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, frame_ancestors: Sequence[str] = ()) -> None:
-        self.app, self._metrics = app, metrics
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, frame_ancestors: Sequence[str] = (), spans: "Spans | None" = None
+    ) -> None:
+        """`spans` makes those of every request; None if traces are off."""
+        self.app, self._metrics, self._spans = app, metrics, spans
         headers = security_headers(frame_ancestors)
         self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self._finished: list[RequestRecord] = []  # not yet counted and logged
@@ -51,8 +60,10 @@ class RequestContext:
         identity = proposed if ACCEPTED_ID.fullmatch(proposed) else f"{random.getrandbits(128):032x}"
         request_id.set(identity)
         began, status = time.perf_counter(), 0
-        stages: dict[str, float] = {}
-        scope["stages"] = stages
+        stages = scope["stages"] = Stages()
+        span = self._spans.begin(scope, began) if self._spans else None
+        if span:
+            trace_ids.set(span.ids)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -78,6 +89,7 @@ class RequestContext:
                 stages,
                 scope.get("served_by"),
                 scope.get("key"),
+                span,
             )
             self._finished.append(record)
 
@@ -85,6 +97,8 @@ class RequestContext:
         records, self._finished = self._finished, []
         for record in records:
             self._metrics.observe_request(record.route, record.status, record.seconds, record.stages, record.model)
+            if record.span:
+                record.span.end(record)
         if dropped := log_requests(records):
             self._metrics.count_dropped_lines(dropped)
 
@@ -94,7 +108,8 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", None) or "unknown"
 
 
-def _server_timing(stages: dict[str, float], began: float) -> bytes:
+def _server_timing(stages: Stages, began: float) -> bytes:
     """Format the stages and the total as W3C Server Timing, in milliseconds."""
-    times = stages | {"total": time.perf_counter() - began}
-    return ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in times.items()]).encode()
+    times = [f"{name};dur={(ended - start) * 1000:.3f}" for name, (start, ended) in stages.items()]
+    times.append(f"total;dur={(time.perf_counter() - began) * 1000:.3f}")
+    return ", ".join(times).encode()

@@ -18,6 +18,7 @@ from app.explain.explainer import CHUNK, Explainer, Explanation
 from app.explain.saliency import Masks
 from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
+from app.monitoring.stages import Stages
 from app.prediction import Prediction, predict_each
 from app.process.cores import give_way
 from model_store.errors import ImageError, UnusableImage
@@ -25,7 +26,6 @@ from model_store.images.decode import Encoded, read_header
 from model_store.manifest import Resize
 from model_store.version import Loaded
 
-Stages = dict[str, float]  # seconds by stage, for one request
 Source: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (32, 32, 3)
 # Images up to these sizes decode in about a millisecond, which is less than it costs to hand them to another thread and
 # back. JPEGs may be larger, since they are decoded at a reduced scale; but with this many requests in flight, even a
@@ -95,7 +95,7 @@ class Serving:
         self.drift.close()
 
     async def predict(self, source: Source, stages: Stages) -> Prediction:
-        """Predict one image, and store the seconds of each stage in `stages`.
+        """Predict one image, and store when each stage began and ended in `stages`.
 
         Raises:
             ImageError: the bytes are not a usable image.
@@ -104,8 +104,8 @@ class Serving:
         began = time.perf_counter()
         with self._admission.backlog.track():
             image = await self._decode(source)
-            stages["decode"] = time.perf_counter() - began
-            row, stages["queue"], stages["infer"] = await self._batcher.submit(image)
+            stages["decode"] = began, time.perf_counter()
+            row, stages["queue"], stages["infer"], stages.batch_images = await self._batcher.submit(image)
         self.drift.add([image], [row])
         return row
 
@@ -117,12 +117,11 @@ class Serving:
         """
         decoded: list[NDArray[np.uint8] | ImageError] = []
         futures: list[asyncio.Future[Output[Prediction]]] = []
-        stages["decode"] = 0.0
+        began = time.perf_counter()
         try:
             for start in range(0, len(sources), MAX_BATCH):  # decodes a part while the network computes the last
-                began = time.perf_counter()
                 part = await asyncio.gather(*map(self._decode_or_error, sources[start : start + MAX_BATCH]))
-                stages["decode"] += time.perf_counter() - began
+                stages["decode"] = began, time.perf_counter()
                 decoded += part
                 futures += self._batcher.enqueue(_images(part))
             outputs = [await future for future in futures]
@@ -130,7 +129,7 @@ class Serving:
             for future in futures:
                 future.cancel()  # no effect on finished ones
         if outputs:  # report the last image, which was queued when decoding ended
-            _, stages["queue"], stages["infer"] = outputs[-1]
+            _, stages["queue"], stages["infer"], stages.batch_images = outputs[-1]
         rows = [output.row for output in outputs]
         self.drift.add(_images(decoded), rows)
         remaining = iter(rows)
@@ -146,9 +145,9 @@ class Serving:
         began = time.perf_counter()
         image = await self._decode(source)
         decoded = time.perf_counter()
-        stages["decode"] = decoded - began
+        stages["decode"] = began, decoded
         explanation = await self._explainer.explain(image, index, client)
-        stages["explain"] = time.perf_counter() - decoded
+        stages["explain"] = decoded, time.perf_counter()
         return explanation
 
     async def _decode(self, data: Source) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,9 @@ LOADING = "the model is being loaded and tested"
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[TestClient]:
-    """A client whose application has finished loading, with a model or without."""
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+def running(settings: Settings, **parts: Any) -> Iterator[TestClient]:
+    """A client whose application has finished loading, with a model or without; `parts` go to `create_app`."""
+    with TestClient(create_app(settings, **parts), raise_server_exceptions=False) as client:
         wait_until(lambda: client.get("/health").json().get("detail") != LOADING)
         yield client
 

@@ -105,8 +105,9 @@ def test_an_answer_says_how_long_it_waited_and_was_computed(clock):
 
     answers, batches = asyncio.run(scenario())
     assert batches == [1, 2, 1]
-    assert [answer.inferred for answer in answers] == [108, 8, 8, 8]
-    assert [answer.queued for answer in answers] == [0, 100, 100, 108]
+    assert [ended - began for _, _, (began, ended), _ in answers] == [108, 8, 8, 8]
+    assert [ended - began for _, (began, ended), _, _ in answers] == [0, 100, 100, 108]
+    assert [answer.batch_images for answer in answers] == [1, 2, 2, 1]
 
 
 def test_what_arrives_while_the_network_is_busy_forms_the_next_batches():
