@@ -27,6 +27,7 @@ from app.errors import CODES, Problem, answer_error
 from app.fast_path import FastPath
 from app.monitoring.metrics import Metrics, Sample
 from app.monitoring.middleware import RequestContext
+from app.monitoring.replicas import ask_nobody
 from app.page_files import Page, PageFiles
 from app.pipeline import Pipeline
 from app.process.cores import memory_limit
@@ -109,6 +110,7 @@ def create_app(
     app.state.metrics = Metrics(settings.metrics_directory)
     app.state.spans = spans
     app.state.connections = None  # server.py sets it
+    app.state.ask_replicas = ask_nobody  # cluster/serving.py sets another one
     limits = settings.limits(processes, memory_limit())
     app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, is_worker)
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)

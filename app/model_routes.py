@@ -14,6 +14,7 @@ from app.card.render import EVALUATION, render_card
 from app.card.results import ServedVersion
 from app.errors import Problem
 from app.monitoring.metrics import Metrics
+from app.monitoring.replicas import drift_counts
 from app.pipeline import Pipeline
 from app.prediction import to_json
 from app.versions.listing import list_versions
@@ -69,7 +70,8 @@ async def model_versions(request: Request) -> Response:
 async def model_drift(request: Request) -> Response:
     """Covers all processes of the service and the last hour. Only counts are kept, never an image."""
     serving: Serving = request.app.state.pipeline.require_serving()
-    return Response(to_json(serving.drift.document()), media_type="application/json")
+    counts = drift_counts(await request.app.state.ask_replicas(), serving.model)
+    return Response(to_json(serving.drift.document(counts)), media_type="application/json")
 
 
 @router.get(
@@ -125,7 +127,8 @@ async def model_report(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Covers all processes of the service, in Prometheus's text format."""
     service_metrics: Metrics = request.app.state.metrics
-    return Response(service_metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    replicas = await request.app.state.ask_replicas()
+    return Response(service_metrics.render(replicas), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _published_file(loaded: Loaded, name: str) -> bytes | None:

@@ -216,13 +216,18 @@ async def _load(trial: Trial, port: int, connections: int) -> AsyncIterator[None
 
 def _proxy(name: str, folder: Path, ports: Sequence[int]) -> "AbstractContextManager[subprocess.Popen[bytes]]":
     """Start a proxy with the documented configuration on these ports."""
+    path = folder / PROXIES[name]
+    path.write_text(proxy_configuration(name, ports))
+    command = ["nginx", "-p", str(folder), "-c", str(path)] if name == "nginx" else ["haproxy", "-f", str(path)]
+    return running(command, folder / f"{name}.log", {}, folder)
+
+
+def proxy_configuration(name: str, ports: Sequence[int]) -> str:
+    """Return the documented configuration with these ports, the proxy's own first."""
     text = (ROOT / "deploy" / "proxies" / PROXIES[name]).read_text()
     for documented, port in zip(DOCUMENTED_PORTS, ports, strict=True):
         text = re.sub(rf"\b127\.0\.0\.1:{documented}\b", f"127.0.0.1:{port}", text)
-    path = folder / PROXIES[name]
-    path.write_text(text)
-    command = ["nginx", "-p", str(folder), "-c", str(path)] if name == "nginx" else ["haproxy", "-f", str(path)]
-    return running(command, folder / f"{name}.log", {}, folder)
+    return text
 
 
 def _status(port: int, path: str) -> int:

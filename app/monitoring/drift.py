@@ -68,18 +68,32 @@ class Drift:
             self._count()
             self._recent.close()
 
-    def compare_recent(self) -> tuple[int, dict[Feature, Comparison]]:
-        """Count the recent images and compare each feature with the reference; (0, {}) without a reference."""
-        if self._recent is None or self._manifest.reference is None:
-            return 0, {}
+    def counts(self) -> NDArray[np.int64] | None:
+        """Return the recent images in each bin (bins,), those of all processes; None without a reference."""
+        if self._recent is None:
+            return None
         self._count()
-        counts, labels = self._recent.total(), self._manifest.labels
+        return self._recent.total()
+
+    def compare_recent(self, counts: NDArray[np.int64] | None = None) -> tuple[int, dict[Feature, Comparison]]:
+        """Count the recent images and compare each feature with the reference; (0, {}) without a reference.
+
+        Args:
+            counts: sums over several services, as `counts` returns them; by default this service's.
+        """
+        counts, labels = self.counts() if counts is None else counts, self._manifest.labels
+        if counts is None or self._manifest.reference is None:
+            return 0, {}
         images = int(split_by_feature(counts, len(labels))["class"].sum())
         return images, compare_with_reference(self._manifest.reference, counts, labels)
 
-    def document(self) -> dict[str, Any]:
-        """Build the JSON of `GET /model/drift`, without shares for few images: they would describe single images."""
-        images, comparisons = self.compare_recent()
+    def document(self, counts: NDArray[np.int64] | None = None) -> dict[str, Any]:
+        """Build the JSON of `GET /model/drift`, without shares for few images: they would describe single images.
+
+        Args:
+            counts: as in `compare_recent`.
+        """
+        images, comparisons = self.compare_recent(counts)
         statuses = [comparison.status for comparison in comparisons.values()]
         status: Status = worst_status(statuses) if statuses else "no_reference"
         return {

@@ -5,12 +5,14 @@ is known at the start is there from then on, with 0: Prometheus's `rate` misses 
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,10 +20,10 @@ from prometheus_client.registry import Collector
 from app import __version__
 from app.monitoring.drift import Drift
 from app.monitoring.metric_files import render_files, share_values
+from app.monitoring.replicas import Model, Report, drift_counts, render_replicas
 from app.monitoring.stages import Interval
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-Model: TypeAlias = tuple[str, str]  # name and version
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -117,7 +119,7 @@ class Metrics:
         self._serving = self._gauge("serving_processes", "Processes that serve this version", ["model", "version"])
         self._model: Model = ("", "")
         self._served_labels: tuple[str, ...] = ()
-        self._drift: DriftGauges | None = None
+        self._drift: Drift | None = None
         self._request_series, self._stage_series = cache(self._requests.labels), cache(self._stages.labels)
         self._batch_series = cache(self._batches.labels)
 
@@ -164,7 +166,7 @@ class Metrics:
         self._batch_series(*model)
         for stage in STAGES:
             self._stage_series(stage, *model)
-        self._model, self._drift = model, DriftGauges(drift, model)
+        self._model, self._drift = model, drift
 
     def count_version(self, result: Literal["served", "refused"]) -> None:
         """Count a version that took over from another, or was refused."""
@@ -212,23 +214,36 @@ class Metrics:
         """Count log lines that could not be written."""
         self._dropped_lines.inc(lines)
 
-    def render(self) -> bytes:
-        """Render all processes' metrics in Prometheus's text format; only this one's if the files cannot be read."""
-        rendered, drift = render_files(self._directory) if self._directory else None, CollectorRegistry()
+    def render(self, replicas: Sequence[Report] = ()) -> bytes:
+        """Render all processes' metrics in Prometheus's text format; only this one's if the files cannot be read.
+
+        Args:
+            replicas: what the replicas of this service have counted; their metrics in place of this process's.
+        """
+        rendered, drift = render_replicas(replicas) if replicas else self._render(), CollectorRegistry()
         if self._drift:
-            drift.register(self._drift)
-        return (rendered or generate_latest(self._registry)) + generate_latest(drift)
+            drift.register(DriftGauges(self._drift, self._model, drift_counts(replicas, self._model)))
+        return rendered + generate_latest(drift)
+
+    def report(self, replica: str) -> Report:
+        """Return what this process has counted, for another replica."""
+        counts = self._drift.counts() if self._drift else None
+        return Report(replica, self._render(), {} if counts is None else {self._model: counts})
+
+    def _render(self) -> bytes:
+        rendered = render_files(self._directory) if self._directory else None
+        return rendered or generate_latest(self._registry)
 
 
 class DriftGauges(Collector):
     """Gauges of the served version's drift. They already cover all processes, so they are not shared files."""
 
-    def __init__(self, drift: Drift, model: Model) -> None:
-        self._drift, self._model = drift, model
+    def __init__(self, drift: Drift, model: Model, counts: NDArray[np.int64] | None) -> None:
+        self._drift, self._model, self._counts = drift, model, counts
 
     def collect(self) -> Iterator[Metric]:
         """Report the current drift, without an index while there are too few images."""
-        count, comparisons = self._drift.compare_recent()
+        count, comparisons = self._drift.compare_recent(self._counts)
         images = GaugeMetricFamily(
             "cifar10_drift_images", "Images counted in the last hour", labels=["model", "version"]
         )

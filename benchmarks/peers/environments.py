@@ -24,7 +24,8 @@ def environment(peer: Peer, home: Path = HOME, python: str = sys.executable) -> 
     """
     if not peer.packages:
         return Path(python).parent
-    folder = home / peer.packages[0].partition("[")[0]
+    name = peer.packages[0].partition("[")[0]
+    folder = home / (f"{name}-ours" if peer.runs_ours else name)
     return make_environment(folder, OURS if peer.runs_ours else SHARED, peer.packages, python=python)
 
 

@@ -105,6 +105,16 @@ MOSEC = _ours(("mosec",), "{bin}/python {servers}/mosec_peer.py --address 127.0.
 LITSERVE, RAYSERVE = "{bin}/python {servers}/litserve_peer.py {port}", "{bin}/python {servers}/rayserve_peer.py {port}"
 BENTOML, MLSERVER = "{bin}/bentoml serve bentoml_peer:Cifar --port {port}", "{bin}/mlserver start {folder}"
 BASE64 = {"content_type": "base64"}
+RAY = ("ray[serve]==2.60.0",)
+
+
+def _ours_behind(packages: tuple[str, ...], script: str, **variables: str) -> Peer:
+    """Make a peer that is our whole application in two processes, behind a proxy."""
+    arguments = f"{{bin}}/python {{servers}}/{script} {{port}} {{folder}}"
+    variables = {"CIFAR10_ACCESS": "open"} | variables
+    return Peer(packages, arguments, "/predict", OCTETS, _raw, variables=variables, runs_ours=True)
+
+
 PEERS = {
     "triton": Peer(("nvidia-pytriton",), triton.ARGUMENTS, INFER, JSON, _tensor("image"), _prepare_triton),
     "litserve": Peer(("litserve", "python-multipart"), LITSERVE, "/predict", FORM, _field("file")),
@@ -116,4 +126,7 @@ PEERS = {
     "bare-tuned": BARE["-tuned"],
     "mosec": MOSEC[""],
     "mosec-tuned": MOSEC["-tuned"],
+    "ours-haproxy": _ours_behind((), "ours_haproxy.py"),
+    "ours-ray": _ours_behind(RAY, "ours_ray.py"),
+    "ours-ray-haproxy": _ours_behind(RAY, "ours_ray.py", RAY_SERVE_ENABLE_HA_PROXY="1"),
 }

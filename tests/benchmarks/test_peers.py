@@ -87,10 +87,10 @@ def test_an_unknown_peer_is_named_with_the_known():
 
 
 def test_an_environment_that_is_complete_is_not_installed_again(tmp_path):
-    (tmp_path / "mosec").mkdir()
-    (tmp_path / "mosec/ok").touch()
-    assert environment(PEERS["mosec"], tmp_path, python="false") == tmp_path / "mosec/bin"
-    assert environment(PEERS["mosec-tuned"], tmp_path, python="false") == tmp_path / "mosec/bin"
+    (tmp_path / "mosec-ours").mkdir()
+    (tmp_path / "mosec-ours/ok").touch()
+    assert environment(PEERS["mosec"], tmp_path, python="false") == tmp_path / "mosec-ours/bin"
+    assert environment(PEERS["mosec-tuned"], tmp_path, python="false") == tmp_path / "mosec-ours/bin"
 
 
 def test_a_peer_without_packages_runs_in_this_environment(tmp_path):

@@ -1,0 +1,1 @@
+"""The service and bulk classification on a Ray cluster. Nothing else imports Ray (the group `ray`)."""
