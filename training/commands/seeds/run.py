@@ -33,7 +33,8 @@ def run_seeds(options: argparse.Namespace) -> None:
     reasons = {seed: reason for seed, reason in _train(options, jobs) if reason}
     check_same_settings(list(runs.values()))
     print_table(*table(runs, reasons))
-    print(summary(list(runs.values())))
+    if text := summary(list(runs.values())):
+        print(text)
     if reasons:
         seeds = ", ".join(map(str, sorted(reasons)))
         raise TrainingError(f"{len(reasons)} of {len(runs)} seeds failed: {seeds}; {RESUME} to continue them")
