@@ -6,8 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.environment import ROOT, SECONDS
 from tests.waiting import wait_until
+from training.commands.seeds.cluster import train_on_cluster
+from training.commands.seeds.process import SeedJob
+from training.errors import TrainingError
 from training.fit.run_directory import Run
 
 EPOCHS = 40
@@ -110,3 +115,12 @@ def test_an_address_without_a_cluster_is_named(data_folder, tmp_path):
     trained = train(data_folder, tmp_path / "runs", "0-1", "--ray", "127.0.0.1:1")
     assert trained.returncode == 1
     assert "error: --ray 127.0.0.1:1: " in trained.stderr
+
+
+def test_nodes_that_do_not_see_the_files_are_named_before_a_seed_starts(cluster, tmp_path):
+    """On one machine all nodes see the same files, so a file that is nowhere stands for one on the driver only."""
+    cluster.add_node(num_cpus=1)
+    seeds = train_on_cluster(cluster.address, [SeedJob(0, Path("seed-0"), tmp_path, [])], None, tmp_path, [Path("/no")])
+    with pytest.raises(TrainingError, match=r"the node \S+ does not see /no; .+ at the same place"):
+        next(seeds)
+    assert list(tmp_path.iterdir()) == []

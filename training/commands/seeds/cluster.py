@@ -22,6 +22,7 @@ RETRIES = 20  # of a task whose node or worker has died: each goes on from a che
 LOCK_SECONDS = 120.0  # an NFS server frees the locks of a dead node after 90 s
 CHECK_SECONDS = 60.0
 ROOT = Path(__file__).parents[3]  # of the code, the same on every node
+REMEDY = "--out, --data, --teachers and this code must be at the same place on every node: mount them there"
 PASSED_ON = "KERAS_", "CIFAR10_", "TF_", "XLA_", "JAX_"
 
 
@@ -39,7 +40,7 @@ def train_on_cluster(
     Raises:
         TrainingError: Ray is missing, the cluster cannot be reached, or a node does not see the files.
     """
-    ray = _import_ray()
+    ray = _import_ray(address)
     with _connected(ray, address), _marker(out) as marker:
         resources = choose_resources([node["Resources"] for node in ray.nodes() if node["Alive"]], cpus)
         seen = [str(path.absolute()) for path in (marker, *paths, ROOT, jobs[0].directory)]
@@ -74,9 +75,11 @@ def choose_resources(nodes: Sequence[Mapping[str, float]], cpus: int | None) -> 
     return {"num_cpus": cpus or max(1, min(shares, default=1))} | ({"num_gpus": 1} if gpus else {})
 
 
-def _import_ray() -> ModuleType:
+def _import_ray(address: str) -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # every seed's lines, even if they are alike
+    if address != "local":  # report an address without a cluster in 20 s: by default Ray tries for two minutes
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -137,7 +140,7 @@ def _check_nodes(ray: ModuleType, seen: Sequence[str]) -> None:
     if late:
         raise TrainingError(f"{len(late)} of {len(on_nodes)} nodes have not answered for {CHECK_SECONDS:.0f} s")
     if problems := list(filter(None, ray.get(answers))):
-        raise TrainingError("; ".join(problems))
+        raise TrainingError("; ".join([*problems, REMEDY]))
 
 
 # The next two run on nodes, which may lack this code: they import it only after they have looked for it.
@@ -149,14 +152,13 @@ def _name_missing(seen: Sequence[str]) -> str:
 
     missing = [path for path in seen if not Path(path).exists()]
     node = ray.util.get_node_ip_address()
-    remedy = "--out, --data, --teachers and this code must be at the same place on every node: mount them there"
-    return f"the node {node} does not see {', '.join(missing)}; {remedy}" if missing else ""
+    return f"the node {node} does not see {', '.join(missing)}" if missing else ""
 
 
 def _train_on_node(root: str, seen: Sequence[str], job: dict[str, Any]) -> str:
     """Train one seed on the node that this runs on. Returns the reason if it failed, else an empty text."""
     if problem := _name_missing(seen):
-        return problem
+        return f"{problem}; {REMEDY}"
     sys.path.insert(0, root)
     from training.commands.seeds.process import SeedJob, train_seed
 
