@@ -8,6 +8,7 @@ import dataclasses
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from training.errors import TrainingError
 RETRIES = 20  # of a task whose node or worker has died: each goes on from a checkpoint, and spot nodes die often
 LOCK_SECONDS = 120.0  # an NFS server frees the locks of a dead node after 90 s
 CHECK_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
 ROOT = Path(__file__).parents[3]  # of the code, the same on every node
 REMEDY = "--out, --data, --teachers and this code must be at the same place on every node: mount them there"
 PASSED_ON = "KERAS_", "CIFAR10_", "TF_", "XLA_", "JAX_"
@@ -40,7 +42,7 @@ def train_on_cluster(
     Raises:
         TrainingError: Ray is missing, the cluster cannot be reached, or a node does not see the files.
     """
-    ray = _import_ray(address)
+    ray = _import_ray()
     with _connected(ray, address), _marker(out) as marker:
         resources = choose_resources([node["Resources"] for node in ray.nodes() if node["Alive"]], cpus)
         seen = [str(path.absolute()) for path in (marker, *paths, ROOT, jobs[0].directory)]
@@ -75,11 +77,9 @@ def choose_resources(nodes: Sequence[Mapping[str, float]], cpus: int | None) -> 
     return {"num_cpus": cpus or max(1, min(shares, default=1))} | ({"num_gpus": 1} if gpus else {})
 
 
-def _import_ray(address: str) -> ModuleType:
+def _import_ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # every seed's lines, even if they are alike
-    if address != "local":  # report an address without a cluster in 20 s: by default Ray tries for two minutes
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -104,6 +104,9 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     stop = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
+        host, colon, port = address.removeprefix("ray://").rpartition(":")
+        if colon:  # Ray itself needs minutes to report an address without a cluster
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, logging_level="warning", **options)
     except Exception as error:  # noqa: BLE001 Ray raises Exception itself if a node does not start
         raise TrainingError(f"--ray {address}: {error}") from None
