@@ -16,7 +16,7 @@ else
   want := $(or $(shell $(PYTHON) -V 2>/dev/null),none)
 endif
 
-.PHONY: help run check test fuzz bench peers clients soak rolling swaps traces bulk jobs train image audit lock clean again
+.PHONY: help run check test fuzz bench peers clients cluster soak rolling swaps traces bulk jobs train image audit lock clean again
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -54,6 +54,9 @@ peers: .venv/.training  ## the service beside Triton and others: make peers ARGS
 
 clients: .venv/.dev  ## NVIDIA's and KServe's clients against the service, in environments of their own
 	.venv/bin/python -m tests.clients $(ARGS)
+
+cluster: .venv/.dev  ## train on Ray clusters of several nodes, with nodes killed, in an environment of its own
+	.venv/bin/python -m tests.cluster $(ARGS)
 
 soak: .venv/.training  ## check answers and resources under a mixed load for 20 minutes, or fewer: make soak ARGS="--minutes 2"
 	.venv/bin/python -m benchmarks.soak $(ARGS)
@@ -94,6 +97,7 @@ lock: .venv/.dev  ## compile the dependency groups of pyproject.toml into requir
 	.venv/bin/uv pip compile $(lock_options) --group client-triton -o requirements/client-triton.txt
 	.venv/bin/uv pip compile $(lock_options) --group client-kserve -o requirements/client-kserve.txt
 	.venv/bin/uv pip compile $(lock_options) --group kubernetes -o requirements/kubernetes.txt
+	.venv/bin/uv pip compile $(lock_options) --group ray -c requirements/dev.txt -o requirements/ray.txt
 
 # One version of each package for every supported Python, and nothing of the machine that compiled it.
 lock_options := --quiet --universal --fork-strategy fewest --python-version $(firstword $(SUPPORTED)) --generate-hashes \

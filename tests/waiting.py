@@ -9,9 +9,11 @@ T = TypeVar("T")
 DEADLINE_SECONDS = 60
 
 
-def wait_until(condition: Callable[[], T], describe: Callable[[], object] = lambda: "") -> T:
+def wait_until(
+    condition: Callable[[], T], describe: Callable[[], object] = lambda: "", seconds: float = DEADLINE_SECONDS
+) -> T:
     """Poll until `condition` returns something true, and return that; fail with `describe()` at the deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, describe()
         time.sleep(0.01)

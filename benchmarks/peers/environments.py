@@ -29,8 +29,13 @@ def environment(peer: Peer, home: Path = HOME, python: str = sys.executable) -> 
     return make_environment(folder, OURS if peer.runs_ours else SHARED, peer.packages, python=python)
 
 
-def make_environment(folder: Path, *installs: Sequence[str], python: str = sys.executable) -> Path:
+def make_environment(
+    folder: Path, *installs: Sequence[str], python: str = sys.executable, below: Path | None = None
+) -> Path:
     """Return the bin directory of a virtual environment, made on first use with one `pip install` after another.
+
+    Args:
+        below: folder of packages that the environment sees besides its own, and which are not installed again.
 
     Raises:
         BenchmarkError: the installation failed; the text has the end of its output.
@@ -39,6 +44,9 @@ def make_environment(folder: Path, *installs: Sequence[str], python: str = sys.e
     if not marker.exists():
         print(f"installing {installs[-1][-1]} into {folder}; this takes minutes, once", file=sys.stderr, flush=True)
         _run([python, "-m", "venv", "--clear", str(folder)])
+        if below:
+            (site,) = (folder / "lib").glob("python*/site-packages")
+            (site / "below.pth").write_text(f"{below}\n")
         for arguments in installs:
             _run([str(folder / "bin" / "pip"), "install", "--quiet", *arguments])
         marker.touch()

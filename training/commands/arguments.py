@@ -16,6 +16,7 @@ from training.places import default_store
 if TYPE_CHECKING:
     from training.data.dataset import Dataset
 
+MAX_SEEDS = 1_000
 DEFAULT_DATA = "$CIFAR10_DATA, else data"
 DATA_OF_RUN = f"for a run what it was trained on, else {DEFAULT_DATA}"
 
@@ -170,3 +171,17 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Parse different seeds and ranges of them, such as `0,3,5-7`."""
+    values: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        low, high = seed(first), seed(last) if dash else seed(first)
+        if not low <= high < low + MAX_SEEDS:
+            raise argparse.ArgumentTypeError(f"{part!r} is not a range of 1 to {MAX_SEEDS:,} seeds, such as 0-7")
+        values.extend(range(low, high + 1))
+    if len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
+    return tuple(values)

@@ -1,7 +1,6 @@
 """`train`: start a run or resume one."""
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +16,16 @@ from training.commands.arguments import (
     load_data,
     positive,
     seed,
+    seeds,
 )
 from training.commands.lock import locked
+from training.commands.seeds.run import run_seeds
+from training.commands.settings import check_resumed_settings, choose_settings
 from training.data.cifar10 import Cifar10
 from training.errors import TrainingError
 from training.fit.checkpoints import VAL_ACCURACY
 from training.fit.run_directory import Run, RunInfo, best_epoch
 from training.fit.sources import Source, read_record, read_source
-from training.recipe_values import set_options
 from training.recipes import RECIPES, Pretrained, get_recipe
 
 if TYPE_CHECKING:
@@ -63,7 +64,26 @@ def add_train(jobs: Jobs) -> None:
     )
     job.add_argument("--epochs", type=positive, help="(default: the recipe's)")
     job.add_argument("--batch-size", type=positive, help="the learning rate is adapted to it (default: the recipe's)")
-    job.add_argument("--seed", type=seed, help="(default: 0)")
+    chosen = job.add_mutually_exclusive_group()
+    chosen.add_argument("--seed", type=seed, help="(default: 0)")
+    chosen.add_argument(
+        "--seeds",
+        type=seeds,
+        metavar="0-7",
+        help="train several, such as 0-7 or 0,3,5-7, each into its run directory --out/seed-N, and compare them",
+    )
+    job.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="train the seeds as tasks of this Ray cluster: auto, HOST:PORT, ray://HOST:10001, or local for one of "
+        "this machine (default: one seed after another, without Ray)",
+    )
+    job.add_argument(
+        "--cpus-per-seed",
+        type=positive,
+        metavar="N",
+        help="cores of a Ray task (default: all of a node's, on nodes with GPUs its share for each GPU)",
+    )
     job.add_argument(
         "--set",
         action="append",
@@ -99,7 +119,12 @@ def _recipe_name(text: str) -> str:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """Train the run in --out to its end. Other jobs cannot write to it meanwhile."""
+    """Train the run in --out, or the runs of --seeds, to the end. Other jobs cannot write to them meanwhile."""
+    if options.seeds:
+        run_seeds(options)
+        return
+    if options.ray or options.cpus_per_seed:
+        raise TrainingError("--ray and --cpus-per-seed need --seeds; a cluster trains several, such as --seeds 0-7")
     run = Run(options.out)
     run.check_overwrites_nothing()
     with locked(run.folder):
@@ -120,20 +145,15 @@ def _train(run: Run, options: argparse.Namespace) -> None:
     log = TensorBoard(options.tensorboard).write if options.tensorboard else None
     if not resumed:
         record = read_record(options.like) if options.like else None
-        name = record.recipe if record else options.recipe
-        settings = recipe_from_info(record) if record else get_recipe(name)
-        settings = dataclasses.replace(settings, epochs=options.epochs or settings.epochs)
-        settings = settings.with_batch_size(options.batch_size or settings.batch_size)
-        settings = set_options(name, settings, options.set)
+        name, settings, hold_out = choose_settings(options, record)
         seed = options.seed if options.seed is not None else record.seed if record else 0
-        hold_out = options.hold_out or bool(record and record.hold_out)
         info = new_info(name, settings, dataset, seed, hold_out, start, teachers)
         if record:
             _name_differences(options.like, record, info)
         run.start(info, start.folder if start and isinstance(settings.network, Pretrained) else None)
     else:
         recipe_from_info(run.info)  # raises if the recipe is gone
-        _check_same_settings(run, options)
+        check_resumed_settings(run, options)
     train_to_end(run, choose_data(options.data, other), dataset, start, teachers, log)
     show_gain(run)
     print(f"{run.folder} is finished; next: {python_command(f'training evaluate {run.folder}')}")
@@ -192,27 +212,3 @@ def _name_differences(folder: Path, record: RunInfo, info: RunInfo) -> None:
     }
     for option in (option for option, differs in differences.items() if differs):
         print(f"{option} is not what {folder} was trained with; the result will differ", file=sys.stderr)
-
-
-def _check_same_settings(run: Run, options: argparse.Namespace) -> None:
-    """Raise TrainingError if a setting on the command line is not the run's."""
-    info = run.info
-    if options.recipe and info.recipe != options.recipe:
-        raise TrainingError(
-            f"{run.folder} is a run of {info.recipe!r}, not of {options.recipe!r}; pass --recipe {info.recipe}"
-        )
-    for name in ("epochs", "batch_size", "seed"):
-        requested, recorded = getattr(options, name), getattr(info, name)
-        if requested is not None and requested != recorded:
-            option = f"--{name.replace('_', '-')}"
-            raise TrainingError(
-                f"{run.folder} began with {option} {recorded}, received {requested}; a run resumes with its "
-                f"original settings: leave out {option}, or start a new run with another --out"
-            )
-    if options.set:
-        raise TrainingError("a run resumes with its original settings: leave out --set")
-    if options.hold_out and not info.hold_out:
-        raise TrainingError(
-            f"{run.folder} began without --hold-out and was trained on the validation images; "
-            "leave out --hold-out, or start a new run with another --out"
-        )
