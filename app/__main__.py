@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -131,6 +132,7 @@ def _add_classify(classify: argparse.ArgumentParser) -> None:
     bulk.add_argument("--id-column", metavar="COLUMN", help="column of ids in Parquet files; default: FILE#ROW")
     bulk.add_argument("--shard", type=_shard, metavar="I/N", help="classify only part I, from 0, of N equal ones")
     bulk.add_argument("--workers", type=_positive, metavar="N", help="processes; default: one per core")
+    bulk.add_argument("--ray", metavar="ADDRESS", help="use the cores of a Ray cluster: auto, HOST:PORT or local")
     bulk.add_argument("--overwrite", action="store_true", help="begin anew, even if FILE exists")
     classify.set_defaults(command=_classify, port=UNUSED_PORT)
 
@@ -266,8 +268,8 @@ def _classify_problem(options: argparse.Namespace) -> str | None:
             if options.format or options.top_k
             else None
         )
-    if options.column or options.id_column or options.shard or options.workers or options.overwrite:
-        return "--column, --id-column, --shard, --workers and --overwrite need --to FILE.parquet"
+    if any(getattr(options, name) for name in ("column", "id_column", "shard", "workers", "ray", "overwrite")):
+        return "--column, --id-column, --shard, --workers, --ray and --overwrite need --to FILE.parquet"
     sources = [image for image in options.images if _BULK_SOURCE.search(image)]
     return f"{sources[0]} needs --to FILE.parquet, which its answers are written to" if sources else None
 
@@ -281,9 +283,16 @@ def _classify_bulk(options: argparse.Namespace, settings: "Settings") -> int:
     except ModuleNotFoundError as error:
         print(f"error: --to needs {error.name}; `make bulk` installs it for .venv/bin/python", file=sys.stderr)
         return 1
+    if options.ray and not find_spec("ray"):
+        print(
+            f"error: --ray needs Ray, which {sys.executable} does not have; install requirements/ray.txt into an "
+            "environment of its own (docs/scale.md)",
+            file=sys.stderr,
+        )
+        return 1
     shard = Shard(*options.shard) if options.shard else Shard()
     files = options.to, options.column, options.id_column
-    return run_bulk(Bulk(options.images, *files, shard, options.workers, options.overwrite), settings)
+    return run_bulk(Bulk(options.images, *files, shard, options.workers, options.overwrite, options.ray), settings)
 
 
 def _check(options: argparse.Namespace, settings: "Settings") -> int:

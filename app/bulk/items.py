@@ -1,6 +1,6 @@
 """One image of a source, before it is decoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +16,9 @@ class Item(NamedTuple):
     id: str
     content: bytes | Place | Rejection
     is_optional: bool = False  # found in a folder or archive under another name than an image's: may be something else
+
+
+Chunk: TypeAlias = Sequence[Item]  # what a process is given at a time
 
 
 @dataclass(frozen=True)

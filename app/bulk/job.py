@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from app.bulk.answers import answer_schema
 from app.bulk.errors import BulkError
-from app.bulk.items import Item, Reading
+from app.bulk.items import Chunk, Item, Reading
 from app.bulk.parts import Description, Parts, discard, is_finished
 from app.bulk.places import Place, find_place
 from app.bulk.progress import BulkProgress
@@ -46,6 +46,7 @@ class Bulk:
     shard: Shard = ALL
     workers: int | None = None  # processes; None for one per core
     overwrite: bool = False
+    ray: str | None = None  # address of the cluster whose processes classify; None for this machine's
 
 
 def classify_bulk(bulk: Bulk, settings: Settings) -> str:
@@ -70,7 +71,7 @@ def classify_bulk(bulk: Bulk, settings: Settings) -> str:
         with BulkProgress(parts.cursor.done, lambda: _total(places, bulk.shard)) as progress:
             items = read_sources(places, reading, selection)
             pinned = settings.model_copy(update={"model_version": manifest.version})
-            with closing(_answers(items, pinned, bulk.workers or available_cores())) as answers:
+            with _answering(bulk, pinned, places, _chunks(items)) as answers:
                 _write(answers, parts, progress)
             selection.close()
         parts.finish()
@@ -97,8 +98,28 @@ def _total(places: Sequence[Place], shard: Shard) -> int | None:
     return None if images is None else shard.size(images)
 
 
-def _answers(items: Iterator[Item], settings: Settings, workers: int) -> Generator[Answered, None, None]:
-    """Yield the answers of all items in order, computed in processes, with a bounded number of chunks in memory.
+@contextmanager
+def _answering(
+    bulk: Bulk, settings: Settings, places: Sequence[Place], chunks: Iterator[Chunk]
+) -> Iterator[Iterator[Answered]]:
+    """Let processes of this machine or a cluster answer the chunks, and stop them at the end of the block.
+
+    Raises:
+        BulkError: the cluster cannot be used.
+    """
+    if bulk.ray is None:
+        with closing(_answers(chunks, settings, bulk.workers or available_cores())) as answers:
+            yield answers
+        return
+    from app.bulk.cluster import Pool, cluster_cores, connected
+
+    with connected(bulk.ray):
+        pool = Pool(settings, places, bulk.workers or cluster_cores(), CHUNKS_AHEAD)
+        yield pool.answers(chunks)
+
+
+def _answers(chunks: Iterator[Chunk], settings: Settings, workers: int) -> Generator[Answered, None, None]:
+    """Yield the answers of all chunks in order, computed in processes, with a bounded number of chunks in memory.
 
     Raises:
         BulkError: a process was killed.
@@ -106,7 +127,7 @@ def _answers(items: Iterator[Item], settings: Settings, workers: int) -> Generat
     pending = deque[Future[Answered]]()
     pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (settings,))
     try:
-        for chunk in _chunks(items):
+        for chunk in chunks:
             with _blocked_interrupt():  # a process that this starts leaves Ctrl-C to this one, from its first moment
                 pending.append(pool.submit(answer_chunk, chunk))
             if len(pending) > CHUNKS_AHEAD * workers:
@@ -130,7 +151,7 @@ def _blocked_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+def _chunks(items: Iterator[Item]) -> Iterator[Chunk]:
     """Gather items until they are many or their bytes are."""
     chunk, size = list[Item](), 0
     for item in items:
