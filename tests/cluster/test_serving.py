@@ -11,10 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 import ray
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from ray import serve
 from ray.cluster_utils import Cluster
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from app.cluster.serving import NAME, Scale, build_application
 
@@ -186,3 +187,11 @@ def test_an_application_that_cannot_answer_is_not_running_and_says_why(connect, 
     application = serve.status().applications["cifar10"]
     assert application.status == ApplicationStatus.DEPLOY_FAILED
     assert reason in application.deployments[NAME].message
+
+
+def test_the_configuration_is_one_that_ray_reads():
+    configuration = yaml.safe_load((ROOT / "deploy" / "ray" / "serve.yaml").read_text())
+    schema = ServeDeploySchema.model_validate(configuration)
+    (application,) = schema.applications
+    Scale.model_validate(application.args)
+    assert application.import_path == f"{build_application.__module__}:{build_application.__name__}"

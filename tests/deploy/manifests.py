@@ -40,6 +40,11 @@ def validate(document: dict) -> Iterator[str]:
         pod = {name: value for name, value in predictor.items() if name not in PREDICTOR}
         document["spec"]["predictor"] = predictor
         document = {"apiVersion": "v1", "kind": "Pod", "metadata": document["metadata"], "spec": pod}
+    if kind == "RayService":  # its pods; no package has a schema of its own fields
+        for number, group in enumerate(ray_groups(document)):
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"ray-{number}"}} | group["template"]
+            yield from (f"{label}: {text}" for text in validate(pod))
+        return
     if kind in ("ScaledObject", "ServiceMonitor"):
         yield from (f"{label}: {text}" for text in validate_custom(document))
         return
@@ -48,6 +53,11 @@ def validate(document: dict) -> Iterator[str]:
             kubernetes_validate.validate(document, release, strict=True)
         except kubernetes_validate.ValidationError as error:
             yield f"{label}, Kubernetes {release}: {error}"
+
+
+def ray_groups(document: dict) -> list[dict]:
+    cluster = document["spec"]["rayClusterConfig"]
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
 def validate_custom(document: dict) -> Iterator[str]:

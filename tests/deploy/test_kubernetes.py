@@ -23,7 +23,7 @@ NAMES = list(folders())
 SERVING = "base", "overlays/hpa", "overlays/keda"
 TRAIN, PUBLISH, ACTIVATE = "overlays/jobs/train", "overlays/jobs/publish", "overlays/jobs/activate"
 JOBS = TRAIN, PUBLISH, ACTIVATE
-KSERVE, PROMETHEUS = "examples/kserve", "examples/prometheus"
+KSERVE, PROMETHEUS, RAY = "examples/kserve", "examples/prometheus", "examples/ray"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S))
 MEBIBYTES = {"Mi": 2**20, "Gi": 2**30}
@@ -53,7 +53,7 @@ def size(quantity: str) -> int:
 
 
 def test_the_folders_are_the_ones_tested_here():
-    assert sorted(NAMES) == sorted([*SERVING, *JOBS, KSERVE, PROMETHEUS])
+    assert sorted(NAMES) == sorted([*SERVING, *JOBS, KSERVE, PROMETHEUS, RAY])  # the last one is in test_ray.py
 
 
 def test_images_are_stages_that_make_image_builds(rendered):

@@ -27,6 +27,7 @@ def test_every_manifest_validates(name, rendered):
         ("examples/prometheus", "service-monitor.yaml", "port: http", "ports: http", "ports"),
         ("examples/prometheus", "service-monitor.yaml", "path: /metrics", "path: 1", "path"),
         ("examples/kserve", "inference-service.yaml", "readinessProbe:", "readyProbe:", "readyProbe"),
+        ("examples/ray", "ray-service.yaml", "containerPort: 6379", "containerPort: gcs", "RayService cifar10: Pod"),
     ],
 )
 def test_the_validation_finds_fields_that_do_not_exist_and_values_of_the_wrong_type(
