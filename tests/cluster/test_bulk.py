@@ -15,6 +15,7 @@ from app.bulk.parts import parts_folder
 from app.bulk.places import LocalPlace
 from app.bulk.selection import BLOCK
 from app.settings import Settings
+from benchmarks.processes import default_signals
 from tests.app.bulk.conftest import parquet_file, zip_file
 from tests.app.conftest import png
 from tests.cluster.environment import ROOT
@@ -41,9 +42,9 @@ def many(tmp_path_factory) -> Path:
 
 def start(*arguments: object) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    with default_signals():
+        words = [*COMMAND, *map(str, arguments)]
+        return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_killed_node_costs_no_image_and_none_is_answered_twice(cluster, many, tmp_path):
