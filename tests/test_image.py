@@ -173,7 +173,9 @@ def test_every_module_of_an_image_can_be_imported_in_it(stage, packages, tmp_pat
     assert process.returncode == 0, process.stderr
     failed, loaded = json.loads(process.stdout.splitlines()[-1])
     needs_more = {name for name in failed if not name.startswith("app.bulk.")}  # which serve does not import
-    optional = {"model_store.network.tensorflow", "app.monitoring.spans"} if stage == "serve" else set()
+    optional = (
+        {"model_store.network.tensorflow", "app.monitoring.spans", "app.cluster.serving"} if stage == "serve" else set()
+    )
     assert needs_more == optional, failed
     assert {*packages} <= {*loaded}
     assert ({"keras", "tensorflow"} <= {*loaded}) == (stage == "training")

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from app.batcher import QueueFullError
+from app.monitoring.stages import Stages
 from tests.app.conftest import png
 from tests.waiting import DEADLINE_SECONDS
 
@@ -33,7 +34,7 @@ def test_batches_that_together_fill_the_queue_are_answered_as_far_as_there_is_ro
     serving = client.app.state.pipeline.serving
 
     async def send_four() -> list:
-        batches = (serving.predict_all([png(seed) for seed in range(64)], {}) for _ in range(4))
+        batches = (serving.predict_all([png(seed) for seed in range(64)], Stages()) for _ in range(4))
         return await asyncio.gather(*batches, return_exceptions=True)
 
     answered, refused = [], []

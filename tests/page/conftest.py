@@ -4,7 +4,7 @@ Skipped where no Chromium is installed.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -77,11 +77,11 @@ def open_page(browser, server) -> Iterator[Callable[..., Watched]]:
     """Opens pages, and checks at the end that none complained, broke its policy or asked another host."""
     opened: list[tuple[Watched, BrowserContext]] = []
 
-    def open_(view: str = "", at: str = server.url("/"), **options: object) -> Watched:
+    def open_(view: str = "", at: str = server.url("/"), expected: Sequence[str] = (), **options: object) -> Watched:
         options = {"reduced_motion": "reduce", "permissions": ["clipboard-read", "clipboard-write"]} | options
         context = browser.new_context(**options)
         context.add_init_script(LISTENER)
-        watched = Watched(context.new_page(), at)
+        watched = Watched(context.new_page(), at, expected=[*expected])
         watched.watch()
         opened.append((watched, context))
         watched.page.goto(at + view)

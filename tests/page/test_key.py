@@ -38,9 +38,7 @@ def closed(open_page, guarded):
     """Opens the page of the service that needs a key."""
 
     def open_(view: str = "", **options: object) -> Page:
-        watched = open_page(view, at=guarded.url("/"), **options)
-        watched.expected.append(MADE_TO_FAIL)
-        return watched.page
+        return open_page(view, at=guarded.url("/"), expected=[MADE_TO_FAIL], **options).page
 
     return open_
 

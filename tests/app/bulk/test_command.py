@@ -179,7 +179,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         assert code == 0, ended.stderr
         peaks.append(peak)
     (own, worker), (own_of_many, worker_of_many) = peaks
-    assert own_of_many < own + 30_000 and worker_of_many < worker + 30_000  # kB; the images have 63 MB
+    assert own_of_many < own + 50_000 and worker_of_many < worker + 30_000  # kB; the images have 63 MB
 
 
 @pytest.mark.parametrize(
