@@ -36,7 +36,7 @@ class Scale(BaseModel):
     max_replicas: int = 4
     target_ongoing_requests: float = 16  # of each replica
     max_ongoing_requests: int = 64  # of each replica: two full batches
-    max_queued_requests: int = 256  # of each proxy
+    max_queued_requests: int = 256  # of each replica behind HAProxy, or of each of Ray's own proxies
 
 
 def create_replica() -> FastAPI:

@@ -12,6 +12,7 @@ import pytest
 from tests.training.runs import assert_same_weights, interrupt_training, train
 from tests.waiting import wait_until
 from training.commands.arguments import seeds
+from training.commands.lock import locked
 from training.commands.seeds import cluster
 from training.commands.seeds.process import ATTEMPTS
 from training.commands.seeds.run import seed_job
@@ -220,7 +221,16 @@ def test_an_interrupted_set_says_how_to_continue(data_folder, tmp_path):
         driver.send_signal(signal.SIGTERM)
         assert "interrupted; run the same command with --resume to continue the seeds" in driver.communicate()[1]
     assert driver.returncode == 130
-    wait_until(lambda: not (tmp_path / "runs" / "seed-5" / "lock").exists())  # its process ends after this one's
+    wait_until(lambda: _is_free(tmp_path / "runs" / "seed-5"))
+
+
+def _is_free(run: Path) -> bool:
+    """True if no process holds the lock on the run; one that was killed leaves the file."""
+    try:
+        with locked(run):
+            return True
+    except TrainingError:
+        return False
 
 
 def _runs(process: int) -> bool:
