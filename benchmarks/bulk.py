@@ -124,11 +124,11 @@ def pngs(count: int) -> Iterator[bytes]:
     return islice(all_pngs(), count)
 
 
-def speed(count: int, rounds: int, folder: Path) -> list[Row]:
-    """Measure every case in turns with the plain loop, and return a row for each."""
+def speed(count: int, rounds: int, folder: Path, workers: Sequence[int] | None = None) -> list[Row]:
+    """Measure every source in turns with the plain loop, and return a row for each number of `workers`."""
     data = list(pngs(count))
     few, many = (_write_sources(data[:size], folder / str(size)) for size in (count // 3, count))
-    cases = [Case(kind, workers) for kind in many for workers in _numbers()]
+    cases = [Case(kind, number) for kind in many for number in workers or _numbers()]
     measured: dict[Case, list[Measured]] = {case: [] for case in cases}
     with ExitStack() as stack:
         objects = {f"{size}/{n}.png": data[n] for size in (count // 3, count) for n in range(size)}
