@@ -95,7 +95,8 @@ class Pool:
         Args:
             ahead: chunks of each worker that are read or answered but not yet written.
         """
-        self._settings, self._sources, self._ahead, self._window = settings, sources, ahead, ahead * workers
+        self._settings, self._sources, self._workers = settings, sources, workers
+        self._ahead, self._window, self._failed_starts = ahead, ahead * workers, 0
         self._loads: dict[Any, int] = {}  # actor that is ready -> chunks that it has
         self._starting: dict[Any, Any] = {}  # reference -> actor
         self._running: dict[Any, tuple[_Task, Any]] = {}  # reference of an answer -> chunk and actor
@@ -145,17 +146,33 @@ class Pool:
             try:
                 answered = ray.get(reference)
             except LOST as error:
-                self._replace(actor)
-                lost += [_again(task, error)] if task else []
+                if task:
+                    lost.append(_again(task, error))
+                self._replace(actor, task is None, error)
             except RayTaskError as error:
                 raise error.cause from None
             else:
-                self._loads[actor] = self._loads[actor] - 1 if task else 0
-                self._answered |= {task.number: answered} if task else {}
+                self._note(actor, task, answered)
         return lost
 
-    def _replace(self, actor: Any) -> None:
-        if self._loads.pop(actor, None) is not None or actor not in self._starting.values():
+    def _note(self, actor: Any, task: _Task | None, answered: Answered) -> None:
+        if task is None:
+            self._loads[actor], self._failed_starts = 0, 0
+            return
+        self._answered[task.number] = answered
+        if actor in self._loads:  # else it has died since
+            self._loads[actor] -= 1
+
+    def _replace(self, actor: Any, was_starting: bool, error: Exception) -> None:
+        """Start another actor, once for each that has died.
+
+        Raises:
+            BulkError: too many have died before they were ready.
+        """
+        self._failed_starts += was_starting
+        if self._failed_starts >= MAX_ATTEMPTS * self._workers:
+            raise BulkError(f"processes end before the model is loaded, probably for lack of memory: {error}")
+        if was_starting or self._loads.pop(actor, None) is not None:
             self._start()
 
 
