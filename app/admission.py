@@ -9,10 +9,10 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from app.errors import Problem
+from app.process.core_share import ONE_CORE, CoreShare
 
 # Up to this many predictions fit into one or two calls of the network and do not count as a backlog.
 NO_BACKLOG = 32
@@ -30,7 +30,7 @@ BODY_COPIES = 2
 
 
 class Backlog:
-    """Counts predictions in progress and records when recent ones completed.
+    """Counts predictions in progress, each in a `with` block, and records when recent ones completed.
 
     By Little's law, a prediction takes as long as the number in progress divided by the number completed per second.
     A request is not in progress while its body is still being received.
@@ -41,25 +41,17 @@ class Backlog:
         self._in_progress = 0
         self._completed: deque[float] = deque(maxlen=MAX_COMPLETED)
 
-    @contextmanager
-    def track(self) -> Iterator[None]:
-        """Track one prediction, from the end of its request's body until its answer is ready.
-
-        A cancelled prediction (client disconnect or timeout) does not count as completed.
-        """
+    def __enter__(self) -> None:
+        """Begin one prediction, when its request's body has arrived."""
         if not self._in_progress:
             self._completed.clear()  # idle time says nothing about speed
         self._in_progress += 1
-        cancelled = False
-        try:
-            yield
-        except asyncio.CancelledError:
-            cancelled = True
-            raise
-        finally:
-            self._in_progress -= 1
-            if not cancelled:
-                self._completed.append(self._clock())
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End one. A cancelled prediction (client disconnect or timeout) does not count as completed."""
+        self._in_progress -= 1
+        if kind is not asyncio.CancelledError:
+            self._completed.append(self._clock())
 
     @property
     def seconds(self) -> float:
@@ -72,8 +64,9 @@ class Backlog:
 class Admission:
     """Limits how many requests are in flight, uploads excepted, and how long predictions take."""
 
-    def __init__(self, max_requests: int, max_wait_seconds: float) -> None:
-        self._max_requests, self._max_wait_seconds = max_requests, max_wait_seconds
+    def __init__(self, max_requests: int, max_wait_seconds: float, share: CoreShare = ONE_CORE) -> None:
+        """`share` is told whether requests are in flight."""
+        self._max_requests, self._max_wait_seconds, self._share = max_requests, max_wait_seconds, share
         self.requests = 0  # in flight: their bodies have arrived
         self._by_client: dict[str, int] = {}  # those in flight
         self.backlog = Backlog()
@@ -107,9 +100,8 @@ class Admission:
                 max_wait_seconds *= ABOVE_SHARE
         return max_requests, max_wait_seconds
 
-    @contextmanager
-    def admit(self, client: str = "") -> Iterator[None]:
-        """Admit one request whose body has arrived.
+    def enter(self, client: str = "") -> None:
+        """Admit one request whose body has arrived, until `leave`.
 
         Raises:
             Problem: as `check`.
@@ -117,13 +109,17 @@ class Admission:
         self.check(client)
         self.requests += 1
         self._by_client[client] = self._by_client.get(client, 0) + 1
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self._by_client[client] -= 1
-            if not self._by_client[client]:
-                del self._by_client[client]
+        if self.requests == 1:
+            self._share.set_busy(True)
+
+    def leave(self, client: str = "") -> None:
+        """End one request."""
+        self.requests -= 1
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+        if not self.requests:
+            self._share.set_busy(False)
 
 
 class ImageMemory:
@@ -134,7 +130,7 @@ class ImageMemory:
         self._lock = threading.Lock()
 
     def reserve(self) -> "Reservation":
-        """Start an empty reservation; the end of a `with` block returns its bytes."""
+        """Start an empty reservation; the end of a `with` block, or `release`, returns its bytes."""
         return Reservation(self)
 
     def take(self, size: int) -> None:
@@ -165,7 +161,12 @@ class Reservation:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Return the bytes."""
         self._memory.give_back(self._size)
+        self._size = 0
 
     def grow(self, size: int) -> None:
         """Take `size` more bytes.

@@ -1,8 +1,8 @@
-"""Dynamic batching: combines the images of concurrent callers into one call of the network at a time.
+"""Dynamic batching: combines the images of concurrent callers into calls of the network.
 
-As soon as the network is free, it gets the largest power of two of the waiting images, up to a maximum. No timer is
-needed: an idle service adds no delay, and under load batches form while the network is busy. Knows arrays, capacity
-and cancellation, but nothing about HTTP, models or processes.
+As soon as a core is free for the network, it gets the largest power of two of the waiting images, up to a maximum. No
+timer is needed: an idle service adds no delay, and under load batches form while the network is busy. Knows arrays,
+capacity and cancellation, but nothing about HTTP or models.
 """
 
 import asyncio
@@ -11,10 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.process.core_share import ONE_CORE, CoreShare
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = TypeVar("Row")  # the network's output for one image
@@ -45,7 +48,7 @@ class QueueFullError(Exception):
 
 
 class Batcher(Generic[Row]):
-    """A bounded queue in front of the network, which computes one batch at a time in its own thread.
+    """A bounded queue in front of the network, which computes batches in threads of its own.
 
     A single image is computed in the event loop's thread if that is quick.
     """
@@ -58,24 +61,26 @@ class Batcher(Generic[Row]):
         on_batch: Callable[[int], None] = lambda images: None,
         clock: Callable[[], float] = time.perf_counter,
         initializer: Callable[[], None] | None = None,
+        share: CoreShare = ONE_CORE,
     ) -> None:
-        """Start the queue; needs a running event loop.
+        """Start the threads; needs a running event loop.
 
         Args:
-            predict: maps uint8 (N, 32, 32, 3) to N rows; never called concurrently.
-            max_batch: largest N.
-            capacity: maximum number of images in the queue.
-            on_batch: called with the size of each batch.
-            clock: clock in seconds, for the timings in the outputs.
-            initializer: called in the network's thread when it starts.
+            predict: computes images (N, 32, 32, 3) and returns a row for each; called in `share.most` threads at most.
+            capacity: most images that may wait.
+            on_batch: called with the number of images of each call of the network.
+            clock: clock in seconds, for `Output`.
+            initializer: called in each thread when it starts.
+            share: how many calls may be computed at the same time.
         """
-        self._predict, self._max_batch, self._capacity, self._on_batch = predict, max_batch, capacity, on_batch
-        self._clock = clock
+        self._predict, self._max_batch, self._capacity = predict, max_batch, capacity
+        self._on_batch, self._clock, self._share = on_batch, clock, share
         self._queue: deque[QueuedImage[Row]] = deque()
-        self._arrived = asyncio.Event()
+        self._computing: list[list[QueuedImage[Row]]] = []  # the batches in the threads
         self._seconds_per_image = math.inf
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference", initializer=initializer)
-        self._task = asyncio.create_task(self._run())
+        self._is_dispatching = False  # soon
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(share.most, thread_name_prefix="inference", initializer=initializer)
 
     @property
     def waiting(self) -> int:
@@ -112,65 +117,52 @@ class Batcher(Generic[Row]):
         """
         if len(self._queue) + len(images) > self._capacity:
             raise QueueFullError(f"{len(self._queue)} images are waiting, the limit is {self._capacity}")
-        loop, now = asyncio.get_running_loop(), self._clock()
-        futures: list[asyncio.Future[Output[Row]]] = [loop.create_future() for _ in images]
-        self._queue.extend(QueuedImage(image, future, now) for image, future in zip(images, futures, strict=True))
-        self._arrived.set()
-        return futures
+        now = self._clock()
+        queued = [QueuedImage(image, self._loop.create_future(), now) for image in images]
+        self._queue += queued
+        if not self._is_dispatching:
+            self._is_dispatching = True
+            self._loop.call_soon(self._dispatch_queued)  # with the other images of this turn
+        return [each.future for each in queued]
 
     async def close(self) -> None:
-        """Stop the network's thread and cancel the futures of all queued images. Call it once."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        del self._task  # its traceback leads back here: without this cycle, the network's memory is returned at once
-        for queued in self._queue:
+        """Stop the threads and cancel the futures of all images. Call it once."""
+        for queued in chain(self._queue, *self._computing):
             queued.future.cancel()
-        self._thread.shutdown()
+        self._queue.clear()
+        self._threads.shutdown()
 
-    async def _run(self) -> None:
-        while True:
-            idle = not self._arrived.is_set()
-            await self._arrived.wait()
-            if not await self._compute_next(idle):
-                self._arrived.clear()
+    def _dispatch_queued(self) -> None:
+        self._is_dispatching = False
+        self._dispatch(in_place=not self._computing)
 
-    async def _compute_next(self, idle: bool) -> bool:
-        """Compute one batch and return True, or return False if the queue is empty.
+    def _dispatch(self, in_place: bool) -> None:
+        """Compute what waits, as far as the network is free.
 
-        `idle` says that the network was idle when the first image arrived.
+        Args:
+            in_place: no answers wait for this call to end, so it may compute a lone image itself.
         """
-        batch = self._take()
-        if not batch:
-            return False
-        self._on_batch(len(batch))
-        images, began = np.stack([queued.image for queued in batch]), self._clock()
-        try:
-            if idle and len(batch) == 1 and self._seconds_per_image <= IN_PLACE_SECONDS:
-                rows = self._predict(images)
+        while free := max(0, self._share.now() - len(self._computing)):
+            batch = self._take(free)
+            if not batch:
+                return
+            self._on_batch(len(batch))
+            is_alone = in_place and len(batch) == 1 and not self._queue
+            if is_alone and self._seconds_per_image <= IN_PLACE_SECONDS:
+                self._answer(batch, *self._compute(batch))
             else:
-                rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, images)
-        except asyncio.CancelledError:
-            for queued in batch:
-                queued.future.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001 every error must reach the callers
-            _fail(batch, error)
-            return True
-        ended = self._clock()
-        self._seconds_per_image = (ended - began) / len(batch)
-        for queued, row in zip(batch, rows, strict=True):
-            if not queued.future.done():
-                queued.future.set_result(Output(row, (queued.since, began), (began, ended), len(batch)))
-        return True
+                self._computing.append(batch)
+                self._threads.submit(self._compute_in_thread, batch)
 
-    def _take(self) -> list[QueuedImage[Row]]:
+    def _take(self, free: int) -> list[QueuedImage[Row]]:
         """Take up to `max_batch` images from the queue, skipping those whose callers are gone.
 
-        The number is rounded down to a power of two, and the rest wait for the next batch: OpenVINO compiles kernels
-        for every batch size, which takes 10 to 30 ms and keeps 2 MB.
+        They are divided among the free threads. Their number is a power of two, and the rest wait for the next batch:
+        OpenVINO compiles kernels for every batch size, which takes 10 to 30 ms and keeps 2 MB.
         """
         batch: list[QueuedImage[Row]] = []
-        while self._queue and len(batch) < self._max_batch:
+        most = min(self._max_batch, math.ceil(len(self._queue) / free))
+        while self._queue and len(batch) < most:
             queued = self._queue.popleft()
             if not queued.future.done():
                 batch.append(queued)
@@ -178,8 +170,33 @@ class Batcher(Generic[Row]):
         self._queue.extendleft(reversed(batch[size:]))
         return batch[:size]
 
+    def _compute_in_thread(self, batch: list[QueuedImage[Row]]) -> None:
+        self._loop.call_soon_threadsafe(self._finish, batch, *self._compute(batch))
 
-def _fail(batch: Sequence[QueuedImage[Row]], error: Exception) -> None:
-    for queued in batch:
-        if not queued.future.done():
-            queued.future.set_exception(error)
+    def _compute(self, batch: Sequence[QueuedImage[Row]]) -> tuple[Sequence[Row] | Exception, float, float]:
+        """Return the rows or what the network raised, and when it began and ended."""
+        images, began = np.stack([queued.image for queued in batch]), self._clock()
+        try:
+            return self._predict(images), began, self._clock()
+        except Exception as error:  # noqa: BLE001 every error must reach the callers
+            return error, began, self._clock()
+
+    def _finish(
+        self, batch: list[QueuedImage[Row]], rows: Sequence[Row] | Exception, began: float, ended: float
+    ) -> None:
+        self._computing = [other for other in self._computing if other is not batch]
+        self._dispatch(in_place=False)  # first, so that the network computes while the event loop answers
+        self._answer(batch, rows, began, ended)
+
+    def _answer(
+        self, batch: Sequence[QueuedImage[Row]], rows: Sequence[Row] | Exception, began: float, ended: float
+    ) -> None:
+        waiting = [queued for queued in batch if not queued.future.done()]
+        if isinstance(rows, Exception):
+            for queued in waiting:
+                queued.future.set_exception(rows)
+            return
+        self._seconds_per_image = (ended - began) / len(batch)
+        for queued, row in zip(batch, rows, strict=True):
+            if not queued.future.done():
+                queued.future.set_result(Output(row, (queued.since, began), (began, ended), len(batch)))

@@ -30,6 +30,7 @@ from app.monitoring.middleware import RequestContext
 from app.monitoring.replicas import ask_nobody
 from app.page_files import Page, PageFiles
 from app.pipeline import Pipeline
+from app.process.core_share import ONE_CORE, CoreShare
 from app.process.cores import memory_limit
 from app.process.open_connections import REASONS, OpenConnections
 from app.process.supervisor import END_REASONS, Workers
@@ -68,7 +69,7 @@ HANDLED = (
 def create_app(
     settings: Settings,
     processes: int = 1,
-    threads: int | None = None,
+    share: CoreShare = ONE_CORE,
     workers: Workers | None = None,
     is_worker: bool = False,
     skipped: tuple[Skipped, ...] = (),
@@ -79,7 +80,7 @@ def create_app(
 
     Args:
         processes: number of serving processes, this one included; the limits are divided among them.
-        threads: threads that run the network in this process; by default the engine chooses.
+        share: cores on which this process runs the network.
         workers: the other processes, started once this one is ready.
         is_worker: whether this is one of the other processes.
         skipped: for a worker, the versions that the first process skipped.
@@ -112,7 +113,7 @@ def create_app(
     app.state.connections = None  # server.py sets it
     app.state.ask_replicas = ask_nobody  # cluster/serving.py sets another one
     limits = settings.limits(processes, memory_limit())
-    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, threads, skipped, is_worker)
+    app.state.pipeline = Pipeline(settings, limits, app.state.metrics, share, skipped, is_worker)
     app.state.uploads = Uploads(limits.image_bytes // 2 // BODY_COPIES)
     app.state.short_error_paths = protocols.first_segments(settings.enabled_protocols)
     routers = [*ROUTERS, *protocols.routers(settings.enabled_protocols)]

@@ -6,8 +6,7 @@ Knows settings and `model_store`, but nothing about HTTP.
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from app.admission import BODY_COPIES, Admission, ImageMemory
@@ -15,6 +14,8 @@ from app.decoders import Decoders
 from app.errors import Problem
 from app.explain.saliency import Masks, sample_masks
 from app.monitoring.metrics import Metrics
+from app.process.core_share import ONE_CORE, CoreShare
+from app.process.stop import Deadlines
 from app.settings import Limits, Settings
 from app.versions.follow import FOLLOW_SECONDS, RETRY_SECONDS, Follower, Look, load_warm
 from app.versions.loading import (
@@ -47,14 +48,14 @@ class Pipeline:
         settings: Settings,
         limits: Limits,
         metrics: Metrics,
-        threads: int | None = None,
+        share: CoreShare = ONE_CORE,
         skipped: tuple[Skipped, ...] = (),
         is_worker: bool = False,
     ) -> None:
         self.settings, self.skipped, self._warns = settings, skipped, not is_worker
         # The first process pins its version for the workers, so their setting says if it follows the store.
         self.follows = settings.follow if is_worker else settings.follows
-        self.admission = Admission(limits.max_requests, settings.max_wait_seconds)
+        self.admission = Admission(limits.max_requests, settings.max_wait_seconds, share)
         self.memory = ImageMemory(limits.image_bytes)
         # The largest body for which ImageMemory has room, if it is alone.
         self.max_body_bytes = min(settings.max_body_bytes, limits.image_bytes // 2 // BODY_COPIES)
@@ -62,7 +63,8 @@ class Pipeline:
         self.reason = "the model is being loaded and tested"
         self.store_problem: str | None = None
         self.draining = False
-        self._limits, self._metrics, self._threads = limits, metrics, threads
+        self._limits, self._metrics, self._share = limits, metrics, share
+        self.deadlines = Deadlines(settings.timeout_seconds)
         self._max_wait_seconds = settings.timeout_seconds * MAX_WAIT_SHARE
         self.decoders = Decoders(limits.decode_threads, self._max_wait_seconds)
         self._masks: Masks | None = None
@@ -72,7 +74,7 @@ class Pipeline:
     async def start(self) -> None:
         """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
         try:
-            choice = await in_daemon_thread(lambda: choose(self.settings, self._threads))
+            choice = await in_daemon_thread(lambda: choose(self.settings, 1, self._share.most))
         except ModelError as error:
             self.reason = error.public
             logger.error("the model cannot be served: %s", error)
@@ -102,7 +104,7 @@ class Pipeline:
             changed: called when another version is served, or others are skipped.
         """
         served, errors = self.serving.loaded.manifest.version if self.serving else None, self._errors
-        follower = await in_daemon_thread(lambda: Follower(self.settings, self._threads, served, errors, MAX_BATCH))
+        follower = await in_daemon_thread(lambda: Follower(self.settings, self._share.most, served, errors, MAX_BATCH))
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
@@ -136,7 +138,7 @@ class Pipeline:
         self.skipped = tuple(Skipped(*pair) for pair in skipped)
         if self.serving is None or self.serving.loaded.manifest.version != version:
             await self._serve(
-                await in_daemon_thread(partial(load_warm, self.settings, version, self._threads, MAX_BATCH))
+                await in_daemon_thread(partial(load_warm, self.settings, version, self._share.most, MAX_BATCH))
             )
 
     async def _serve(self, loaded: Loaded) -> None:
@@ -176,6 +178,7 @@ class Pipeline:
             self.admission,
             self.memory,
             self.decoders,
+            self._share,
         )
 
     def _note_refused(self, errors: Mapping[int, ModelError]) -> None:
@@ -237,13 +240,18 @@ class Pipeline:
         self.require_serving()
         self.admission.check(client)
 
-    @contextmanager
-    def admit(self, client: str = "") -> Iterator[Serving]:
-        """Admit one request whose body has arrived.
+    def admit(self, client: str = "") -> Serving:
+        """Admit one request whose body has arrived, until `release`, to the version that is served now.
 
         Raises:
             Problem: no version is loaded, too many requests are in flight, or predictions take too long.
         """
         serving = self.require_serving()
-        with self.admission.admit(client), serving.in_use():
-            yield serving
+        self.admission.enter(client)
+        serving.begin_request()
+        return serving
+
+    def release(self, serving: Serving, client: str = "") -> None:
+        """End a request that `admit` admitted."""
+        serving.end_request()
+        self.admission.leave(client)

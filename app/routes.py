@@ -13,7 +13,7 @@ from app.errors import Problem, problem_from_error
 from app.explain import heatmap
 from app.explain.document import explanation_json
 from app.explain.explainer import Explanation
-from app.intake import encoded_images, received, timed
+from app.intake import Received, encoded_images
 from app.openapi import image_body, or_picture, responses
 from app.page_files import Page
 from app.pipeline import Pipeline
@@ -53,9 +53,9 @@ router = APIRouter()
 )
 async def predict(request: Request, top_k: TopK = None) -> Response:
     """Send the image as form field `file`, or as the request body with any content type but `multipart/form-data`."""
-    async with received(request, ONE_IMAGE) as (serving, (data,)):
+    async with Received(request, ONE_IMAGE) as (serving, (data,)):
         row = await serving.predict(data, request.scope["stages"])
-        with timed(request, "serialize"):
+        with request.scope["stages"].timed("serialize"):
             return _json_response(prediction_json(serving.loaded.manifest, row, top_k))
 
 
@@ -68,10 +68,10 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
 async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     """Send the images as form fields named `files`. The result of an unusable image is a problem."""
     pipeline: Pipeline = request.app.state.pipeline
-    async with received(request, encoded_images("files", pipeline.settings.max_files)) as (serving, files):
+    async with Received(request, encoded_images("files", pipeline.settings.max_files)) as (serving, files):
         request.scope["images"] = len(files)
         rows = await serving.predict_all(files, request.scope["stages"])
-        with timed(request, "serialize"):
+        with request.scope["stages"].timed("serialize"):
             return _json_response({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})
 
 
@@ -86,12 +86,12 @@ async def explain(request: Request, label: Label = None, kind: ExplanationFormat
     pipeline: Pipeline = request.app.state.pipeline
     if label is not None:
         _class_index(pipeline.require_serving().loaded.manifest, label)
-    async with received(request, ONE_IMAGE) as (serving, (data,)):
+    async with Received(request, ONE_IMAGE) as (serving, (data,)):
         # Again, since another version may have taken over while the body arrived.
         index = None if label is None else _class_index(serving.loaded.manifest, label)
         explanation = await serving.explain(data, index, request.scope["stages"], client_of(request.scope))
         render = _explanation_picture if kind == "png" else _explanation_json
-        with timed(request, "serialize"):  # in a thread: drawing would block others for milliseconds
+        with request.scope["stages"].timed("serialize"):  # in a thread: drawing would block others for milliseconds
             return await asyncio.to_thread(render, serving.loaded.manifest, explanation)
 
 

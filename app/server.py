@@ -15,6 +15,7 @@ from app.access.key_file import KeysError
 from app.main import create_app
 from app.monitoring.traces import start_traces
 from app.process.connection import Connection
+from app.process.core_share import CoreShare
 from app.process.cores import available_cores, be_killed_first, choose_processes
 from app.process.listeners import bind, close
 from app.process.open_connections import OpenConnections, connection_limit
@@ -27,8 +28,6 @@ from model_store.network.processor import new_core
 
 logger = logging.getLogger("app")
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 131_072  # mallopt(3); glibc's initial threshold
-# A single request is faster on two cores; two processes that share two cores lose at most 2 % of throughput.
-MIN_THREADS = 2
 
 
 def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] = ()) -> int | list[Place]:
@@ -67,7 +66,7 @@ def serve(settings: Settings, host: str, port: int, inherited: Sequence[Place] =
     logger.info("starting on http://%s:%s in %s: %s; for %s", address, port, processes, reason, access)
     workers = Workers(count - 1, partial(bind, host, port, True), listeners, settings.follows, inherited)
     spans = start_traces(settings)
-    app = create_app(settings, count, _network_threads(count), workers, answers_unready=not inherited, spans=spans)
+    app = create_app(settings, count, _share(settings, count), workers, answers_unready=not inherited, spans=spans)
     app.state.connections = _connections(settings)
     server = DrainingServer(_config(app, settings), app.state.connections, app, settings.drain_seconds, workers)
     _run(server, listeners)
@@ -86,7 +85,7 @@ def work(settings: Settings, listeners: list[int], skipped: tuple[Skipped, ...])
     count, _ = choose_processes(settings.workers)
     try:
         spans = start_traces(settings)
-        app = create_app(settings, count, _network_threads(count), is_worker=True, skipped=skipped, spans=spans)
+        app = create_app(settings, count, _share(settings, count), is_worker=True, skipped=skipped, spans=spans)
     except KeysError as error:
         logger.error("the keys cannot be read: %s", error)
         return STARTUP_FAILURE
@@ -124,9 +123,8 @@ def return_large_blocks() -> None:
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
-def _network_threads(processes: int) -> int:
-    cores = available_cores()
-    return min(cores, max(MIN_THREADS, cores // processes))
+def _share(settings: Settings, processes: int) -> CoreShare:
+    return CoreShare(available_cores(), processes, settings.metrics_directory)
 
 
 def _connections(settings: Settings) -> OpenConnections:

@@ -8,12 +8,14 @@ counts the body as it arrives, and cuts forms at their boundaries. Its work is b
 import asyncio
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from python_multipart.multipart import parse_options_header
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from app.admission import BODY_COPIES, Reservation
 from app.errors import Problem
+from app.process.stop import Stop
 
 # Bytes per second, in intervals of this many seconds. On the slowest network (GPRS) a phone sends 2,500 bytes/s and
 # pauses for seconds between cells; at less than 1,000 bytes/s no photograph arrives within CIFAR10_TIMEOUT_SECONDS.
@@ -46,25 +48,26 @@ class Uploads:
     def __len__(self) -> int:
         return len(self._arriving)
 
-    async def read_body(
-        self, request: Request, limit: int, reservation: Reservation, deadline: asyncio.Timeout
-    ) -> bytes:
+    async def read_body(self, request: Request, limit: int, reservation: Reservation, stop: Stop) -> bytes:
         """Read the whole body, into reserved memory.
 
+        Args:
+            stop: ends the request of an upload that arrives too slowly, or is the largest while memory is short.
+
         Raises:
-            Problem: the body has more than `limit` bytes, by its Content-Length or as received; it arrives too slowly;
-                or memory is short.
+            Problem: the body has more than `limit` bytes, by its Content-Length or as received; or memory is short.
             ClientDisconnect: the client disconnected before the body was complete.
         """
         announced = request.headers.get("content-length", "0")
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
             raise _too_large(f"{int(announced):,}", limit)
-        upload = _Upload(deadline)
+        upload, more = _Upload(stop), True
         self._arriving.add(upload)
         if not self._timer:
             self._timer = asyncio.get_running_loop().call_later(RATE_SECONDS, self.end_slow)
         try:
-            async for chunk in request.stream():
+            while more:
+                chunk, more = await _receive(request)
                 if len(upload.body) + len(chunk) > limit:
                     raise _too_large(f"{len(upload.body) + len(chunk):,} or more", limit)
                 reservation.grow(BODY_COPIES * len(chunk))
@@ -73,10 +76,6 @@ class Uploads:
                 if self._size > self._capacity:
                     self._end_largest()
             return bytes(upload.body)
-        except asyncio.CancelledError:
-            if upload.refusal:
-                raise Problem(*upload.refusal) from None
-            raise
         finally:
             self._forget(upload)
 
@@ -85,7 +84,8 @@ class Uploads:
         for upload in [upload for upload in self._arriving if upload.is_slow()]:
             self._forget(upload)
             received = f"fewer than {MIN_RATE * RATE_SECONDS:,} bytes of the body arrived in {RATE_SECONDS} s"
-            upload.end("slow_upload", f"{received}; try again with a better connection or a smaller image")
+            detail = f"{received}; try again with a better connection or a smaller image"
+            upload.stop(partial(Problem, "slow_upload", detail))
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(RATE_SECONDS, self.end_slow) if self._arriving else None
 
@@ -94,7 +94,7 @@ class Uploads:
         largest = max(self._arriving, key=lambda upload: len(upload.body))
         self._forget(largest)
         detail = f"the uploads in progress take {self._capacity // 1_000_000} MB of memory, and this was the largest"
-        largest.end("overloaded", f"{detail}; try again")
+        largest.stop(partial(Problem, "overloaded", f"{detail}; try again"))
 
     def _forget(self, upload: "_Upload") -> None:
         if upload in self._arriving:
@@ -105,11 +105,8 @@ class Uploads:
 class _Upload:
     """A body that is arriving."""
 
-    def __init__(self, deadline: asyncio.Timeout) -> None:
-        self.body = bytearray()  # not a list of chunks: the client decides how many there are
-        # Code and text of a problem, not the problem: its traceback would refer to the body until garbage is collected.
-        self.refusal: tuple[str, str] | None = None
-        self._deadline = deadline
+    def __init__(self, stop: Stop) -> None:
+        self.body, self.stop = bytearray(), stop  # not a list of chunks: the client decides how many there are
         self._judged_size = -MIN_RATE * RATE_SECONDS  # so that the interval in which it begins does not count
 
     def is_slow(self) -> bool:
@@ -117,11 +114,13 @@ class _Upload:
         previous, self._judged_size = self._judged_size, len(self.body)
         return self._judged_size - previous < MIN_RATE * RATE_SECONDS
 
-    def end(self, code: str, detail: str) -> None:
-        """Let the task that reads the body raise a problem."""
-        if not self._deadline.expired():
-            self.refusal = code, detail
-            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+async def _receive(request: Request) -> tuple[bytes, bool]:
+    """Return the next chunk of the body, and whether more follows."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _too_large(received: str, limit: int) -> Problem:

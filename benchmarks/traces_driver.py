@@ -23,9 +23,9 @@ async def take_turns(image: bytes) -> None:
     try:
         from app.monitoring.traces import start_traces
     except ModuleNotFoundError:  # an earlier checkout
-        app = create_app(settings, threads=1)
+        app = create_app(settings)
     else:
-        app = create_app(settings, threads=1, spans=start_traces(settings))
+        app = create_app(settings, spans=start_traces(settings))
     async with app.router.lifespan_context(app):
         while app.state.pipeline.serving is None:
             await asyncio.sleep(0.05)

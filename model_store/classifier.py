@@ -5,13 +5,15 @@ measured is the network served.
 """
 
 import copy
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from queue import SimpleQueue
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from openvino import InferRequest
 
 from model_store.errors import ModelError
 from model_store.files import QUANTIZATION
@@ -43,7 +45,7 @@ class Predictions:
 
 
 class Classifier:
-    """A compiled network. Safe to call from several threads; calls run one after another."""
+    """A compiled network. Safe to call from several threads; a call waits while all streams are in use."""
 
     def __init__(
         self,
@@ -51,11 +53,13 @@ class Classifier:
         engine: EngineName = "openvino",
         precision: PrecisionChoice = "auto",
         threads: int | None = None,
+        streams: int = 1,
     ) -> None:
         """Compile the network.
 
         Args:
             threads: threads that compute one call; None means every core, as tensorflow always takes.
+            streams: calls that may be computed at the same time; tensorflow computes one after another.
 
         Raises:
             ModelError: this machine does not support the engine or the precision.
@@ -66,8 +70,12 @@ class Classifier:
         self._widths += [len(network.gaussian.mean)] if network.gaussian else []
         self.engine: EngineName = engine
         self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
-        self._infer = _openvino(network, self.precision, threads) if engine == "openvino" else _tensorflow(network)
-        self._lock = threading.Lock()
+        self._streams: SimpleQueue[Infer] = SimpleQueue()  # those not in use
+        if engine == "openvino":
+            for infer in _openvino(network, self.precision, threads, streams):
+                self._streams.put(infer)
+        else:
+            self._streams.put(_tensorflow(network))
 
     def with_parameters(self, network: Network) -> "Classifier":
         """Share the compiled network with one that differs only in verdicts and its Gaussian's arrays."""
@@ -88,10 +96,13 @@ class Classifier:
         if images.dtype != np.uint8 or images.shape[1:] != INPUT_SHAPE:
             raise ValueError(f"images must be uint8 (N, 32, 32, 3), not {images.dtype} {images.shape}")
         outputs = [np.empty((len(images), width), np.float32) for width in self._widths]
-        with self._lock:
+        infer = self._streams.get()
+        try:
             for start in range(0, len(images), CHUNK):
-                for output, chunk in zip(outputs, self._infer(images[start : start + CHUNK]), strict=True):
+                for output, chunk in zip(outputs, infer(images[start : start + CHUNK]), strict=True):
                     output[start : start + CHUNK] = chunk
+        finally:
+            self._streams.put(infer)
         if len(outputs) == 1:
             return Predictions(outputs[0])
         probabilities, logits, *features = outputs
@@ -152,23 +163,23 @@ def choose_precision(engine: EngineName, choice: PrecisionChoice, quantized: boo
     return "bfloat16" if has_bfloat16() else "float32"
 
 
-def _openvino(network: Network, precision: Precision, threads: int | None) -> Infer:
+def _openvino(network: Network, precision: Precision, threads: int | None, streams: int) -> list[Infer]:
     model = build_network(network if precision == "int8" else replace(network, ranges=None), has_amx())
     halved = precision != "float32" and has_bfloat16()  # in int8, for the layers that are not rounded
     options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if halved else "f32"}
     options["PERFORMANCE_HINT"] = "LATENCY"
     options["ENABLE_CPU_PINNING"] = False  # several processes would all pin their threads to the same cores
+    if streams > 1:
+        options["NUM_STREAMS"] = streams
     if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
+        options["INFERENCE_NUM_THREADS"] = threads * streams
     compiled = new_core().compile_model(model, "CPU", options)
-    request = compiled.create_infer_request()
+    return [partial(_infer, compiled.create_infer_request()) for _ in range(streams)]
 
-    def infer(images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        # The results are the engine's own memory, overwritten by the next call; `predict` copies it out under its lock.
-        results = request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)
-        return tuple(results.values())
 
-    return infer
+def _infer(request: InferRequest, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+    # The results are the engine's own memory, overwritten by the request's next call; `predict` copies them before.
+    return tuple(request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True).values())
 
 
 def _tensorflow(network: Network) -> Infer:

@@ -54,10 +54,11 @@ def load(
     engine: EngineName = "openvino",
     precision: PrecisionChoice = "auto",
     threads: int | None = None,
+    streams: int = 1,
 ) -> Loaded:
     """Verify a version's files, compile its network and replay its golden images.
 
-    The last three arguments are passed to `Classifier`.
+    The last four arguments are passed to `Classifier`.
 
     Raises:
         ModelError: the folder is another version's, a file is missing or altered, the network cannot be served, or the
@@ -66,7 +67,7 @@ def load(
     manifest = read_placed_manifest(folder)
     files = verify(folder, manifest)
     network = read_network(manifest, files)
-    classifier = Classifier(network, engine, precision, threads)
+    classifier = Classifier(network, engine, precision, threads, streams)
     return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])), folder)
 
 

@@ -1,5 +1,6 @@
 """The client of a request, for sharing a busy service among clients."""
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from starlette.types import Scope
@@ -18,6 +19,7 @@ def client_of(scope: Scope) -> str:
     return _network(client[0]) if client else ""
 
 
+@lru_cache(1_024)
 def _network(host: str) -> str:
     try:
         address = ip_address(host.partition("%")[0])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.access.key_file import MAX_KEYS, Key
-from app.process.shared_directory import reserve
+from app.process.shared_directory import open_reserved
 
 logger = logging.getLogger("app")
 FILE = "keys.rates"
@@ -98,10 +98,7 @@ class Rates:
 
 def _open(directory: Path) -> BinaryIO | None:
     try:
-        path = directory / FILE
-        path.touch(0o600)
-        file = path.open("r+b")
-        reserve(file, PLACES * PLACE_BYTES)
+        return open_reserved(directory / FILE, PLACES * PLACE_BYTES)
     except OSError as error:
         logger.warning(
             "%s has no room for the keys' rates: %s; each process limits the rates for itself until a restart",
@@ -109,7 +106,6 @@ def _open(directory: Path) -> BinaryIO | None:
             error.strerror,
         )
         return None
-    return file
 
 
 @lru_cache(MAX_KEYS)

@@ -49,7 +49,7 @@ def create_replica() -> FastAPI:
     if problem := access_problem(settings, EVERY_INTERFACE):
         raise ValueError(problem)
     configure_logging(settings.log_level)
-    app = create_app(_of_a_core(settings), threads=1, answers_unready=False, spans=start_traces(settings))
+    app = create_app(_of_a_core(settings), answers_unready=False, spans=start_traces(settings))
     app.state.ask_replicas = _ask_replicas
     return app
 

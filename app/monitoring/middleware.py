@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.monitoring.logs import RequestRecord, log_requests, request_id, trace_ids
@@ -22,7 +21,7 @@ from app.monitoring.stages import Stages
 if TYPE_CHECKING:
     from app.monitoring.spans import Spans
 
-ACCEPTED_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+ACCEPTED_ID = re.compile(rb"^[A-Za-z0-9._-]{1,128}$")
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -56,8 +55,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        proposed = Headers(scope=scope).get("x-request-id", "")
-        identity = proposed if ACCEPTED_ID.fullmatch(proposed) else f"{random.getrandbits(128):032x}"
+        identity = _identity(scope)
         request_id.set(identity)
         began, status = time.perf_counter(), 0
         stages = scope["stages"] = Stages()
@@ -95,12 +93,18 @@ class RequestContext:
 
     def _record_finished(self) -> None:
         records, self._finished = self._finished, []
+        self._metrics.observe_requests(records)
         for record in records:
-            self._metrics.observe_request(record.route, record.status, record.seconds, record.stages, record.model)
             if record.span:
                 record.span.end(record)
         if dropped := log_requests(records):
             self._metrics.count_dropped_lines(dropped)
+
+
+def _identity(scope: Scope) -> str:
+    """Return the id that the client proposes, if it is acceptable, or a random one."""
+    proposed: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return proposed.decode() if ACCEPTED_ID.fullmatch(proposed) else f"{random.getrandbits(128):032x}"
 
 
 def _route(scope: Scope) -> str:

@@ -9,8 +9,6 @@ client disconnects, and limits the size of heads, trailers and chunks, and the t
 import asyncio
 import re
 import socket
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -20,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.process.open_connections import OpenConnections, Queue
 
-STOP = "stop"  # key in a request's scope, for the function that cancels it
+STOP = "stop"  # key in a request's scope, for the `Stop` of its work
 # A head arrives in one or two reads of up to 262,144 bytes each; the first may begin with the previous request's body.
 MAX_HEAD_BYTES = 524_288
 MAX_HEADERS = 100  # as Apache; 130,000 in one head blocked the event loop for 0.4 s
@@ -307,39 +305,12 @@ class Connection(HttpToolsProtocol):
         self.loop.call_soon(self.loop.call_soon, super().shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the request that is inside `while_connected`."""
+        """Stop the request in flight, if it lets itself be stopped."""
         super().connection_lost(exc)
         self.server_state.wait(self, None)
         stop: Any = getattr(self.cycle, "scope", {}).get(STOP)  # uvicorn creates the cycle with the first request
         if stop:
-            stop()
-
-
-@contextmanager
-def while_connected(scope: MutableMapping[str, Any]) -> Iterator[None]:
-    """Cancel the block when the request's client disconnects.
-
-    Raises:
-        ClientDisconnect: the client disconnected.
-    """
-    task, left = asyncio.current_task(), False
-    assert task is not None
-
-    def stop() -> None:
-        nonlocal left
-        left = True
-        task.cancel()
-
-    scope[STOP] = stop
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not left:
-            raise
-        task.uncancel()
-        raise ClientDisconnect from None
-    finally:
-        del scope[STOP]
+            stop(ClientDisconnect)
 
 
 class JoiningTransport:

@@ -18,12 +18,8 @@ from typing import BinaryIO
 from app.settings import METRICS_DIRECTORY
 
 logger = logging.getLogger("app")
-LEFT_BEHIND = (
-    "*.db",
-    "*.counts",
-    "*.number",
-    "*.rates",
-)  # by prometheus_client, monitoring/drift_window.py, monitoring/metrics.py and access/rates.py
+# By prometheus_client, monitoring/drift_window.py, monitoring/metrics.py, access/rates.py and core_share.py.
+LEFT_BEHIND = "*.db", "*.counts", "*.number", "*.rates", "*.busy"
 PREFIX, LOCK = "cifar10-metrics-", "lock"
 
 
@@ -81,6 +77,22 @@ def reserve(file: BinaryIO, size: int) -> None:
         file.seek(0, os.SEEK_END)
         file.write(bytes(missing))
         file.flush()
+
+
+def open_reserved(path: Path, size: int) -> BinaryIO:
+    """Open a file of `size` bytes, to be mapped into memory; a new one holds zeros.
+
+    Raises:
+        OSError: it cannot be opened, or there is no room for it.
+    """
+    path.touch(0o600)
+    file = path.open("r+b")
+    try:
+        reserve(file, size)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def claim_file(directory: Path, name: str, suffix: str) -> tuple[int, BinaryIO]:

@@ -141,7 +141,7 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
     def _hang_up(self) -> None:
-        for connection in list(self.server_state.connections):  # cancels its request: see while_connected
+        for connection in list(self.server_state.connections):  # stops its request
             connection.transport.abort()
 
 

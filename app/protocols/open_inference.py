@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app import __version__
-from app.intake import received, timed
+from app.intake import Received
 from app.pipeline import Pipeline
 from app.protocols.inference_answer import check_outputs, inference_response, output_shapes
 from app.protocols.inference_request import PLACE, parse_inference
@@ -25,12 +25,12 @@ _route = adder(router, PREFIXES)
 async def infer(request: Request) -> Response:
     """Predict the images of one input tensor."""
     served_model(request)
-    async with received(request, parse_inference) as (serving, asked):
+    async with Received(request, parse_inference) as (serving, asked):
         manifest = serving.loaded.manifest
         check_model(request, manifest)
         outputs = check_outputs(asked, serving.loaded)
         rows = await predict_images(request, serving, asked.images, PLACE)
-        with timed(request, "serialize"):
+        with request.scope["stages"].timed("serialize"):
             return inference_response(asked, outputs, rows, manifest)
 
 

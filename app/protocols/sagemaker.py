@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.intake import encoded_images, received, timed
+from app.intake import Received, encoded_images
 from app.pipeline import Pipeline
 from app.prediction import prediction_json
 from app.protocols.json_body import json_parser
@@ -28,11 +28,11 @@ async def invocations(request: Request) -> Response:
     """Answer JSON `instances` as TensorFlow Serving does, and an image as POST /predict does."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json":
-        async with received(request, ROWS) as (serving, asked):
+        async with Received(request, ROWS) as (serving, asked):
             rows = await predict_images(request, serving, asked.images, asked.place)
-            with timed(request, "serialize"):
+            with request.scope["stages"].timed("serialize"):
                 return json_response({"predictions": [row.probabilities for row in rows]})
-    async with received(request, ONE_IMAGE) as (serving, (data,)):
+    async with Received(request, ONE_IMAGE) as (serving, (data,)):
         row = await serving.predict(data, request.scope["stages"])
-        with timed(request, "serialize"):
+        with request.scope["stages"].timed("serialize"):
             return json_response(prediction_json(serving.loaded.manifest, row))

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 
 from app.access.client import client_of
 from app.explain.document import explanation_json
-from app.intake import received, timed
+from app.intake import Received
 from app.pipeline import Pipeline
 from app.prediction import largest
 from app.protocols.json_body import JsonObject, json_parser
@@ -45,10 +45,10 @@ _route = adder(router, PREFIXES)
 async def predict(request: Request) -> Response:
     """Answer a list of probabilities for each image, in label order."""
     served_model(request)
-    async with received(request, IMAGES) as (serving, asked):
+    async with Received(request, IMAGES) as (serving, asked):
         check_model(request, serving.loaded.manifest)
         rows = await predict_images(request, serving, asked.images, asked.place)
-        with timed(request, "serialize"):
+        with request.scope["stages"].timed("serialize"):
             answer = {ROWS: "predictions", COLUMNS: "outputs"}[asked.field]
             return json_response({answer: [row.probabilities for row in rows]})
 
@@ -57,11 +57,11 @@ async def predict(request: Request) -> Response:
 async def classify(request: Request) -> Response:
     """Answer a list of [label, probability] for each image, largest first."""
     served_model(request)
-    async with received(request, EXAMPLES) as (serving, asked):
+    async with Received(request, EXAMPLES) as (serving, asked):
         manifest = serving.loaded.manifest
         check_model(request, manifest)
         rows = await predict_images(request, serving, asked.images, asked.place)
-        with timed(request, "serialize"):
+        with request.scope["stages"].timed("serialize"):
             count = len(manifest.labels)
             ranked = [(row.probabilities, largest(row.probabilities, count)) for row in rows]
             return json_response({"result": [[[manifest.labels[i], row[i]] for i in order] for row, order in ranked]})
@@ -71,7 +71,7 @@ async def classify(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """Answer an explanation of the predicted label for each image, as POST /explain?format=json gives."""
     served_model(request)
-    async with received(request, EXPLAINED) as (serving, asked):
+    async with Received(request, EXPLAINED) as (serving, asked):
         manifest = serving.loaded.manifest
         check_model(request, manifest)
         documents, request.scope["images"] = [], len(asked.images)

@@ -53,7 +53,7 @@ class Follower:
     def __init__(
         self,
         settings: Settings,
-        threads: int | None = None,
+        streams: int = 1,
         served: int | None = None,
         errors: Mapping[int, ModelError] = MappingProxyType({}),
         max_batch: int = 1,
@@ -62,10 +62,11 @@ class Follower:
         """Begin with the version that is being served, if any, and the errors of those that cannot be.
 
         Args:
+            streams: as for `choose`.
             max_batch: the largest batch for which a network is made ready.
             clock: clock in seconds.
         """
-        self._settings, self._threads, self._max_batch, self._clock = settings, threads, max_batch, clock
+        self._settings, self._streams, self._max_batch, self._clock = settings, streams, max_batch, clock
         self._store, self._name = Store(settings.store), settings.model_name
         self._served = None if served is None else (served, self._fingerprint(served))
         retry_at = clock() + RETRY_SECONDS
@@ -94,7 +95,7 @@ class Follower:
             failure = self._failures.get(version)
             if failure is None or failure.fingerprint != fingerprint or self._clock() >= failure.retry_at:
                 try:
-                    loaded = load_warm(self._settings, version, self._threads, self._max_batch)
+                    loaded = load_warm(self._settings, version, self._streams, self._max_batch)
                 except ModelError as error:
                     confirmed = failure is not None and failure.confirmed and failure.fingerprint == fingerprint
                     failure = Failure(fingerprint, error, self._clock() + RETRY_SECONDS, confirmed)
@@ -116,7 +117,7 @@ class Follower:
         return frozenset(_describe(folder, path) for path in (folder, *folder.glob("*"), *folder.glob("*/*")))
 
 
-def load_warm(settings: Settings, version: int, threads: int | None, max_batch: int) -> Loaded:
+def load_warm(settings: Settings, version: int, streams: int, max_batch: int) -> Loaded:
     """Load and test a version, and compute a batch of each size, so that no request waits for kernels.
 
     Raises:
@@ -124,7 +125,7 @@ def load_warm(settings: Settings, version: int, threads: int | None, max_batch: 
     """
     try:
         folder = Store(settings.store).folder(settings.model_name, version)
-        loaded = load(folder, settings.engine, settings.precision, threads)
+        loaded = load(folder, settings.engine, settings.precision, 1, streams)
         for size in (1 << power for power in range(max_batch.bit_length())):
             loaded.classifier.predict(np.zeros((size, *INPUT_SHAPE), np.uint8))
     except ModelError:

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +19,7 @@ from app.monitoring.drift import Drift
 from app.monitoring.metrics import Metrics
 from app.monitoring.stages import Stages
 from app.prediction import Prediction, predict_each
+from app.process.core_share import CoreShare
 from app.process.cores import give_way
 from model_store.errors import ImageError, UnusableImage
 from model_store.images.decode import Encoded, read_header
@@ -51,6 +51,7 @@ class Serving:
         admission: Admission,
         memory: ImageMemory,
         decoders: Decoders,
+        share: CoreShare,
     ) -> None:
         """Start the queue; needs a running event loop.
 
@@ -67,6 +68,7 @@ class Serving:
             max_waiting_images,
             partial(metrics.observe_batch, self.model),
             initializer=give_way,
+            share=share,
         )
         self._explainer = Explainer(self._batcher, masks, max_wait_seconds, min(CHUNK, max_waiting_images))
         self._max_waiting_images, self._batched = max_waiting_images, 0  # images of batches in progress
@@ -77,17 +79,16 @@ class Serving:
         """The number of images that wait for the network."""
         return self._batcher.waiting
 
-    @contextmanager
-    def in_use(self) -> Iterator["Serving"]:
-        """Keep the version in memory for a request, even if another takes its place meanwhile."""
+    def begin_request(self) -> None:
+        """Keep the version in memory for a request, until `end_request`, even if another takes its place meanwhile."""
         self._requests += 1
         self._unused.clear()
-        try:
-            yield self
-        finally:
-            self._requests -= 1
-            if not self._requests:
-                self._unused.set()
+
+    def end_request(self) -> None:
+        """End a request that uses this version."""
+        self._requests -= 1
+        if not self._requests:
+            self._unused.set()
 
     async def retire(self) -> None:
         """Wait for the requests that use this version, then close it."""
@@ -108,7 +109,7 @@ class Serving:
             QueueFullError: too many images are waiting.
         """
         began = time.perf_counter()
-        with self._admission.backlog.track():
+        with self._admission.backlog:
             image = await self._decode(source)
             stages["decode"] = began, time.perf_counter()
             row, stages["queue"], stages["infer"], stages.batch_images = await self._batcher.submit(image)

@@ -15,7 +15,7 @@ from tests.app.conftest import Clock, png
 def finish(backlog: Backlog, clock: Clock, count: int, seconds: float) -> None:
     """Let `count` predictions be done, one every `seconds`."""
     for _ in range(count):
-        with backlog.track():
+        with backlog:
             clock.now += seconds
 
 
@@ -23,7 +23,7 @@ def served(backlog: Backlog, clock: Clock, count: int, seconds: float, at_work: 
     """What a prediction takes by `backlog` when `count` were done, one every `seconds`, with others at work."""
     with ExitStack() as others:
         for _ in range(at_work):
-            others.enter_context(backlog.track())
+            others.enter_context(backlog)
         finish(backlog, clock, count, seconds)
         return backlog.seconds
 
@@ -45,11 +45,11 @@ def test_answers_that_come_a_call_at_a_time_are_seen_as_a_rate(clock):
     backlog = Backlog(clock)
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.track())
+            others.enter_context(backlog)
         for _ in range(MAX_COMPLETED // NO_BACKLOG + 1):
             clock.now += 0.32
             for _ in range(NO_BACKLOG):
-                with backlog.track():
+                with backlog:
                     pass
         assert 0.8 < backlog.seconds < 1.1  # 0.01 s each, read right after a call, when the rate looks best
 
@@ -65,9 +65,9 @@ def test_when_nothing_is_done_any_more_it_takes_ever_longer(clock):
     backlog = Backlog(clock)
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.track())
+            others.enter_context(backlog)
         for _ in range(MAX_COMPLETED):
-            with backlog.track():
+            with backlog:
                 clock.now += 0.001
         before, clock.now = backlog.seconds, clock.now + 60
         assert backlog.seconds > 20 > before
@@ -76,7 +76,7 @@ def test_when_nothing_is_done_any_more_it_takes_ever_longer(clock):
 def test_a_failure_is_done_too(clock):
     backlog = Backlog(clock)
     for _ in range(2):
-        with pytest.raises(ValueError, match="broken"), backlog.track():
+        with pytest.raises(ValueError, match="broken"), backlog:
             raise ValueError("broken")
     assert backlog.seconds == 0
 
@@ -85,20 +85,22 @@ def test_clients_that_leave_do_not_make_it_look_quick(clock):
     backlog = Backlog(clock)
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.track())
+            others.enter_context(backlog)
         for _ in range(MAX_COMPLETED):
-            with backlog.track():
+            with backlog:
                 clock.now += 0.01
             for _ in range(9):
-                with suppress(asyncio.CancelledError), backlog.track():
+                with suppress(asyncio.CancelledError), backlog:
                     raise asyncio.CancelledError
         assert backlog.seconds == pytest.approx(1.0, rel=0.01)
 
 
 def test_explanations_count_against_the_requests_that_are_let_in(client_with):
     small = client_with(max_requests=1)
-    with small.app.state.pipeline.admit():
-        response = small.post("/explain", content=png())
+    pipeline = small.app.state.pipeline
+    serving = pipeline.admit()
+    response = small.post("/explain", content=png())
+    pipeline.release(serving)
     assert response.status_code == 503 and response.json()["code"] == "overloaded"
     assert int(response.headers["retry-after"]) >= 1
     assert small.post("/explain", content=png()).status_code == 200
@@ -108,7 +110,8 @@ def fill(stack: ExitStack, admission: Admission, client: str, tries: int = 100) 
     """Let a client send until it is refused, and give how many of its requests were let in."""
     for number in range(tries):
         try:
-            stack.enter_context(admission.admit(client))
+            admission.enter(client)
+            stack.callback(admission.leave, client)
         except Problem as problem:
             return number if problem.code == "overloaded" else -1
     return tries
@@ -160,16 +163,17 @@ def test_a_client_with_a_backlog_is_refused_before_others_are(clock):
     admission.backlog = Backlog(clock)
     with ExitStack() as stack:
         for _ in range(100):
-            stack.enter_context(admission.admit("a"))
-            stack.enter_context(admission.backlog.track())
+            admission.enter("a")
+            stack.enter_context(admission.backlog)
         finish(admission.backlog, clock, MAX_COMPLETED, 0.012)
         with pytest.raises(Problem, match=r"take 1\.2 s"):
             admission.check("a")
-        with admission.admit("b"):
-            finish(admission.backlog, clock, MAX_COMPLETED, 0.006)
-            with pytest.raises(Problem, match=r"take 0\.6 s"):
-                admission.check("a")
-            admission.check("b")
+        admission.enter("b")
+        finish(admission.backlog, clock, MAX_COMPLETED, 0.006)
+        with pytest.raises(Problem, match=r"take 0\.6 s"):
+            admission.check("a")
+        admission.check("b")
+        admission.leave("b")
         admission.check("a")
 
 
@@ -178,7 +182,7 @@ def test_while_predictions_take_too_long_new_ones_are_refused(client_with, clock
     client.app.state.pipeline.admission.backlog = backlog
     with ExitStack() as others:
         for _ in range(100):
-            others.enter_context(backlog.track())
+            others.enter_context(backlog)
         finish(backlog, clock, MAX_COMPLETED, 0.003)
         response = client.post("/predict", content=png())
         assert response.status_code == 503 and response.json()["code"] == "overloaded"

@@ -32,6 +32,7 @@ from app.uploads import (
 )
 from tests.app.conftest import png
 from tests.app.service import Server, serving
+from tests.app.stops import stoppable
 from tests.waiting import DEADLINE_SECONDS, run_ready_tasks, wait_until
 
 FORM = "multipart/form-data; boundary=frontier"
@@ -205,9 +206,8 @@ class Arriving:
         """The body, or the code and text of the problem."""
         request = Request({"type": "http", "headers": []}, receive)
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS) as deadline:
-                with self.memory.reserve() as reservation:
-                    return await self.uploads.read_body(request, 10**9, reservation, deadline)
+            with self.memory.reserve() as reservation, stoppable() as stop:
+                return await self.uploads.read_body(request, 10**9, reservation, stop)
         except Problem as problem:
             return f"{problem.code}: {problem.detail}"
 

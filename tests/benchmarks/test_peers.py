@@ -5,11 +5,15 @@ import sys
 import pytest
 
 from benchmarks import BenchmarkError
+from benchmarks.load import bodies
 from benchmarks.peers.__main__ import _peers
 from benchmarks.peers.environments import environment
-from benchmarks.peers.rounds import FORM, RAW, ratios_table, servers_table
+from benchmarks.peers.rounds import FORM, RAW, _answers, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS, SERVERS
+from benchmarks.processes import running, wait_for
+from benchmarks.server import ROOT, free_port
 from benchmarks.turns import Turn
+from model_store.store import Store
 from tests.benchmarks.samples import LOAD, cells
 
 
@@ -78,6 +82,17 @@ def test_a_tuned_peer_is_the_same_with_more_processes_and_fewer_threads(tmp_path
     )
     assert command == same
     assert [(variables["PROCESSES"], variables["THREADS"]) for variables in (plain, tuned)] == [("1", "2"), ("2", "1")]
+
+
+def test_the_bare_application_answers_with_our_decoder_batcher_and_network(tmp_path):
+    store, port = Store(ROOT / "model_store/models"), free_port()
+    model = store.folder("cifar10", store.choose_version("cifar10", None))
+    command, variables = PEERS["bare"].command(environment(PEERS["bare"]), port, tmp_path)
+    variables |= {"MODEL_FOLDER": str(model), "PRECISION": "float32"}
+    with running(command, tmp_path / "log", variables, SERVERS) as process:
+        body = PEERS["bare"].body(bodies.pictures()[0])
+        wait_for(process, tmp_path / "log", lambda: _answers(port, body))
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_an_unknown_peer_is_named_with_the_known():

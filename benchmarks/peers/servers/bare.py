@@ -56,7 +56,7 @@ class Application:
 
     async def predict(self, data: bytes) -> bytes:
         """Return our service's answer, without the model's name."""
-        row, _, _ = await self.batcher.submit(decode(data, self.loaded))
+        row = (await self.batcher.submit(decode(data, self.loaded))).row
         values, best = row.probabilities.tolist(), int(row.probabilities.argmax())
         answer = {"label": self.labels[best], "confidence": values[best], "verdict": row.verdict}
         answer |= {"novelty": row.rounded_novelty, "probabilities": dict(zip(self.labels, values, strict=True))}

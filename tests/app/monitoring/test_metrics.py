@@ -8,9 +8,13 @@ import sys
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Histogram
 
 from app import __version__
 from app.errors import CODES
+from app.monitoring.metrics import SECONDS, _observe_all
 from app.process.open_connections import REASONS
 from tests.app.conftest import png
 from tests.app.service import ROOT, needs_reuseport, serving, wait_for_processes
@@ -70,8 +74,9 @@ def test_gauges_follow_what_the_service_is_doing(client_with):
     assert sampled(client, "processes") == sampled(client, "expected_processes") == 1
     assert sampled(client, "memory_limit_bytes") == 900e6 and sampled(client, "open_files") > 3
     assert sampled(client, "in_flight_requests") == sampled(client, "waiting_images") == sampled(client, "uploads") == 0
-    with pipeline.admit():
-        wait_until(lambda: sampled(client, "in_flight_requests") == 1)
+    serving = pipeline.admit()
+    wait_until(lambda: sampled(client, "in_flight_requests") == 1)
+    pipeline.release(serving)
     wait_until(lambda: sampled(client, "in_flight_requests") == 0)  # although nothing else arrives
 
 
@@ -119,13 +124,32 @@ def predictions(metrics: str) -> float:
     return float(line.removeprefix(start))
 
 
+@given(st.lists(st.one_of(st.integers(0, 20_000).map(lambda ms: ms / 1_000), st.sampled_from(SECONDS)), min_size=1))
+def test_values_counted_together_are_counted_as_prometheus_client_counts_each(values):
+    together, apart = (Histogram("seconds", "", buckets=SECONDS, registry=None) for _ in range(2))
+    _observe_all(together, values)
+    for value in values:
+        apart.observe(value)
+    ours, theirs = (
+        {
+            (sample.name, *sample.labels.values()): sample.value
+            for sample in metric.samples
+            if "created" not in sample.name
+        }
+        for histogram in (together, apart)
+        for metric in histogram.collect()
+    )
+    assert ours == pytest.approx(theirs)
+
+
 OBSERVE = """
 import resource, sys
 from pathlib import Path
+from app.monitoring.logs import RequestRecord
 from app.monitoring.metrics import Metrics
 metrics = Metrics(Path(sys.argv[1]))
 for number in range(20):
-    metrics.observe_request(f"/{number}", 200, 0.1, {})
+    metrics.observe_requests([RequestRecord("", "POST", f"/{number}", 200, 0.1, {}, None)])
     if number == 9 and len(sys.argv) > 2:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 sys.stdout.write(metrics.render().decode())

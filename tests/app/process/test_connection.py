@@ -21,13 +21,14 @@ from app.process.connection import (
     MAX_PIPELINED,
     MAX_TRAILER_BYTES,
     MAX_TRAILERS,
+    STOP,
     Connection,
     JoiningTransport,
-    while_connected,
 )
 from app.process.open_connections import OpenConnections
 from tests.app.conftest import png
 from tests.app.service import Server, serving
+from tests.app.stops import stoppable
 from tests.waiting import DEADLINE_SECONDS, next_turn, run_ready_tasks, wait_until
 
 
@@ -136,36 +137,6 @@ def test_a_client_that_sends_no_more_gets_its_answer(server):
             client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             client.shutdown(socket.SHUT_WR)
             assert client.recv(65_536).endswith(b'{"status":"alive"}')
-
-
-def test_what_is_done_while_connected_stops_when_the_client_leaves():
-    async def scenario():
-        scope, never = {}, asyncio.Event()
-        asyncio.get_running_loop().call_soon(lambda: scope["stop"]())
-        with pytest.raises(ClientDisconnect), while_connected(scope):
-            await never.wait()
-        await next_turn()  # the task itself goes on
-        return scope
-
-    assert asyncio.run(scenario()) == {}
-
-
-def test_another_reason_to_stop_stays_what_it_is():
-    async def scenario():
-        async def work():
-            with while_connected({}):
-                await asyncio.Event().wait()
-
-        task = asyncio.create_task(work())
-        await run_ready_tasks()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        with pytest.raises(TimeoutError), while_connected({}):
-            async with asyncio.timeout(0):
-                await asyncio.Event().wait()
-
-    asyncio.run(scenario())
 
 
 @pytest.mark.process
@@ -583,7 +554,7 @@ def test_a_request_stops_when_its_client_turns_out_to_have_left():
 
         async def forever(scope, receive, send):
             try:
-                with while_connected(scope):
+                with stoppable() as scope[STOP]:
                     await asyncio.Event().wait()
             except ClientDisconnect:
                 left.set()
