@@ -6,7 +6,7 @@ Most peers serve our network exported to OpenVINO IR, with Pillow decoding and t
 documentation shows. mosec (a Rust front end with Python workers) and bare (an ASGI application on uvicorn that only
 reads, decodes, batches, infers and writes JSON) run our own decoder and classifier, so they show the cost of the
 server alone; bare has our batcher and connection too. NAME-tuned runs two processes with one network thread each, for
-two cores. Our service gets the image both as the body and as a form.
+two cores, NAME one process with two. Our service gets the image both as the body and as a form.
 
 Needs wrk and, once for each peer, the package registry; environments are stored in ~/.cache/peer-bench. Machines are
 noisy: compare ratios, which are medians over rounds. Writes peers.json. Linux only.
@@ -25,7 +25,7 @@ from benchmarks.load.closed_loop import require_wrk, whole_number
 from benchmarks.machine import CpuTimes, Machine
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import our_turns, peer_turn, ratios_table, servers_table
-from benchmarks.peers.starts import PEERS
+from benchmarks.peers.starts import PEERS, TUNED_PEERS
 from benchmarks.server import serving
 from benchmarks.tables import write_json
 from benchmarks.turns import Turn
@@ -59,7 +59,9 @@ def main() -> int:
         prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ",".join(PEERS)
-    parser.add_argument("--peers", type=_peers, default=list(PEERS), metavar="A,B,…", help=f"of {names} (default: all)")
+    parser.add_argument(
+        "--peers", type=_peers, default=list(TUNED_PEERS), metavar="A,B,…", help=f"of {names} (default: those tuned)"
+    )
     parser.add_argument("--rounds", type=whole_number, default=3)
     parser.add_argument("--seconds", type=whole_number, default=6, help="of each load")
     parser.add_argument("--connections", type=_counts, default=[1, 32], metavar="N,N,…")

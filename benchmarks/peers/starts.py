@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.load.bodies import FORM, Body, Picture, multipart
@@ -13,7 +13,8 @@ from benchmarks.server import ROOT, free_port
 SERVERS = Path(__file__).with_name("servers")
 JSON, OCTETS = "application/json", "application/octet-stream"
 NO_TELEMETRY = {"BENTOML_DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-Prepare = Callable[[Path, int, Path], dict[str, str]]
+Prepare = Callable[[Path, int, Path, int], dict[str, str]]
+PLAIN, TUNED = {"PROCESSES": "1", "THREADS": "2"}, {"PROCESSES": "2", "THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,13 @@ class Peer:
 
     Args:
         packages: packages to install for it, in addition to those it shares with others.
-        arguments: its command; {bin}, {site}, {port}, {servers} and {folder} are replaced.
+        arguments: its command; {bin}, {site}, {port}, {servers}, {folder} and {processes} are replaced.
         path: URL path of a request.
         mime: content type of a request.
         wrap: makes a request's body from a picture.
-        prepare: takes the environment's bin directory, the port and an empty folder; writes the peer's files into the
-            folder and returns environment variables.
-        variables: further environment variables.
+        prepare: takes the environment's bin directory, the port, an empty folder and the number of processes; writes
+            the peer's files into the folder and returns environment variables.
+        variables: further environment variables; PROCESSES and THREADS are those of the network.
         runs_ours: runs our decoder and classifier instead of Pillow and the exported network.
     """
 
@@ -37,16 +38,18 @@ class Peer:
     path: str
     mime: str
     wrap: Callable[[Picture], bytes]
-    prepare: Prepare = lambda bin_, port, folder: {}
-    variables: dict[str, str] = field(default_factory=dict)
+    prepare: Prepare = lambda bin_, port, folder, processes: {}
+    variables: dict[str, str] = field(default_factory=lambda: dict(PLAIN))
     runs_ours: bool = False
 
     def command(self, bin_: Path, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
         """Prepare the folder; return the command and its environment variables."""
+        processes = int(self.variables["PROCESSES"])
         replacements = {"bin": bin_, "site": _site(bin_), "port": port, "servers": SERVERS, "folder": folder}
+        replacements["processes"] = processes
         command = [word.format(**replacements) for word in self.arguments.split()]
         imports = {"PYTHONPATH": str(ROOT if self.runs_ours else SERVERS)}
-        return command, NO_TELEMETRY | imports | self.variables | self.prepare(bin_, port, folder)
+        return command, NO_TELEMETRY | imports | self.variables | self.prepare(bin_, port, folder, processes)
 
     def body(self, picture: Picture) -> Body:
         """Make a request to this server with the picture."""
@@ -58,16 +61,16 @@ def _site(bin_: Path) -> Path:
     return next((bin_.parent / "lib").glob("python*/site-packages"), bin_.parent)
 
 
-def _prepare_mlserver(bin_: Path, port: int, folder: Path) -> dict[str, str]:
+def _prepare_mlserver(bin_: Path, port: int, folder: Path, processes: int) -> dict[str, str]:
     ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
     model = {"name": "c", "implementation": "mlserver_peer.Cifar", "max_batch_size": 32, "max_batch_time": 0.002}
-    (folder / "settings.json").write_text(json.dumps(ports | {"parallel_workers": 0}))
+    (folder / "settings.json").write_text(json.dumps(ports | {"parallel_workers": processes if processes > 1 else 0}))
     (folder / "model-settings.json").write_text(json.dumps(model))
     return {}
 
 
-def _prepare_triton(bin_: Path, port: int, folder: Path) -> dict[str, str]:
-    return triton.prepare(bin_, _site(bin_), folder, SERVERS)
+def _prepare_triton(bin_: Path, port: int, folder: Path, processes: int) -> dict[str, str]:
+    return triton.prepare(bin_, _site(bin_), folder, SERVERS, processes)
 
 
 def _raw(picture: Picture) -> bytes:
@@ -89,19 +92,10 @@ def _tensor(name: str, **parameters: object) -> Callable[[Picture], bytes]:
     return wrap
 
 
-def _ours(packages: tuple[str, ...], arguments: str, path: str) -> dict[str, Peer]:
-    """Make peers with our decoder and classifier: one process with two threads and, tuned, two processes with one."""
-    one, two = {"PROCESSES": "1", "THREADS": "2"}, {"PROCESSES": "2", "THREADS": "1"}
-    return {
-        suffix: Peer(packages, arguments, path, OCTETS, _raw, variables=variables, runs_ours=True)
-        for suffix, variables in (("", one), ("-tuned", two))
-    }
-
-
-UVICORN = "{bin}/uvicorn fastapi_naive:app --port {port} --log-level warning --no-access-log"
+UVICORN = "{bin}/uvicorn fastapi_naive:app --port {port} --workers {processes} --log-level warning --no-access-log"
 INFER = "/v2/models/c/infer"
-BARE = _ours((), "{bin}/python {servers}/bare.py {port}", "/predict")
-MOSEC = _ours(("mosec",), "{bin}/python {servers}/mosec_peer.py --address 127.0.0.1 --port {port}", "/inference")
+BARE = "{bin}/python {servers}/bare.py {port}"
+MOSEC = "{bin}/python {servers}/mosec_peer.py --address 127.0.0.1 --port {port}"
 LITSERVE, RAYSERVE = "{bin}/python {servers}/litserve_peer.py {port}", "{bin}/python {servers}/rayserve_peer.py {port}"
 BENTOML, MLSERVER = "{bin}/bentoml serve bentoml_peer:Cifar --port {port}", "{bin}/mlserver start {folder}"
 BASE64 = {"content_type": "base64"}
@@ -111,22 +105,24 @@ RAY = ("ray[serve]==2.60.0",)
 def _ours_behind(packages: tuple[str, ...], script: str, **variables: str) -> Peer:
     """Make a peer that is our whole application in two processes, behind a proxy."""
     arguments = f"{{bin}}/python {{servers}}/{script} {{port}} {{folder}}"
-    variables = {"CIFAR10_ACCESS": "open"} | variables
+    variables = PLAIN | {"CIFAR10_ACCESS": "open"} | variables
     return Peer(packages, arguments, "/predict", OCTETS, _raw, variables=variables, runs_ours=True)
 
 
-PEERS = {
+PLAIN_PEERS = {
     "triton": Peer(("nvidia-pytriton",), triton.ARGUMENTS, INFER, JSON, _tensor("image"), _prepare_triton),
     "litserve": Peer(("litserve", "python-multipart"), LITSERVE, "/predict", FORM, _field("file")),
     "bentoml": Peer(("bentoml",), BENTOML, "/predict", FORM, _field("images")),
     "rayserve": Peer(("ray[serve]", "python-multipart"), RAYSERVE, "/predict", FORM, _field("file")),
     "mlserver": Peer(("mlserver",), MLSERVER, INFER, JSON, _tensor("x", parameters=BASE64), _prepare_mlserver),
     "naive": Peer(("fastapi", "uvicorn[standard]", "python-multipart"), UVICORN, "/predict", FORM, _field("file")),
-    "bare": BARE[""],
-    "bare-tuned": BARE["-tuned"],
-    "mosec": MOSEC[""],
-    "mosec-tuned": MOSEC["-tuned"],
+    "bare": Peer((), BARE, "/predict", OCTETS, _raw, runs_ours=True),
+    "mosec": Peer(("mosec",), MOSEC, "/inference", OCTETS, _raw, runs_ours=True),
+}
+TUNED_PEERS = {f"{name}-tuned": replace(peer, variables=peer.variables | TUNED) for name, peer in PLAIN_PEERS.items()}
+OURS_BEHIND = {
     "ours-haproxy": _ours_behind((), "ours_haproxy.py"),
     "ours-ray": _ours_behind(RAY, "ours_ray.py"),
     "ours-ray-haproxy": _ours_behind(RAY, "ours_ray.py", RAY_SERVE_ENABLE_HA_PROXY="1"),
 }
+PEERS = PLAIN_PEERS | TUNED_PEERS | OURS_BEHIND

@@ -9,7 +9,7 @@ from benchmarks.load import bodies
 from benchmarks.peers.__main__ import _peers
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import FORM, RAW, _answers, ratios_table, servers_table
-from benchmarks.peers.starts import PEERS, SERVERS
+from benchmarks.peers.starts import PEERS, PLAIN_PEERS, SERVERS
 from benchmarks.processes import running, wait_for
 from benchmarks.server import ROOT, free_port
 from benchmarks.turns import Turn
@@ -50,10 +50,10 @@ def test_servers_are_shown_with_their_medians():
     assert rates == {RAW: "150", FORM: "100", "triton": "100"}  # in two seconds
 
 
-@pytest.mark.parametrize("name", [name for name in PEERS if name != "triton"])
+@pytest.mark.parametrize("name", [name for name in PEERS if not name.startswith("triton")])
 def test_every_peer_has_its_server(tmp_path, name):
     command, _ = PEERS[name].command(tmp_path, 8000, tmp_path)
-    words = " ".join([*command, (tmp_path / "model-settings.json").read_text() if name == "mlserver" else ""])
+    words = " ".join([*command, (tmp_path / "model-settings.json").read_text() if name.startswith("mlserver") else ""])
     assert [path for path in SERVERS.glob("*.py") if path.stem in words], words
     assert "8000" in words or "8000" in (tmp_path / "settings.json").read_text()
 
@@ -75,7 +75,7 @@ def test_triton_is_told_where_its_binary_and_model_are(tmp_path):
     assert variables["PEER_PATH"] == f"{SERVERS}:{site}"
 
 
-@pytest.mark.parametrize("name", ["bare", "mosec"])
+@pytest.mark.parametrize("name", [name for name in PLAIN_PEERS if name not in ("triton", "naive", "mlserver")])
 def test_a_tuned_peer_is_the_same_with_more_processes_and_fewer_threads(tmp_path, name):
     (command, plain), (same, tuned) = (
         PEERS[peer].command(tmp_path, 8000, tmp_path) for peer in (name, f"{name}-tuned")

@@ -7,12 +7,12 @@ from typing import Any
 
 import bentoml
 import numpy as np
-from common import answer, decode, load
+from common import PROCESSES, answer, decode, load
 
 
-@bentoml.service(workers=1, traffic={"timeout": 30})
+@bentoml.service(workers=PROCESSES, traffic={"timeout": 30})
 class Cifar:
-    """One worker with one network."""
+    """A worker with one network."""
 
     def __init__(self) -> None:
         self.run = load()

@@ -1,4 +1,4 @@
-"""Network, decoding and answer shared by peer servers.
+"""Network, decoding and answer shared by peer servers, in $PROCESSES processes with $THREADS network threads each.
 
 These peers run in environments of their own and import only this folder of ours; the others use `ours.py`.
 """
@@ -13,6 +13,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from PIL import Image
 
+PROCESSES, THREADS = (int(os.environ[name]) for name in ("PROCESSES", "THREADS"))
 LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -20,7 +21,8 @@ def load() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """Return predict(uint8 (N, 32, 32, 3)) -> float32 (N, 10) for the OpenVINO IR at $MODEL_XML."""
     core = ov.Core()
     network = core.read_model(os.environ["MODEL_XML"])
-    compiled = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "ENABLE_CPU_PINNING": PROCESSES == 1}
+    compiled = core.compile_model(network, "CPU", options)
     request, output = compiled.create_infer_request(), compiled.output(0)
     wants_float = compiled.input(0).element_type == ov.Type.f32
 

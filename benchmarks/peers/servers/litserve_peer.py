@@ -5,7 +5,7 @@ from typing import Any
 
 import litserve as ls
 import numpy as np
-from common import answer, decode, load
+from common import PROCESSES, answer, decode, load
 from fastapi import Request
 from numpy.typing import NDArray
 
@@ -40,5 +40,5 @@ class Api(ls.LitAPI):
 
 if __name__ == "__main__":
     api = Api(max_batch_size=32, batch_timeout=0.002)
-    server = ls.LitServer(api, accelerator="cpu")
+    server = ls.LitServer(api, accelerator="cpu", workers_per_device=PROCESSES)
     server.run(port=int(sys.argv[1]), num_api_servers=1, generate_client_file=False, log_level="warning")

@@ -10,7 +10,7 @@ from model_store.images.decode import decode as decode_image
 from model_store.version import Loaded
 from model_store.version import load as load_version
 
-PROCESSES, THREADS = (int(os.environ.get(name, "1")) for name in ("PROCESSES", "THREADS"))
+PROCESSES, THREADS = (int(os.environ[name]) for name in ("PROCESSES", "THREADS"))
 
 
 def load() -> Loaded:

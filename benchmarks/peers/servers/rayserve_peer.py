@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from common import answer, decode, load
+from common import PROCESSES, answer, decode, load
 from fastapi import FastAPI, UploadFile
 from numpy.typing import NDArray
 from ray import serve
@@ -14,10 +14,10 @@ from ray import serve
 app = FastAPI()
 
 
-@serve.deployment(max_ongoing_requests=256)
+@serve.deployment(max_ongoing_requests=256, num_replicas=PROCESSES)
 @serve.ingress(app)
 class Cifar:
-    """One replica with one network."""
+    """A replica with one network."""
 
     def __init__(self) -> None:
         self.run = load()
