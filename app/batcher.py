@@ -1,8 +1,8 @@
-"""Dynamic batching: combines the images of concurrent callers into calls of the network.
+"""Dynamic batching: combines the images of concurrent callers into one call of the network at a time.
 
-As soon as a core is free for the network, it gets the largest power of two of the waiting images, up to a maximum. No
-timer is needed: an idle service adds no delay, and under load batches form while the network is busy. Knows arrays,
-capacity and cancellation, but nothing about HTTP or models.
+As soon as the network is free, it gets the largest power of two of the waiting images, up to a maximum. No timer is
+needed: an idle service adds no delay, and under load batches form while the network is busy. Knows arrays, capacity
+and cancellation, but nothing about HTTP, models or processes.
 """
 
 import asyncio
@@ -16,8 +16,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from app.process.core_share import ONE_CORE, CoreShare
 
 Image = NDArray[np.uint8]  # (32, 32, 3)
 Row = TypeVar("Row")  # the network's output for one image
@@ -48,7 +46,7 @@ class QueueFullError(Exception):
 
 
 class Batcher(Generic[Row]):
-    """A bounded queue in front of the network, which computes batches in threads of its own.
+    """A bounded queue in front of the network, which computes one batch at a time in its own thread.
 
     A single image is computed in the event loop's thread if that is quick.
     """
@@ -61,26 +59,24 @@ class Batcher(Generic[Row]):
         on_batch: Callable[[int], None] = lambda images: None,
         clock: Callable[[], float] = time.perf_counter,
         initializer: Callable[[], None] | None = None,
-        share: CoreShare = ONE_CORE,
     ) -> None:
-        """Start the threads; needs a running event loop.
+        """Start the thread; needs a running event loop.
 
         Args:
-            predict: computes images (N, 32, 32, 3) and returns a row for each; called in `share.most` threads at most.
+            predict: computes images (N, 32, 32, 3) and returns a row for each.
             capacity: most images that may wait.
             on_batch: called with the number of images of each call of the network.
             clock: clock in seconds, for `Output`.
-            initializer: called in each thread when it starts.
-            share: how many calls may be computed at the same time.
+            initializer: called in the thread when it starts.
         """
         self._predict, self._max_batch, self._capacity = predict, max_batch, capacity
-        self._on_batch, self._clock, self._share = on_batch, clock, share
+        self._on_batch, self._clock = on_batch, clock
         self._queue: deque[QueuedImage[Row]] = deque()
-        self._computing: list[list[QueuedImage[Row]]] = []  # the batches in the threads
+        self._computing: list[QueuedImage[Row]] = []  # the batch in the thread
         self._seconds_per_image = math.inf
         self._is_dispatching = False  # soon
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(share.most, thread_name_prefix="inference", initializer=initializer)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference", initializer=initializer)
 
     @property
     def waiting(self) -> int:
@@ -126,43 +122,41 @@ class Batcher(Generic[Row]):
         return [each.future for each in queued]
 
     async def close(self) -> None:
-        """Stop the threads and cancel the futures of all images. Call it once."""
-        for queued in chain(self._queue, *self._computing):
+        """Stop the thread and cancel the futures of all images. Call it once."""
+        for queued in chain(self._queue, self._computing):
             queued.future.cancel()
         self._queue.clear()
-        self._threads.shutdown()
+        self._thread.shutdown()
 
     def _dispatch_queued(self) -> None:
         self._is_dispatching = False
-        self._dispatch(in_place=not self._computing)
+        if not self._computing:
+            self._dispatch(in_place=True)
 
     def _dispatch(self, in_place: bool) -> None:
-        """Compute what waits, as far as the network is free.
+        """Compute the next batch, if images wait.
 
         Args:
             in_place: no answers wait for this call to end, so it may compute a lone image itself.
         """
-        while free := max(0, self._share.now() - len(self._computing)):
-            batch = self._take(free)
-            if not batch:
-                return
-            self._on_batch(len(batch))
-            is_alone = in_place and len(batch) == 1 and not self._queue
-            if is_alone and self._seconds_per_image <= IN_PLACE_SECONDS:
-                self._answer(batch, *self._compute(batch))
-            else:
-                self._computing.append(batch)
-                self._threads.submit(self._compute_in_thread, batch)
+        batch = self._take()
+        if not batch:
+            return
+        self._on_batch(len(batch))
+        if in_place and len(batch) == 1 and self._seconds_per_image <= IN_PLACE_SECONDS:
+            self._answer(batch, *self._compute(batch))
+        else:
+            self._computing = batch
+            self._thread.submit(self._compute_in_thread, batch)
 
-    def _take(self, free: int) -> list[QueuedImage[Row]]:
+    def _take(self) -> list[QueuedImage[Row]]:
         """Take up to `max_batch` images from the queue, skipping those whose callers are gone.
 
-        They are divided among the free threads. Their number is a power of two, and the rest wait for the next batch:
-        OpenVINO compiles kernels for every batch size, which takes 10 to 30 ms and keeps 2 MB.
+        The number is rounded down to a power of two, and the rest wait for the next batch: OpenVINO compiles kernels
+        for every batch size, which takes 10 to 30 ms and keeps 2 MB.
         """
         batch: list[QueuedImage[Row]] = []
-        most = min(self._max_batch, math.ceil(len(self._queue) / free))
-        while self._queue and len(batch) < most:
+        while self._queue and len(batch) < self._max_batch:
             queued = self._queue.popleft()
             if not queued.future.done():
                 batch.append(queued)
@@ -184,7 +178,7 @@ class Batcher(Generic[Row]):
     def _finish(
         self, batch: list[QueuedImage[Row]], rows: Sequence[Row] | Exception, began: float, ended: float
     ) -> None:
-        self._computing = [other for other in self._computing if other is not batch]
+        self._computing = []
         self._dispatch(in_place=False)  # first, so that the network computes while the event loop answers
         self._answer(batch, rows, began, ended)
 

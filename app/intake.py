@@ -1,5 +1,6 @@
 """Receives a request's body, admits the request, and bounds the time and memory that it takes."""
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
@@ -40,7 +41,7 @@ class Received(Generic[T]):
 
     async def __aenter__(self) -> tuple[Serving, T]:
         """Receive, parse and admit."""
-        request, pipeline = self._request, self._pipeline
+        request, pipeline, began = self._request, self._pipeline, time.perf_counter()
         uploads: Uploads = request.app.state.uploads
         self._client = client_of(request.scope)
         pipeline.check(self._client)
@@ -48,9 +49,9 @@ class Received(Generic[T]):
         request.scope[STOP] = self._stop
         pipeline.deadlines.add(self._expire)
         try:
-            with self._stages.timed("receive"):
-                body = await uploads.read_body(request, pipeline.max_body_bytes, self._reservation, self._stop)
-                parsed = await self._parse(request, pipeline, body)
+            body = await uploads.read_body(request, pipeline.max_body_bytes, self._reservation, self._stop)
+            parsed = await self._parse(request, pipeline, body)
+            self._stages["receive"] = began, time.perf_counter()
             self._serving = pipeline.admit(self._client)
         except BaseException as error:
             self._end(error)
@@ -86,7 +87,7 @@ def encoded_images(field: str, limit: int) -> Parse[list[bytes]]:
     """Return a parser of bodies that are one image, or a form with up to `limit` files named `field`."""
 
     async def parse(request: Request, pipeline: Pipeline, body: bytes) -> list[bytes]:
-        content_type = request.headers.get("content-type", "")
+        content_type = dict(request.scope["headers"]).get(b"content-type", b"").decode("latin-1")
         if is_large_form(content_type, body):
             return await pipeline.decoders.run(parse_images, content_type, body, field, limit)
         return parse_images(content_type, body, field, limit)

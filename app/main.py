@@ -25,6 +25,7 @@ from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import CODES, Problem, answer_error
 from app.fast_path import FastPath
+from app.monitoring.finished import FinishedRequests
 from app.monitoring.metrics import Metrics, Sample
 from app.monitoring.middleware import RequestContext
 from app.monitoring.replicas import ask_nobody
@@ -109,6 +110,7 @@ def create_app(
         app, settings.root_path, keyless_paths(settings) if app.state.keys else None
     )
     app.state.metrics = Metrics(settings.metrics_directory)
+    app.state.finished = FinishedRequests(app.state.metrics)
     app.state.spans = spans
     app.state.connections = None  # server.py sets it
     app.state.ask_replicas = ask_nobody  # cluster/serving.py sets another one
@@ -166,6 +168,7 @@ async def _lifespan(
     if workers:
         await workers.wait()
     await pipeline.stop()
+    app.state.finished.record()
     if app.state.spans:
         await _export_last(app.state.spans)
 
@@ -220,5 +223,5 @@ def _add_routes(app: FastAPI, settings: Settings, routers: Sequence[APIRouter]) 
     if Gate.is_needed(settings, app.state.keys):
         inner = Gate(inner, settings, app.state.keys)
     app.middleware_stack = RequestContext(
-        inner, app.state.metrics, split_list(settings.frame_ancestors), app.state.spans
+        inner, app.state.finished, split_list(settings.frame_ancestors), app.state.spans
     )

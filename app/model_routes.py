@@ -16,7 +16,7 @@ from app.errors import Problem
 from app.monitoring.metrics import Metrics
 from app.monitoring.replicas import drift_counts
 from app.pipeline import Pipeline
-from app.prediction import to_json
+from app.responses import JsonResponse
 from app.versions.listing import list_versions
 from app.versions.loading import in_daemon_thread
 from app.versions.serving import Serving
@@ -44,7 +44,7 @@ async def model(request: Request) -> Response:
         "precision": loaded.classifier.precision,
         "golden_difference": loaded.golden_difference,
     }
-    return Response(to_json(document), media_type="application/json")
+    return JsonResponse(document)
 
 
 @router.get(
@@ -59,7 +59,7 @@ async def model_versions(request: Request) -> Response:
     listing = await in_daemon_thread(partial(list_versions, pipeline.settings, version, pipeline.skipped))
     listing["follows"] = pipeline.follows
     listing["store_problem"] = listing["store_problem"] or pipeline.store_problem
-    return Response(to_json(listing), media_type="application/json")
+    return JsonResponse(listing)
 
 
 @router.get(
@@ -71,7 +71,7 @@ async def model_drift(request: Request) -> Response:
     """Covers all processes of the service and the last hour. Only counts are kept, never an image."""
     serving: Serving = request.app.state.pipeline.require_serving()
     counts = drift_counts(await request.app.state.ask_replicas(), serving.model)
-    return Response(to_json(serving.drift.document(counts)), media_type="application/json")
+    return JsonResponse(serving.drift.document(counts))
 
 
 @router.get(

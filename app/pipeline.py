@@ -74,7 +74,7 @@ class Pipeline:
     async def start(self) -> None:
         """Load and test the model. If that fails, the service stays up but not ready, and `reason` says why."""
         try:
-            choice = await in_daemon_thread(lambda: choose(self.settings, 1, self._share.most))
+            choice = await in_daemon_thread(lambda: choose(self.settings, self._share.own, self._share.most))
         except ModelError as error:
             self.reason = error.public
             logger.error("the model cannot be served: %s", error)
@@ -104,7 +104,7 @@ class Pipeline:
             changed: called when another version is served, or others are skipped.
         """
         served, errors = self.serving.loaded.manifest.version if self.serving else None, self._errors
-        follower = await in_daemon_thread(lambda: Follower(self.settings, self._share.most, served, errors, MAX_BATCH))
+        follower = await in_daemon_thread(lambda: Follower(self.settings, self._share, served, errors, MAX_BATCH))
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
@@ -138,7 +138,7 @@ class Pipeline:
         self.skipped = tuple(Skipped(*pair) for pair in skipped)
         if self.serving is None or self.serving.loaded.manifest.version != version:
             await self._serve(
-                await in_daemon_thread(partial(load_warm, self.settings, version, self._share.most, MAX_BATCH))
+                await in_daemon_thread(partial(load_warm, self.settings, version, self._share, MAX_BATCH))
             )
 
     async def _serve(self, loaded: Loaded) -> None:

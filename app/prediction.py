@@ -1,5 +1,7 @@
 """Predictions for single images, and their JSON."""
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from model_store.classifier import Classifier
+from model_store.drift import bin_indices
 from model_store.manifest import Manifest
 from model_store.novelty import Verdict, verdict
 
@@ -17,6 +20,7 @@ class Prediction(NamedTuple):
     probabilities: NDArray[np.float32]  # (K,)
     novelty: float | None = None
     verdict: Verdict | None = None
+    bins: NDArray[np.int64] | None = None  # (5,), of drift's features, if they were asked for
 
     @property
     def rounded_novelty(self) -> float | None:
@@ -24,16 +28,26 @@ class Prediction(NamedTuple):
         return None if self.novelty is None else round(self.novelty, 4)
 
 
-def predict_each(classifier: Classifier, images: NDArray[np.uint8]) -> list[Prediction]:
-    """Predict images (N, 32, 32, 3) in one call of the network."""
-    predictions, verdicts = classifier.predict(images), classifier.verdicts
+def predict_each(
+    classifier: Classifier, images: NDArray[np.uint8], wide: bool = False, binned: bool = False
+) -> list[Prediction]:
+    """Predict images (N, 32, 32, 3) in one call of the network.
+
+    Args:
+        wide: as for `Classifier.predict`.
+        binned: find each image's bins for drift as well, if the version has fitted thresholds.
+    """
+    predictions, verdicts = classifier.predict(images, wide), classifier.verdicts
     if predictions.novelty is None or predictions.rejected is None or verdicts is None:
         return [Prediction(probabilities) for probabilities in predictions.probabilities]
     confidences, novelties = predictions.probabilities.max(1).tolist(), predictions.novelty.tolist()
-    rows = zip(predictions.probabilities, confidences, novelties, predictions.rejected.tolist(), strict=True)
+    bins: Iterable[NDArray[np.int64] | None] = repeat(None, len(images))
+    if binned:
+        bins = bin_indices(images, predictions.probabilities, predictions.rejected, verdicts)
+    rows = zip(predictions.probabilities, confidences, novelties, predictions.rejected.tolist(), bins, strict=True)
     return [
-        Prediction(probabilities, novelty, verdict(confidence, rejected, verdicts))
-        for probabilities, confidence, novelty, rejected in rows
+        Prediction(probabilities, novelty, verdict(confidence, rejected, verdicts), own_bins)
+        for probabilities, confidence, novelty, rejected, own_bins in rows
     ]
 
 

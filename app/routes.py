@@ -17,7 +17,8 @@ from app.intake import Received, encoded_images
 from app.openapi import image_body, or_picture, responses
 from app.page_files import Page
 from app.pipeline import Pipeline
-from app.prediction import Prediction, model_name, prediction_json, to_json
+from app.prediction import Prediction, model_name, prediction_json
+from app.responses import JsonResponse
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
@@ -56,7 +57,7 @@ async def predict(request: Request, top_k: TopK = None) -> Response:
     async with Received(request, ONE_IMAGE) as (serving, (data,)):
         row = await serving.predict(data, request.scope["stages"])
         with request.scope["stages"].timed("serialize"):
-            return _json_response(prediction_json(serving.loaded.manifest, row, top_k))
+            return JsonResponse(prediction_json(serving.loaded.manifest, row, top_k))
 
 
 @router.post(
@@ -72,7 +73,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
         request.scope["images"] = len(files)
         rows = await serving.predict_all(files, request.scope["stages"])
         with request.scope["stages"].timed("serialize"):
-            return _json_response({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})
+            return JsonResponse({"results": [_result(serving.loaded.manifest, row, top_k) for row in rows]})
 
 
 @router.post(
@@ -104,7 +105,7 @@ async def health(request: Request) -> Response:
     """200 once the model's hashes and golden images are verified and it is warmed up; else 503 with the reason."""
     pipeline: Pipeline = request.app.state.pipeline
     loaded = pipeline.require_ready().loaded
-    return _json_response(
+    return JsonResponse(
         {
             "status": "ready",
             "model": model_name(loaded.manifest),
@@ -129,7 +130,7 @@ async def ready(request: Request) -> Response:
 @router.get("/health/live", summary="Liveness")
 async def live(request: Request) -> Response:
     """200 as long as the process responds, whether or not a model is loaded."""
-    return _json_response({"status": "alive"})
+    return JsonResponse({"status": "alive"})
 
 
 @router.get("/", include_in_schema=False)
@@ -175,8 +176,4 @@ def _explanation_picture(manifest: Manifest, explanation: Explanation) -> Respon
 
 
 def _explanation_json(manifest: Manifest, explanation: Explanation) -> Response:
-    return _json_response(explanation_json(manifest, explanation))
-
-
-def _json_response(content: dict[str, Any]) -> Response:
-    return Response(to_json(content), media_type="application/json")
+    return JsonResponse(explanation_json(manifest, explanation))

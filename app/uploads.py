@@ -58,8 +58,8 @@ class Uploads:
             Problem: the body has more than `limit` bytes, by its Content-Length or as received; or memory is short.
             ClientDisconnect: the client disconnected before the body was complete.
         """
-        announced = request.headers.get("content-length", "0")
-        if announced.isascii() and announced.isdigit() and int(announced) > limit:
+        announced: bytes = dict(request.scope["headers"]).get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > limit:
             raise _too_large(f"{int(announced):,}", limit)
         upload, more = _Upload(stop), True
         self._arriving.add(upload)

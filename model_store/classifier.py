@@ -5,10 +5,10 @@ measured is the network served.
 """
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import SimpleQueue
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -45,7 +45,7 @@ class Predictions:
 
 
 class Classifier:
-    """A compiled network. Safe to call from several threads; a call waits while all streams are in use."""
+    """A compiled network. Safe to call from several threads; calls run one after another."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Classifier:
         engine: EngineName = "openvino",
         precision: PrecisionChoice = "auto",
         threads: int | None = None,
-        streams: int = 1,
+        wide_threads: int | None = None,
     ) -> None:
         """Compile the network.
 
         Args:
             threads: threads that compute one call; None means every core, as tensorflow always takes.
-            streams: calls that may be computed at the same time; tensorflow computes one after another.
+            wide_threads: threads that compute a wide call; by default as many.
 
         Raises:
             ModelError: this machine does not support the engine or the precision.
@@ -70,12 +70,13 @@ class Classifier:
         self._widths += [len(network.gaussian.mean)] if network.gaussian else []
         self.engine: EngineName = engine
         self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
-        self._streams: SimpleQueue[Infer] = SimpleQueue()  # those not in use
         if engine == "openvino":
-            for infer in _openvino(network, self.precision, threads, streams):
-                self._streams.put(infer)
+            numbers = [threads] if wide_threads in (None, threads) else [threads, wide_threads]
+            infers = _openvino(network, self.precision, numbers)
+            self._infer, self._infer_wide = infers[0], infers[-1]
         else:
-            self._streams.put(_tensorflow(network))
+            self._infer = self._infer_wide = _tensorflow(network)
+        self._lock = threading.Lock()
 
     def with_parameters(self, network: Network) -> "Classifier":
         """Share the compiled network with one that differs only in verdicts and its Gaussian's arrays."""
@@ -87,8 +88,11 @@ class Classifier:
         self.verdicts, self._gaussian = network.verdicts, network.gaussian
         self._val_scores = np.array(network.verdicts.scores) if network.verdicts else None
 
-    def predict(self, images: NDArray[np.uint8]) -> Predictions:
+    def predict(self, images: NDArray[np.uint8], wide: bool = False) -> Predictions:
         """Compute probabilities (N, K) float32 and out-of-distribution scores of images (N, 32, 32, 3) uint8.
+
+        Args:
+            wide: compute with `wide_threads`.
 
         Raises:
             ValueError: the images are of another shape or type; a caller's mistake, not a user's.
@@ -96,13 +100,11 @@ class Classifier:
         if images.dtype != np.uint8 or images.shape[1:] != INPUT_SHAPE:
             raise ValueError(f"images must be uint8 (N, 32, 32, 3), not {images.dtype} {images.shape}")
         outputs = [np.empty((len(images), width), np.float32) for width in self._widths]
-        infer = self._streams.get()
-        try:
+        infer = self._infer_wide if wide else self._infer
+        with self._lock:
             for start in range(0, len(images), CHUNK):
                 for output, chunk in zip(outputs, infer(images[start : start + CHUNK]), strict=True):
                     output[start : start + CHUNK] = chunk
-        finally:
-            self._streams.put(infer)
         if len(outputs) == 1:
             return Predictions(outputs[0])
         probabilities, logits, *features = outputs
@@ -163,18 +165,19 @@ def choose_precision(engine: EngineName, choice: PrecisionChoice, quantized: boo
     return "bfloat16" if has_bfloat16() else "float32"
 
 
-def _openvino(network: Network, precision: Precision, threads: int | None, streams: int) -> list[Infer]:
+def _openvino(network: Network, precision: Precision, threads: Sequence[int | None]) -> list[Infer]:
+    """Compile the network for each number of threads, or None for every core."""
     model = build_network(network if precision == "int8" else replace(network, ranges=None), has_amx())
     halved = precision != "float32" and has_bfloat16()  # in int8, for the layers that are not rounded
     options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if halved else "f32"}
     options["PERFORMANCE_HINT"] = "LATENCY"
     options["ENABLE_CPU_PINNING"] = False  # several processes would all pin their threads to the same cores
-    if streams > 1:
-        options["NUM_STREAMS"] = streams
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads * streams
-    compiled = new_core().compile_model(model, "CPU", options)
-    return [partial(_infer, compiled.create_infer_request()) for _ in range(streams)]
+    core, infers = new_core(), list[Infer]()
+    for number in threads:
+        limit = {} if number is None else {"INFERENCE_NUM_THREADS": number}
+        compiled = core.compile_model(model, "CPU", options | limit)
+        infers.append(partial(_infer, compiled.create_infer_request()))
+    return infers
 
 
 def _infer(request: InferRequest, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:

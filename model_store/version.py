@@ -54,7 +54,7 @@ def load(
     engine: EngineName = "openvino",
     precision: PrecisionChoice = "auto",
     threads: int | None = None,
-    streams: int = 1,
+    wide_threads: int | None = None,
 ) -> Loaded:
     """Verify a version's files, compile its network and replay its golden images.
 
@@ -67,7 +67,7 @@ def load(
     manifest = read_placed_manifest(folder)
     files = verify(folder, manifest)
     network = read_network(manifest, files)
-    classifier = Classifier(network, engine, precision, threads, streams)
+    classifier = Classifier(network, engine, precision, threads, wide_threads)
     return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])), folder)
 
 

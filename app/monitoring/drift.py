@@ -1,10 +1,11 @@
 """Drift of the last hour's images from the validation images, for /model/drift and /metrics.
 
-Counts answered images; `model_store.drift` compares the counts. Nothing else about an image is kept.
+Counts answered images; `model_store.drift` finds their bins, while the network has them, and compares the counts.
+Nothing else about an image is kept.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from model_store.drift import (
     Comparison,
     Status,
     bin_counts_by_feature,
-    bin_indices,
     compare_with_reference,
     split_by_feature,
     worst_status,
 )
 from model_store.manifest import Feature, Manifest
+
+COUNT_SECONDS = 0.1
 
 
 class Drift:
@@ -32,7 +34,7 @@ class Drift:
     def __init__(self, manifest: Manifest, directory: Path | None = None) -> None:
         """`directory` holds the counts of all processes; None for this process alone."""
         self._manifest, self._recent = manifest, None
-        self._uncounted: list[tuple[NDArray[np.uint8], Prediction]] = []
+        self._uncounted: list[NDArray[np.int64]] = []
         if manifest.reference:
             bins, name = (
                 sum(bin_counts_by_feature(len(manifest.labels)).values()),
@@ -40,27 +42,21 @@ class Drift:
             )
             self._recent = RecentCounts(bins, directory, name)
 
-    def add(self, images: Sequence[NDArray[np.uint8]], predictions: Sequence[Prediction]) -> None:
-        """Count answered images (32, 32, 3); needs a running event loop.
+    def add(self, predictions: Iterable[Prediction]) -> None:
+        """Count answered images, by the bins in their predictions; needs a running event loop.
 
-        All images of this turn of the loop are counted together two turns later, so no answer waits: binning one image
-        takes a twentieth of a single request's time, and in a large group a tenth of that per image.
+        All of a tenth of a second are counted together, since one costs almost as much as many.
         """
-        if self._recent is None or not predictions:
+        if self._recent is None:
             return
         if not self._uncounted:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._count)
-        self._uncounted += zip(images, predictions, strict=True)
+            asyncio.get_running_loop().call_later(COUNT_SECONDS, self._count)
+        self._uncounted += [prediction.bins for prediction in predictions if prediction.bins is not None]
 
     def _count(self) -> None:
-        pairs, self._uncounted = self._uncounted, []
-        if not pairs or self._recent is None or self._manifest.verdicts is None:
-            return
-        probabilities = np.stack([row.probabilities for _, row in pairs])
-        rejected = np.array([row.verdict == "none_of_these" for _, row in pairs])
-        bins = bin_indices(np.stack([image for image, _ in pairs]), probabilities, rejected, self._manifest.verdicts)
-        self._recent.add(bins.ravel())
+        bins, self._uncounted = self._uncounted, []
+        if bins and self._recent:
+            self._recent.add(np.concatenate(bins))
 
     def close(self) -> None:
         """Count the last images and release the file of counts."""

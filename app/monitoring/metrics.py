@@ -7,7 +7,7 @@ is known at the start is there from then on, with 0: Prometheus's `rate` misses 
 import collections
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -119,6 +119,7 @@ class Metrics:
             registry=self._registry,
         )
         self._serving = self._gauge("serving_processes", "Processes that serve this version", ["model", "version"])
+        self.before_report: Callable[[], None] = lambda: None  # counts what waits to be counted
         self._model: Model = ("", "")
         self._served_labels: tuple[str, ...] = ()
         self._drift: Drift | None = None
@@ -222,6 +223,7 @@ class Metrics:
         Args:
             replicas: what the replicas of this service have counted; their metrics in place of this process's.
         """
+        self.before_report()
         rendered, drift = render_replicas(replicas) if replicas else self._render(), CollectorRegistry()
         if self._drift:
             drift.register(DriftGauges(self._drift, self._model, drift_counts(replicas, self._model)))
@@ -229,6 +231,7 @@ class Metrics:
 
     def report(self, replica: str) -> Report:
         """Return what this process has counted, for another replica."""
+        self.before_report()
         counts = self._drift.counts() if self._drift else None
         return Report(replica, self._render(), {} if counts is None else {self._model: counts})
 

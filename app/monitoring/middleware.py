@@ -5,7 +5,6 @@ answers in `scope["served_by"]` and the number of images, if it is not 1, in `sc
 code of an error in `scope["problem"]`, and `access/gate.py` the name of the client's key in `scope["key"]`.
 """
 
-import asyncio
 import random
 import re
 import time
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.monitoring.logs import RequestRecord, log_requests, request_id, trace_ids
-from app.monitoring.metrics import Metrics
+from app.monitoring.finished import FinishedRequests
+from app.monitoring.logs import RequestRecord, request_id, trace_ids
 from app.monitoring.stages import Stages
 
 if TYPE_CHECKING:
@@ -42,13 +41,16 @@ class RequestContext:
     """Accepts or creates `X-Request-ID`, adds the headers, and logs the outcome without any user data."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, frame_ancestors: Sequence[str] = (), spans: "Spans | None" = None
+        self,
+        app: ASGIApp,
+        finished: FinishedRequests,
+        frame_ancestors: Sequence[str] = (),
+        spans: "Spans | None" = None,
     ) -> None:
         """`spans` makes those of every request; None if traces are off."""
-        self.app, self._metrics, self._spans = app, metrics, spans
+        self.app, self._finished, self._spans = app, finished, spans
         headers = security_headers(frame_ancestors)
         self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        self._finished: list[RequestRecord] = []  # not yet counted and logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an HTTP request; pass anything else through."""
@@ -74,31 +76,19 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
-            if not self._finished:
-                loop = asyncio.get_running_loop()
-                loop.call_soon(loop.call_soon, self._record_finished)  # after this turn's answers are sent
-            seconds = time.perf_counter() - began
             record = RequestRecord(
                 identity,
                 scope["method"],
                 _route(scope),
                 status,
-                seconds,
+                time.time(),
+                time.perf_counter() - began,
                 stages,
                 scope.get("served_by"),
                 scope.get("key"),
                 span,
             )
-            self._finished.append(record)
-
-    def _record_finished(self) -> None:
-        records, self._finished = self._finished, []
-        self._metrics.observe_requests(records)
-        for record in records:
-            if record.span:
-                record.span.end(record)
-        if dropped := log_requests(records):
-            self._metrics.count_dropped_lines(dropped)
+            self._finished.add(record)
 
 
 def _identity(scope: Scope) -> str:

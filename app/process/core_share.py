@@ -1,4 +1,4 @@
-"""How many cores a process may compute on: its own share, and the shares of processes of the service without work.
+"""The cores that a process may compute on: its own share, and those of processes of the service without work.
 
 Each process keeps a byte of a file that all of them map into memory: 1 while it has requests, else 0.
 """
@@ -18,7 +18,7 @@ FILE, FILE_BYTES = "processes.busy", 4_096
 
 
 class CoreShare:
-    """The cores of this process. Those of others stay theirs: it takes them only while they have no work."""
+    """The cores of this process: always its `own`, and up to `most` while others have no work."""
 
     def __init__(self, cores: int = 1, processes: int = 1, directory: Path | None = None) -> None:
         """Share the cores equally among the processes, at least one each.
@@ -42,12 +42,12 @@ class CoreShare:
         if self._file:
             self._bytes[self._place] = busy
 
-    def now(self) -> int:
-        """Return the number of cores that this process may compute on now."""
+    def has_all(self) -> bool:
+        """Whether this process may compute on `most` cores now."""
         if self._file is None:
-            return self.own
-        busy = self._bytes[:].count(1) - self._bytes[self._place]
-        return min(self.most, self.own * max(1, self._processes - busy))
+            return False
+        idle = self._processes - 1 - (self._bytes[:].count(1) - self._bytes[self._place])
+        return self.own * (1 + idle) >= self.most
 
 
 ONE_CORE = CoreShare()

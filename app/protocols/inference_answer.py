@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from app.prediction import Prediction, largest, to_json
 from app.protocols.images import malformed
 from app.protocols.inference_request import BYTES, HEADER_LENGTH, InferenceRequest, RequestedOutput
-from app.protocols.requests import json_response
+from app.responses import JsonResponse
 from model_store.manifest import Manifest
 from model_store.version import Loaded
 
@@ -61,7 +61,7 @@ def inference_response(
     answer |= {"id": asked.id} if asked.id is not None else {}
     answer["outputs"] = described
     if not any(output.binary for output in outputs):
-        return json_response(answer)
+        return JsonResponse(answer)
     header = to_json(answer)
     headers = {HEADER_LENGTH: str(len(header))}
     return Response(b"".join([header, *tensors]), headers=headers, media_type="application/octet-stream")

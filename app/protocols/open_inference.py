@@ -11,7 +11,8 @@ from app.intake import Received
 from app.pipeline import Pipeline
 from app.protocols.inference_answer import check_outputs, inference_response, output_shapes
 from app.protocols.inference_request import PLACE, parse_inference
-from app.protocols.requests import adder, check_model, json_response, predict_images, ready_model, served_model
+from app.protocols.requests import adder, check_model, predict_images, ready_model, served_model
+from app.responses import JsonResponse
 
 MODEL = "/v2/models/{model}"
 PREFIXES = (MODEL, f"{MODEL}/versions/{{version}}")
@@ -37,13 +38,13 @@ async def infer(request: Request) -> Response:
 @router.get("/v2")
 async def server(request: Request) -> Response:
     """Name the server, its version and the protocol's extensions that it has."""
-    return json_response({"name": "cifar10-service", "version": __version__, "extensions": EXTENSIONS})
+    return JsonResponse({"name": "cifar10-service", "version": __version__, "extensions": EXTENSIONS})
 
 
 @router.get("/v2/health/live")
 async def live(request: Request) -> Response:
     """200 as long as the process responds."""
-    return json_response({"live": True})
+    return JsonResponse({"live": True})
 
 
 @router.get("/v2/health/ready")
@@ -51,14 +52,14 @@ async def ready(request: Request) -> Response:
     """200 while the service takes requests, like /health/ready; else 503 with the reason."""
     pipeline: Pipeline = request.app.state.pipeline
     pipeline.require_ready()
-    return json_response({"ready": True})
+    return JsonResponse({"ready": True})
 
 
 @router.get("/v2/models")
 async def models(request: Request) -> Response:
     """List the model, as KServe does."""
     pipeline: Pipeline = request.app.state.pipeline
-    return json_response({"models": [pipeline.require_serving().loaded.manifest.name]})
+    return JsonResponse({"models": [pipeline.require_serving().loaded.manifest.name]})
 
 
 @router.post("/v2/repository/index")
@@ -73,7 +74,7 @@ async def repository_index(request: Request) -> Response:
 @_route("GET", "/ready")
 async def model_ready(request: Request) -> Response:
     """200 while the model takes requests; else 503 with the reason."""
-    return json_response({"name": ready_model(request).loaded.manifest.name, "ready": True})
+    return JsonResponse({"name": ready_model(request).loaded.manifest.name, "ready": True})
 
 
 @_route("GET", "")
@@ -81,7 +82,7 @@ async def metadata(request: Request) -> Response:
     """Describe input and outputs. The input may be FP32 or BYTES as well, which the protocol cannot say."""
     loaded = served_model(request).loaded
     manifest, outputs = loaded.manifest, output_shapes(loaded)
-    return json_response(
+    return JsonResponse(
         {
             "name": manifest.name,
             "versions": [str(manifest.version)],

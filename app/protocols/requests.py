@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import Response
 
 from app.errors import Problem, problem_from_error
 from app.pipeline import Pipeline
-from app.prediction import Prediction, to_json
+from app.prediction import Prediction
 from app.versions.serving import Serving, Source
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
@@ -101,8 +100,3 @@ def at(place: str, error: Exception) -> Problem:
     """Return the problem of one image, with its place in the request."""
     problem = problem_from_error(error)
     return Problem(problem.code, f"{place}: {problem.detail}")
-
-
-def json_response(content: dict[str, Any]) -> Response:
-    """Answer with JSON; `content` may contain NumPy arrays."""
-    return Response(to_json(content), media_type="application/json")

@@ -7,8 +7,9 @@ from app.intake import Received, encoded_images
 from app.pipeline import Pipeline
 from app.prediction import prediction_json
 from app.protocols.json_body import json_parser
-from app.protocols.requests import json_response, predict_images
+from app.protocols.requests import predict_images
 from app.protocols.tensorflow_request import read_rows
+from app.responses import JsonResponse
 
 ONE_IMAGE, ROWS = encoded_images("file", 1), json_parser(read_rows)
 
@@ -20,7 +21,7 @@ async def ping(request: Request) -> Response:
     """200 while the service takes requests, like /health/ready; else 503 with the reason."""
     pipeline: Pipeline = request.app.state.pipeline
     pipeline.require_ready()
-    return json_response({"status": "ready"})
+    return JsonResponse({"status": "ready"})
 
 
 @router.post("/invocations")
@@ -31,8 +32,8 @@ async def invocations(request: Request) -> Response:
         async with Received(request, ROWS) as (serving, asked):
             rows = await predict_images(request, serving, asked.images, asked.place)
             with request.scope["stages"].timed("serialize"):
-                return json_response({"predictions": [row.probabilities for row in rows]})
+                return JsonResponse({"predictions": [row.probabilities for row in rows]})
     async with Received(request, ONE_IMAGE) as (serving, (data,)):
         row = await serving.predict(data, request.scope["stages"])
         with request.scope["stages"].timed("serialize"):
-            return json_response(prediction_json(serving.loaded.manifest, row))
+            return JsonResponse(prediction_json(serving.loaded.manifest, row))

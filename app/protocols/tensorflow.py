@@ -12,7 +12,7 @@ from app.intake import Received
 from app.pipeline import Pipeline
 from app.prediction import largest
 from app.protocols.json_body import JsonObject, json_parser
-from app.protocols.requests import adder, at, check_model, json_response, predict_images, ready_model, served_model
+from app.protocols.requests import adder, at, check_model, predict_images, ready_model, served_model
 from app.protocols.tensorflow_request import (
     COLUMNS,
     ROWS,
@@ -22,6 +22,7 @@ from app.protocols.tensorflow_request import (
     read_images,
     read_rows,
 )
+from app.responses import JsonResponse
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
 
@@ -50,7 +51,7 @@ async def predict(request: Request) -> Response:
         rows = await predict_images(request, serving, asked.images, asked.place)
         with request.scope["stages"].timed("serialize"):
             answer = {ROWS: "predictions", COLUMNS: "outputs"}[asked.field]
-            return json_response({answer: [row.probabilities for row in rows]})
+            return JsonResponse({answer: [row.probabilities for row in rows]})
 
 
 @_route("POST", ":classify")
@@ -64,7 +65,7 @@ async def classify(request: Request) -> Response:
         with request.scope["stages"].timed("serialize"):
             count = len(manifest.labels)
             ranked = [(row.probabilities, largest(row.probabilities, count)) for row in rows]
-            return json_response({"result": [[[manifest.labels[i], row[i]] for i in order] for row, order in ranked]})
+            return JsonResponse({"result": [[[manifest.labels[i], row[i]] for i in order] for row, order in ranked]})
 
 
 @_route("POST", ":explain")
@@ -81,14 +82,14 @@ async def explain(request: Request) -> Response:
             except ImageError as error:
                 raise at(asked.place.format(index), error) from None
             documents.append(await asyncio.to_thread(explanation_json, manifest, explanation))
-        return json_response({"explanations": documents})
+        return JsonResponse({"explanations": documents})
 
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
     """List the model."""
     pipeline: Pipeline = request.app.state.pipeline
-    return json_response({"models": [pipeline.require_serving().loaded.manifest.name]})
+    return JsonResponse({"models": [pipeline.require_serving().loaded.manifest.name]})
 
 
 @_route("GET", "/metadata")
@@ -100,7 +101,7 @@ async def metadata(request: Request) -> Response:
         "outputs": {"probabilities": _tensor("probabilities", "DT_FLOAT", [-1, len(manifest.labels)])},
         "method_name": "tensorflow/serving/predict",
     }
-    return json_response(
+    return JsonResponse(
         {
             "model_spec": {"name": manifest.name, "signature_name": "", "version": str(manifest.version)},
             "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
@@ -112,7 +113,7 @@ async def metadata(request: Request) -> Response:
 async def status(request: Request) -> Response:
     """Answer as TensorFlow Serving (`model_version_status`) and KServe (`name`, `ready`) do; 503 until it is ready."""
     manifest = ready_model(request).loaded.manifest
-    return json_response({"name": manifest.name, "ready": True, "model_version_status": [_version_status(manifest)]})
+    return JsonResponse({"name": manifest.name, "ready": True, "model_version_status": [_version_status(manifest)]})
 
 
 def _version_status(manifest: Manifest) -> dict[str, Any]:

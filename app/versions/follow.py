@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from app.process.core_share import ONE_CORE, CoreShare
 from app.settings import Settings
 from model_store.errors import ModelError
 from model_store.network.layers import INPUT_SHAPE
@@ -53,7 +54,7 @@ class Follower:
     def __init__(
         self,
         settings: Settings,
-        streams: int = 1,
+        share: CoreShare = ONE_CORE,
         served: int | None = None,
         errors: Mapping[int, ModelError] = MappingProxyType({}),
         max_batch: int = 1,
@@ -62,11 +63,11 @@ class Follower:
         """Begin with the version that is being served, if any, and the errors of those that cannot be.
 
         Args:
-            streams: as for `choose`.
+            share: cores on which a network is computed.
             max_batch: the largest batch for which a network is made ready.
             clock: clock in seconds.
         """
-        self._settings, self._streams, self._max_batch, self._clock = settings, streams, max_batch, clock
+        self._settings, self._share, self._max_batch, self._clock = settings, share, max_batch, clock
         self._store, self._name = Store(settings.store), settings.model_name
         self._served = None if served is None else (served, self._fingerprint(served))
         retry_at = clock() + RETRY_SECONDS
@@ -95,7 +96,7 @@ class Follower:
             failure = self._failures.get(version)
             if failure is None or failure.fingerprint != fingerprint or self._clock() >= failure.retry_at:
                 try:
-                    loaded = load_warm(self._settings, version, self._streams, self._max_batch)
+                    loaded = load_warm(self._settings, version, self._share, self._max_batch)
                 except ModelError as error:
                     confirmed = failure is not None and failure.confirmed and failure.fingerprint == fingerprint
                     failure = Failure(fingerprint, error, self._clock() + RETRY_SECONDS, confirmed)
@@ -117,7 +118,7 @@ class Follower:
         return frozenset(_describe(folder, path) for path in (folder, *folder.glob("*"), *folder.glob("*/*")))
 
 
-def load_warm(settings: Settings, version: int, streams: int, max_batch: int) -> Loaded:
+def load_warm(settings: Settings, version: int, share: CoreShare, max_batch: int) -> Loaded:
     """Load and test a version, and compute a batch of each size, so that no request waits for kernels.
 
     Raises:
@@ -125,9 +126,10 @@ def load_warm(settings: Settings, version: int, streams: int, max_batch: int) ->
     """
     try:
         folder = Store(settings.store).folder(settings.model_name, version)
-        loaded = load(folder, settings.engine, settings.precision, 1, streams)
+        loaded = load(folder, settings.engine, settings.precision, share.own, share.most)
         for size in (1 << power for power in range(max_batch.bit_length())):
-            loaded.classifier.predict(np.zeros((size, *INPUT_SHAPE), np.uint8))
+            for wide in (False, True):
+                loaded.classifier.predict(np.zeros((size, *INPUT_SHAPE), np.uint8), wide)
     except ModelError:
         raise
     except MemoryError:

@@ -58,14 +58,14 @@ def skipped_versions(errors: dict[int, ModelError]) -> tuple[Skipped, ...]:
     )
 
 
-def choose(settings: Settings, threads: int | None = None, streams: int = 1) -> Chosen:
+def choose(settings: Settings, threads: int | None = None, wide_threads: int | None = None) -> Chosen:
     """Load and test the pinned or active version, or else the newest that can be served.
 
     An older version than the pinned or active one would not be what the operator asked for.
 
     Args:
         threads: threads that compute one call of the network; by default the engine chooses.
-        streams: calls that may be computed at the same time.
+        wide_threads: threads that compute a wide call; by default as many.
 
     Raises:
         ModelError: no such version can be served; the text says why.
@@ -73,7 +73,7 @@ def choose(settings: Settings, threads: int | None = None, streams: int = 1) -> 
     store, name, errors = Store(settings.store), settings.model_name, dict[int, ModelError]()
     for version in store.candidates(name, settings.model_version):
         try:
-            loaded = load(store.folder(name, version), settings.engine, settings.precision, threads, streams)
+            loaded = load(store.folder(name, version), settings.engine, settings.precision, threads, wide_threads)
         except ModelError as error:
             errors[version] = error
         else:

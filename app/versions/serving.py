@@ -59,16 +59,16 @@ class Serving:
             max_wait_seconds: how long an explanation may wait for others.
         """
         self.loaded, self._admission, self._memory, self._decoders = loaded, admission, memory, decoders
+        is_watched = loaded.manifest.reference is not None
         self.model = loaded.manifest.name, str(loaded.manifest.version)
         self.drift = Drift(loaded.manifest, metrics_directory)
         self.documents: dict[str, str] = {}  # about the version, by name, once rendered
         self._batcher = Batcher(
-            lambda images: predict_each(loaded.classifier, images),
+            lambda images: predict_each(loaded.classifier, images, share.has_all(), is_watched),
             MAX_BATCH,
             max_waiting_images,
             partial(metrics.observe_batch, self.model),
             initializer=give_way,
-            share=share,
         )
         self._explainer = Explainer(self._batcher, masks, max_wait_seconds, min(CHUNK, max_waiting_images))
         self._max_waiting_images, self._batched = max_waiting_images, 0  # images of batches in progress
@@ -113,7 +113,7 @@ class Serving:
             image = await self._decode(source)
             stages["decode"] = began, time.perf_counter()
             row, stages["queue"], stages["infer"], stages.batch_images = await self._batcher.submit(image)
-        self.drift.add([image], [row])
+        self.drift.add([row])
         return row
 
     async def predict_all(self, sources: Sequence[Source], stages: Stages) -> list[Prediction | ImageError]:
@@ -140,7 +140,7 @@ class Serving:
         if outputs:  # report the last image, which was queued when decoding ended
             _, stages["queue"], stages["infer"], stages.batch_images = outputs[-1]
         rows = [output.row for output in outputs]
-        self.drift.add(_images(decoded), rows)
+        self.drift.add(rows)
         remaining = iter(rows)
         return [image if isinstance(image, ImageError) else next(remaining) for image in decoded]
 

@@ -149,7 +149,7 @@ from app.monitoring.logs import RequestRecord
 from app.monitoring.metrics import Metrics
 metrics = Metrics(Path(sys.argv[1]))
 for number in range(20):
-    metrics.observe_requests([RequestRecord("", "POST", f"/{number}", 200, 0.1, {}, None)])
+    metrics.observe_requests([RequestRecord("", "POST", f"/{number}", 200, 0.0, 0.1, {}, None)])
     if number == 9 and len(sys.argv) > 2:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 sys.stdout.write(metrics.render().decode())

@@ -13,7 +13,7 @@ from app.process.core_share import CoreShare
 )
 def test_cores_are_shared_equally(cores, processes, own):
     share = CoreShare(cores, processes)
-    assert share.own == share.most == share.now() == own
+    assert share.own == share.most == own and not share.has_all()
 
 
 OTHER = """
@@ -23,7 +23,7 @@ from app.process.core_share import CoreShare
 share = CoreShare(2, 2, Path(sys.argv[1]))
 for line in sys.stdin:
     share.set_busy(line.strip() == "busy")
-    print(share.now(), flush=True)
+    print(share.has_all(), flush=True)
 """
 
 
@@ -34,10 +34,10 @@ class Other:
         command = [sys.executable, "-c", OTHER, directory]
         self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def tell(self, word: str) -> int:
-        """Return the cores that it may compute on once it is busy or idle."""
+    def tell(self, word: str) -> bool:
+        """Return whether it may compute on all cores once it is busy or idle."""
         print(word, file=self.process.stdin, flush=True)
-        return int(self.process.stdout.readline())
+        return self.process.stdout.readline() == "True\n"
 
     def kill(self) -> None:
         with self.process:
@@ -46,16 +46,16 @@ class Other:
 
 def test_a_process_computes_on_anothers_core_while_that_has_no_work(tmp_path):
     share, other = CoreShare(2, 2, tmp_path), Other(tmp_path)
-    assert (share.own, share.most, other.tell("idle"), share.now()) == (1, 2, 2, 2)
+    assert (share.own, share.most, other.tell("idle"), share.has_all()) == (1, 2, True, True)
     share.set_busy(True)
-    assert (other.tell("idle"), share.now()) == (1, 2)
-    assert (other.tell("busy"), share.now()) == (1, 1)
+    assert (other.tell("idle"), share.has_all()) == (False, True)
+    assert (other.tell("busy"), share.has_all()) == (False, False)
     share.set_busy(False)
-    assert (other.tell("busy"), share.now()) == (2, 1)
+    assert (other.tell("busy"), share.has_all()) == (True, False)
     other.kill()
-    assert share.now() == 1  # its mark stays until the process that replaces it takes its place
+    assert not share.has_all()  # its mark stays until the process that replaces it takes its place
     replacement = Other(tmp_path)
-    assert (replacement.tell("idle"), share.now()) == (2, 2)
+    assert replacement.tell("idle") and share.has_all()
     replacement.kill()
 
 
@@ -66,7 +66,7 @@ def test_a_directory_without_room_leaves_each_process_its_own_cores(tmp_path, mo
     monkeypatch.setattr("app.process.shared_directory.reserve", full)
     share = CoreShare(2, 2, tmp_path)
     share.set_busy(True)
-    assert share.most == share.now() == 1
+    assert share.most == 1 and not share.has_all()
     (line,) = caplog.messages
     assert line == (
         f"{tmp_path} has no room for processes.busy: No space left on device; each process keeps to its own cores"
