@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from app.settings import Settings
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
 CONNECT_SECONDS = 10.0
+START_SECONDS = 20.0  # for an actor that has a core to load the model
 MAX_ATTEMPTS = 3  # at a chunk whose process dies
 LOST = ActorDiedError, ActorUnavailableError
 
@@ -63,7 +65,7 @@ def connected(address: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 Ray raises Exception itself if a node does not start
         raise BulkError(
             f"--ray {address}: {error}; start a cluster with `ray start --head`, and name it as `auto` on its nodes, "
-            "else as HOST:6379"
+            "else as HOST:6379; if it has a token, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token from its head"
         ) from None
     signal.signal(signal.SIGTERM, stop)  # Ray's own handler ends the process without a message
     try:
@@ -140,6 +142,8 @@ class Pool:
     def _collect(self) -> list[_Task]:
         """Wait until an actor is ready or has answered; return the chunks whose actor has died."""
         lost = list[_Task]()
+        if not self._loads and not self._running and not ray.wait([*self._starting], timeout=START_SECONDS)[0]:
+            print("waiting for a free core of the cluster; `ray status` shows what takes them", file=sys.stderr)
         for reference in ray.wait([*self._starting, *self._running])[0]:
             task, actor = self._running.pop(reference, (None, None))
             actor = actor or self._starting.pop(reference)

@@ -29,9 +29,11 @@ class Parts:
         """Open the parts that there are.
 
         Raises:
-            BulkError: they are of another run, or another process has them open.
+            BulkError: they are of another run, another process has them open, or there is no folder for them.
             OSError: the folder cannot be made or read.
         """
+        if not to.absolute().parent.is_dir():
+            raise BulkError(f"--to {to}: the folder {to.parent} does not exist; create it, or choose another file")
         self._to, self._schema, self._run = to, schema, run
         self._folder = parts_folder(to)
         self._folder.mkdir(exist_ok=True)

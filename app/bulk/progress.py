@@ -53,12 +53,13 @@ class BulkProgress:
     def summary(self) -> str:
         """Describe what this run did."""
         seconds = self._clock() - self._began
-        text = f"{self.done - self._former:,} images in {_duration(seconds)}, {self.rate:,.0f} images/s"
+        images = self.done - self._former - self.others
+        text = f"{images:,} images in {_duration(seconds)}, {self.rate:,.0f} images/s"
         if self._former:
-            text += f", after {self._former:,} of former runs"
+            text += f", after {self._former:,} files and images of former runs"
         if self.errors:
             text += "; errors: " + ", ".join(f"{count:,} {code}" for code, count in sorted(self.errors.items()))
-        return text + (f"; {self.others:,} files are not images" if self.others else "")
+        return text + (f"; skipped {self.others:,} file{'s' * (self.others > 1)} of other types" if self.others else "")
 
     @property
     def rate(self) -> float:

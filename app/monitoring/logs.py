@@ -6,7 +6,6 @@ Writing never waits: a log reader that stops reading must not stop the service.
 import io
 import json
 import logging
-import logging.config
 import os
 import socket
 import stat
@@ -196,13 +195,11 @@ def configure_logging(level: str) -> None:
     """Format the records of every logger, uvicorn's included, with `JsonFormatter`, and write without waiting."""
     if not isinstance(sys.stderr, DroppingStream):
         sys.stderr = DroppingStream(sys.stderr.fileno())
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"json": {"()": JsonFormatter}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-            "root": {"handlers": ["stderr"], "level": level.upper()},
-            "loggers": {name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error")},
-        }
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    # Not `dictConfig`: it closes the handlers of all loggers, also Ray Serve's.
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True

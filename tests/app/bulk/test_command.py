@@ -137,6 +137,12 @@ def test_overwrite_begins_anew_and_another_run_is_refused(tmp_path):
     assert code == 1 and "has answers of another run: sources was ['" in stderr and ids(to) == [str(tmp_path / "a.png")]
     assert run(tmp_path / "gone", "--to", to, "--overwrite")[0] == 1 and to.exists()  # a mistake removes nothing
     assert run(other, "--to", to, "--overwrite")[0] == 0 and ids(to) == [str(other)]
+    code, stderr = run(other, "--to", tmp_path / "none" / "answers.parquet")
+    assert (
+        code == 1
+        and "none does not exist; create it, or choose another file" in stderr
+        and len(stderr.splitlines()) == 1
+    )
 
 
 @pytest.mark.process

@@ -29,6 +29,28 @@ def test_log_lines_are_json_and_carry_the_request_id(tmp_path):
     assert (line["method"], line["route"], line["status"]) == ("POST", "/predict", 200)
 
 
+OTHERS = """
+import logging, sys
+from app.monitoring.logs import configure_logging
+other = logging.FileHandler(sys.argv[1])
+logging.getLogger("ray.serve").addHandler(other)
+configure_logging("info")
+logging.getLogger("ray.serve").warning("to both")
+logging.getLogger("uvicorn.error").info("once")
+"""
+
+
+def test_handlers_of_other_libraries_stay_open(tmp_path):
+    command = [sys.executable, "-c", OTHERS, str(tmp_path / "other.log")]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in process.stderr.splitlines()]
+    assert [(line["logger"], line["message"]) for line in lines] == [
+        ("ray.serve", "to both"),
+        ("uvicorn.error", "once"),
+    ]
+    assert (tmp_path / "other.log").read_text() == "to both\n"
+
+
 def set_pipe_size(descriptor: int, size: int) -> None:
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)

@@ -1,0 +1,25 @@
+from collections import Counter
+
+from app.bulk.progress import BulkProgress
+from tests.app.conftest import Clock
+
+
+def summary(clock: Clock, former: int, *chunks: tuple[int, int]) -> str:
+    """The last line of a run of ten seconds; each chunk has so many files, of which so many were skipped."""
+    progress = BulkProgress(former, lambda: None, clock)
+    for files, others in chunks:
+        progress.show(files, Counter(), others)
+    clock.now += 10
+    return progress.summary()
+
+
+def test_skipped_files_are_no_images(clock):
+    assert summary(clock, 0, (50, 1), (50, 0)).startswith("99 images in 0:10, ")
+    assert summary(clock, 0, (50, 1)).endswith("; skipped 1 file of other types")
+    assert summary(clock, 0, (50, 1), (50, 1)).endswith("; skipped 2 files of other types")
+    assert "skipped" not in summary(clock, 0, (50, 0))
+
+
+def test_a_continued_run_counts_its_own_images(clock):
+    assert summary(clock, 7_000, (50, 2)).startswith("48 images in 0:10, ")
+    assert ", after 7,000 files and images of former runs; skipped 2" in summary(clock, 7_000, (50, 2))
