@@ -142,6 +142,10 @@ def test_each_replica_answers_and_any_tells_what_all_have_counted(connect):
     }
     assert len(counts) == 2 and sum(counts.values()) == 40 and min(counts.values()) > 0
     assert orjson.loads(ask(f"{nodes.url}/model/drift"))["images"] == 40
+    logs = Path(nodes.cluster.head_node.get_session_dir_path(), "logs")
+    texts = [path.read_text() for path in logs.glob("worker-*.err")]
+    assert sum(text.count('"route": "/predict"') for text in texts) == 40
+    assert not [text for text in texts if "Logging error" in text or "Traceback" in text]
 
 
 def test_a_killed_node_costs_only_the_requests_in_flight_on_it(connect):
