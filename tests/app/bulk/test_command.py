@@ -137,12 +137,6 @@ def test_overwrite_begins_anew_and_another_run_is_refused(tmp_path):
     assert code == 1 and "has answers of another run: sources was ['" in stderr and ids(to) == [str(tmp_path / "a.png")]
     assert run(tmp_path / "gone", "--to", to, "--overwrite")[0] == 1 and to.exists()  # a mistake removes nothing
     assert run(other, "--to", to, "--overwrite")[0] == 0 and ids(to) == [str(other)]
-    code, stderr = run(other, "--to", tmp_path / "none" / "answers.parquet")
-    assert (
-        code == 1
-        and "none does not exist; create it, or choose another file" in stderr
-        and len(stderr.splitlines()) == 1
-    )
 
 
 @pytest.mark.process
@@ -225,7 +219,8 @@ def test_a_source_that_does_not_exist_is_one_sentence(capsys, tmp_path):
 def test_a_folder_for_the_answers_that_does_not_exist_is_one_sentence(capsys, tmp_path):
     (tmp_path / "a.png").write_bytes(png())
     assert main(["classify", str(tmp_path / "a.png"), "--to", str(tmp_path / "gone/a.parquet")]) == 1
-    assert "gone/.a.parquet.parts: No such file or directory" in capsys.readouterr().err
+    folder, error = tmp_path / "gone", capsys.readouterr().err
+    assert error.startswith(f"error: --to {folder}/a.parquet: the folder {folder} does not exist; create it, or ")
 
 
 def test_serve_and_the_other_commands_do_not_import_its_packages():
