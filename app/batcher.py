@@ -169,9 +169,9 @@ class Batcher(Generic[Row]):
 
     def _compute(self, batch: Sequence[QueuedImage[Row]]) -> tuple[Sequence[Row] | Exception, float, float]:
         """Return the rows or what the network raised, and when it began and ended."""
-        images, began = np.stack([queued.image for queued in batch]), self._clock()
+        began = self._clock()
         try:
-            return self._predict(images), began, self._clock()
+            return self._predict(np.stack([queued.image for queued in batch])), began, self._clock()
         except Exception as error:  # noqa: BLE001 every error must reach the callers
             return error, began, self._clock()
 

@@ -201,6 +201,29 @@ def test_a_failing_network_fails_its_batch_and_not_the_next():
     assert asyncio.run(scenario()) == [2.0]
 
 
+def test_images_that_memory_cannot_hold_together_fail_their_batch_and_not_the_next(monkeypatch):
+    async def scenario():
+        gate = Gate()
+        batcher = Batcher(gate, 8, 8)
+        first = asyncio.create_task(batcher.submit(image(0)))
+        await entered(gate)
+        pair = asyncio.create_task(batcher.submit_all([image(1), image(2)]))
+        await run_ready_tasks()
+        with monkeypatch.context() as patch:
+            patch.setattr("app.batcher.np.stack", out_of_memory)
+            gate.open.set()
+            with pytest.raises(MemoryError):
+                await pair
+        rows = [(await first).row, (await batcher.submit(image(3))).row]
+        await batcher.close()
+        return [row.tolist() for row in rows]
+
+    def out_of_memory(images):
+        raise MemoryError
+
+    assert asyncio.run(scenario()) == [[0.0], [3.0]]
+
+
 def test_closing_cancels_whoever_still_waits():
     async def scenario():
         gate = Gate()
