@@ -45,13 +45,14 @@ class Drift:
     def add(self, predictions: Iterable[Prediction]) -> None:
         """Count answered images, by the bins in their predictions; needs a running event loop.
 
-        All of a tenth of a second are counted together, since one costs almost as much as many.
+        The images of a tenth of a second are counted together: counting one takes almost as long as counting many.
         """
         if self._recent is None:
             return
-        if not self._uncounted:
+        bins = [prediction.bins for prediction in predictions if prediction.bins is not None]
+        if bins and not self._uncounted:
             asyncio.get_running_loop().call_later(COUNT_SECONDS, self._count)
-        self._uncounted += [prediction.bins for prediction in predictions if prediction.bins is not None]
+        self._uncounted += bins
 
     def _count(self) -> None:
         bins, self._uncounted = self._uncounted, []

@@ -23,7 +23,7 @@ class FinishedRequests:
         self._records.append(record)
 
     def record(self) -> None:
-        """Count and log what waits."""
+        """Count and log the requests that were added since the last call."""
         records, self._records = self._records, []
         self._metrics.observe_requests(records)
         for record in records:

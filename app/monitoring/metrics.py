@@ -119,7 +119,7 @@ class Metrics:
             registry=self._registry,
         )
         self._serving = self._gauge("serving_processes", "Processes that serve this version", ["model", "version"])
-        self.before_report: Callable[[], None] = lambda: None  # counts what waits to be counted
+        self.before_report: Callable[[], None] = lambda: None  # adds finished requests that are not counted yet
         self._model: Model = ("", "")
         self._served_labels: tuple[str, ...] = ()
         self._drift: Drift | None = None

@@ -43,7 +43,7 @@ class CoreShare:
             self._bytes[self._place] = busy
 
     def has_all(self) -> bool:
-        """Whether this process may compute on `most` cores now."""
+        """Return whether enough other processes are idle for this one to compute on `most` cores."""
         if self._file is None:
             return False
         idle = self._processes - 1 - (self._bytes[:].count(1) - self._bytes[self._place])

@@ -5,7 +5,7 @@ from tests.app.conftest import Clock
 
 
 def summary(clock: Clock, former: int, *chunks: tuple[int, int]) -> str:
-    """The last line of a run of ten seconds; each chunk has so many files, of which so many were skipped."""
+    """Return the last line of a run of ten seconds. A chunk is a number of files and how many of them were skipped."""
     progress = BulkProgress(former, lambda: None, clock)
     for files, others in chunks:
         progress.show(files, Counter(), others)
