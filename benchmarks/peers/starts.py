@@ -100,6 +100,8 @@ LITSERVE, RAYSERVE = "{bin}/python {servers}/litserve_peer.py {port}", "{bin}/py
 BENTOML, MLSERVER = "{bin}/bentoml serve bentoml_peer:Cifar --port {port}", "{bin}/mlserver start {folder}"
 BASE64 = {"content_type": "base64"}
 RAY = ("ray[serve]==2.60.0",)
+# Its further processes ask for an event loop before there is one, which newer releases of uvloop do not make.
+MLSERVER_PACKAGES = "mlserver", "uvloop<0.22"
 
 
 def _ours_behind(packages: tuple[str, ...], script: str, **variables: str) -> Peer:
@@ -114,7 +116,7 @@ PLAIN_PEERS = {
     "litserve": Peer(("litserve", "python-multipart"), LITSERVE, "/predict", FORM, _field("file")),
     "bentoml": Peer(("bentoml",), BENTOML, "/predict", FORM, _field("images")),
     "rayserve": Peer(("ray[serve]", "python-multipart"), RAYSERVE, "/predict", FORM, _field("file")),
-    "mlserver": Peer(("mlserver",), MLSERVER, INFER, JSON, _tensor("x", parameters=BASE64), _prepare_mlserver),
+    "mlserver": Peer(MLSERVER_PACKAGES, MLSERVER, INFER, JSON, _tensor("x", parameters=BASE64), _prepare_mlserver),
     "naive": Peer(("fastapi", "uvicorn[standard]", "python-multipart"), UVICORN, "/predict", FORM, _field("file")),
     "bare": Peer((), BARE, "/predict", OCTETS, _raw, runs_ours=True),
     "mosec": Peer(("mosec",), MOSEC, "/inference", OCTETS, _raw, runs_ours=True),
