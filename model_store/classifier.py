@@ -19,7 +19,7 @@ from model_store.errors import ModelError
 from model_store.files import QUANTIZATION
 from model_store.manifest import Precision, Verdicts
 from model_store.network.gaussian import Gaussian, ood_scores, rejection_scores
-from model_store.network.layers import INPUT_SHAPE
+from model_store.network.layers import Shape
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.processor import has_amx, has_bfloat16, is_x86, new_core
@@ -65,6 +65,7 @@ class Classifier:
             ModelError: this machine does not support the engine or the precision.
         """
         self.labels = network.labels
+        self.input: Shape = network.architecture.input
         self._set_parameters(network)
         self._widths = [len(network.labels)] * (2 if network.output == "logits" else 1)
         self._widths += [len(network.gaussian.mean)] if network.gaussian else []
@@ -97,8 +98,9 @@ class Classifier:
         Raises:
             ValueError: the images are of another shape or type; a caller's mistake, not a user's.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != INPUT_SHAPE:
-            raise ValueError(f"images must be uint8 (N, 32, 32, 3), not {images.dtype} {images.shape}")
+        if images.dtype != np.uint8 or images.shape[1:] != self.input:
+            expected = ", ".join(map(str, self.input))
+            raise ValueError(f"images must be uint8 (N, {expected}), not {images.dtype} {images.shape}")
         outputs = [np.empty((len(images), width), np.float32) for width in self._widths]
         infer = self._infer_wide if wide else self._infer
         with self._lock:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from model_store.errors import ModelError
-from model_store.network.layers import INPUT_SHAPE, LAYERS, InputLayer, Layer, Shape
+from model_store.network.layers import LAYERS, InputLayer, Layer, Shape
 from model_store.reading import MAX_JSON_BYTES, parse_json
 
 MAX_LAYERS = 1_000
@@ -33,6 +33,11 @@ class Architecture:
     """A validated network. Nodes are in topological order; the last one is the output."""
 
     nodes: tuple[Node, ...]
+
+    @property
+    def input(self) -> Shape:
+        """Shape of the images, (height, width, channels)."""
+        return self.nodes[0].shape
 
     def input_shape(self, node: Node) -> Shape:
         """Return the shape of a node's first input."""
@@ -171,7 +176,7 @@ def _checked(connections: Connections) -> Architecture:
             raise ModelError(f"layer {layer.name!r} reads {missing[0]!r}, which does not come before it")
         if isinstance(layer, InputLayer) == bool(nodes):
             raise ModelError(f"the model must have exactly one InputLayer, as its first layer; found {layer.name!r}")
-        shape = layer.output_shape(*(nodes[name].shape for name in inputs)) if inputs else INPUT_SHAPE
+        shape = layer.output_shape(*(nodes[name].shape for name in inputs))
         if math.prod(shape) > MAX_ELEMENTS:
             raise ModelError(
                 f"layer {layer.name!r} has an output of {shape}, over the limit of {MAX_ELEMENTS:,} values"

@@ -23,6 +23,7 @@ def _policy_name(value: Any) -> Any:
 
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
+Side = Annotated[int, Field(ge=16, le=256)]
 Pair = tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]]
 Coefficient = Annotated[float, Field(ge=-1e30, le=1e30)]  # finite in float32
 Float32 = Annotated[Literal["float32"], BeforeValidator(_policy_name)]
@@ -69,10 +70,14 @@ class Layer(Frozen):
 class InputLayer(Layer):
     """Normalised images."""
 
-    batch_shape: tuple[None, Literal[32], Literal[32], Literal[3]]
+    batch_shape: tuple[None, Side, Side, Literal[1, 3]]
     sparse: Literal[False] = False
     ragged: Literal[False] = False
     optional: Literal[False] = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(height, width, channels) of the images."""
+        return self.batch_shape[1:]
 
 
 class Conv2D(Layer):

@@ -51,7 +51,7 @@ def build_network(network: Network, separate_rounding: bool = False) -> ov.Model
         layer. The node of a layer's output has the layer's name; layers that change nothing, such as Dropout, have no
         node.
     """
-    images = ops.parameter([-1, *layers.INPUT_SHAPE], np.uint8, name="images")
+    images = ops.parameter([-1, *network.architecture.input], np.uint8, name="images")
     normalised = _normalise(network, ops.convert(images, np.float32))
     outputs = _outputs(network, normalised, separate_rounding)
     return ov.Model(list(outputs.values()), [images])
@@ -59,7 +59,7 @@ def build_network(network: Network, separate_rounding: bool = False) -> ov.Model
 
 def build_float_network(network: Network) -> ov.Model:
     """Build the unrounded network for other servers: `images` are float32 in 0..1, the only output `probabilities`."""
-    images = ops.parameter([-1, *layers.INPUT_SHAPE], np.float32, name="images")
+    images = ops.parameter([-1, *network.architecture.input], np.float32, name="images")
     outputs = _outputs(replace(network, ranges=None), _normalise(network, images, white=1))
     return ov.Model([outputs["probabilities"]], [images])
 

@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 
 
@@ -26,7 +25,7 @@ def build_infer(network: Network) -> Callable[[NDArray[np.uint8]], list[NDArray[
         model = keras.Model(model.input, [model.output, model.get_layer(network.gaussian.layer).output])
     scale, shift = network.preprocessing.scale_and_shift()
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *INPUT_SHAPE), tf.uint8)])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec((None, *network.architecture.input), tf.uint8)])  # type: ignore[untyped-decorator]
     def compute(images: Any) -> Any:
         tensors = model(tf.cast(images, tf.float32) * scale + shift, training=False)
         last, *maps = tensors if network.gaussian else [tensors]
@@ -42,7 +41,7 @@ def build_infer(network: Network) -> Callable[[NDArray[np.uint8]], list[NDArray[
 def build_keras(network: Network) -> keras.Model:
     """Build a float32 Keras model of normalised images (N, 32, 32, 3) with the network's layers and weights."""
     first, *rest = network.architecture.nodes
-    inputs = keras.Input(INPUT_SHAPE, name=first.layer.name)
+    inputs = keras.Input(network.architecture.input, name=first.layer.name)
     values = {first.layer.name: inputs}
     for node in rest:
         node_inputs = [values[name] for name in node.inputs]

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import numpy as np
 
 from model_store.classifier import Classifier
-from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from model_store.os_errors import explain
 from training.errors import TrainingError
@@ -97,7 +96,7 @@ def compare_with_served(network: Network, predict: Predict) -> float:
     Raises:
         TrainingError: it is over the tolerance, or the output is not (N, K) float32 for an N of 1 and of 63.
     """
-    pixels = np.random.default_rng(0).integers(0, 256, (TEST_IMAGES, *INPUT_SHAPE), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (TEST_IMAGES, *network.architecture.input), dtype=np.uint8)
     served = Classifier(network, precision="float32").predict(pixels).probabilities
     images = pixels.astype(np.float32) / np.float32(255)
     exported = np.concatenate([predict(images[:1]), predict(images[1:])])

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from model_store.network.architecture import Architecture
-from model_store.network.layers import INPUT_SHAPE, Conv2D, Shape
+from model_store.network.layers import Conv2D, Shape
 from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 from model_store.network.tensorflow import build_keras
@@ -26,7 +26,7 @@ from training.fit.networks import normalisation
 
 def build_served(network: Network) -> keras.Model:
     """Build a model from `images` (N, 32, 32, 3), float32 in 0..1, to probabilities (N, K)."""
-    images = keras.Input(INPUT_SHAPE, name="images", dtype="float32")
+    images = keras.Input(network.architecture.input, name="images", dtype="float32")
     x = build_keras(network)(normalisation(network.preprocessing, white=1, name="normalisation")(images))
     if network.output == "logits":
         x = layers.Rescaling(1 / network.temperature, name="temperature", dtype="float32")(x)
@@ -58,7 +58,7 @@ def write_saved_model(network: Network, path: Path) -> None:
     model = build_served(network)
     archive = keras.export.ExportArchive()
     archive.track(model)
-    signature = [tf.TensorSpec((None, *INPUT_SHAPE), tf.float32, name="images")]
+    signature = [tf.TensorSpec((None, *network.architecture.input), tf.float32, name="images")]
     archive.add_endpoint("serve", lambda images: {"probabilities": model(images, training=False)}, signature)
     try:
         archive.write_out(path, verbose=False)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from model_store.network import layers
-from model_store.network.layers import INPUT_SHAPE, Layer, Shape
+from model_store.network.layers import Layer, Shape
 from model_store.network.model import Network
 from model_store.network.openvino import Arrays
 from model_store.os_errors import naming
@@ -60,7 +60,7 @@ def build_onnx(network: Network) -> onnx.ModelProto:
     """The whole computation as one ONNX model, as `write_onnx` writes it."""
     graph = Graph()
     _compute(graph, network)
-    ends = [_tensor("images", *INPUT_SHAPE)], [_tensor("probabilities", network.architecture.classes)]
+    ends = [_tensor("images", *network.architecture.input)], [_tensor("probabilities", network.architecture.classes)]
     body = helper.make_graph(graph.nodes, "classifier", *ends, graph.constants)
     opsets = [helper.make_opsetid("", OPSET)]
     # Left alone, the file would claim the newest format, which runtimes older than the onnx package refuse.

@@ -19,7 +19,6 @@ from model_store.errors import ModelError
 from model_store.files import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import Architecture
-from model_store.network.layers import INPUT_SHAPE
 from model_store.network.weights import Weights
 from model_store.os_errors import naming, reason, remedy
 from model_store.reading import MAX_JSON_BYTES
@@ -132,7 +131,7 @@ def write_files(saved: SavedNetwork, folder: Path) -> None:
 def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Model:
     """A float32 functional model of normalised images (N, 32, 32, 3), its Dropout included, on any backend."""
     first, *rest = architecture.nodes
-    images = keras.Input(INPUT_SHAPE, name=first.layer.name)
+    images = keras.Input(architecture.input, name=first.layer.name)
     values = {first.layer.name: images}
     for node in rest:
         inputs = [values[name] for name in node.inputs]
