@@ -50,5 +50,6 @@ def build_keras(network: Network) -> keras.Model:
             continue
         layer = getattr(keras.layers, type(node.layer).__name__)(**node.layer.inference_config())
         values[node.layer.name] = layer(node_inputs if node.layer.takes_several_inputs else node_inputs[0])
-        layer.set_weights(list(network.weights.get(node.layer.name, {}).values()))
+        arrays = network.weights.get(node.layer.name, {}).values()
+        layer.load_own_variables({str(index): array for index, array in enumerate(arrays)})
     return keras.Model(inputs, values[rest[-1].layer.name])

@@ -21,7 +21,7 @@ from model_store.network.layers import Shape
 Weights = dict[str, dict[str, NDArray[np.float32]]]  # layer name -> weight name -> array
 MAX_OBJECTS = 20_000
 CHUNK_FILTERS = [[], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]]
-RANDOM_STATE = re.compile(r"^layers/dropout(_\d+)?/seed_generator/vars/0$")  # not used at inference
+RANDOM_STATE = re.compile(r"^layers/(\w+/)+seed_generator/vars/0$")  # of Dropout and others, not used at inference
 
 
 def read_weights(data: bytes, architecture: Architecture) -> Weights:
@@ -103,11 +103,12 @@ def checked_array(dataset: h5py.Dataset | None, shape: Shape, description: str) 
         raise ModelError(f"the weights file has no {description}; save both files from the same model")
     if dataset.is_virtual or dataset.external:
         raise ModelError(f"{description} is stored outside the file; only data in the file itself is read")
-    if dataset.shape != shape or dataset.dtype != np.float32:
+    is_counter = shape == () and dataset.dtype.kind == "i"  # Normalization's, not used at inference
+    if dataset.shape != shape or (dataset.dtype != np.float32 and not is_counter):
         raise ModelError(f"{description} is {dataset.dtype} {dataset.shape}, the architecture needs float32 {shape}")
     if dataset.chunks:
         _check_chunks(dataset, description)
-    array = np.asarray(dataset[()])
+    array = np.asarray(dataset[()], np.float32)
     if not np.isfinite(array).all():
         raise ModelError(f"{description} has values that are not finite; the training diverged")
     return array

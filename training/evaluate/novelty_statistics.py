@@ -26,7 +26,7 @@ def early_layer(architecture: Architecture) -> str | None:
     """
     nodes = {node.layer.name: node for node in architecture.nodes}
     quarter = INPUT_SHAPE[0] // 4
-    small = (node for node in architecture.nodes if len(node.shape) == 3 and max(node.shape[:2]) <= quarter)
+    small = (node for node in architecture.nodes if len(node.shape) == 3 and 1 < max(node.shape[:2]) <= quarter)
     node = next(small, None)
     while node and node.inputs and not node.layer.is_convolution:
         node = nodes[node.inputs[0]]

@@ -16,7 +16,7 @@ from keras import layers
 from model_store.network.architecture import Architecture
 from model_store.network.layers import Conv2D, Shape
 from model_store.network.model import Network
-from model_store.network.openvino import Arrays
+from model_store.network.openvino_layers import Arrays
 from model_store.network.tensorflow import build_keras
 from model_store.os_errors import from_text
 from training.errors import TrainingError

@@ -19,6 +19,7 @@ from model_store.errors import ModelError
 from model_store.files import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import Architecture
+from model_store.network.layers import Identity
 from model_store.network.weights import Weights
 from model_store.os_errors import naming, reason, remedy
 from model_store.reading import MAX_JSON_BYTES
@@ -135,11 +136,14 @@ def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Mo
     values = {first.layer.name: images}
     for node in rest:
         inputs = [values[name] for name in node.inputs]
+        if isinstance(node.layer, Identity):
+            values[node.layer.name] = inputs[0]
+            continue
         config = node.layer.inference_config() | node.layer.training_config()
         layer = getattr(keras.layers, type(node.layer).__name__)(**config)
         values[node.layer.name] = layer(inputs if node.layer.takes_several_inputs else inputs[0])
         if arrays := weights.get(node.layer.name):
-            layer.set_weights(list(arrays.values()))
+            layer.load_own_variables({str(index): array for index, array in enumerate(arrays.values())})
     return keras.Model(images, values[rest[-1].layer.name])
 
 

@@ -16,6 +16,7 @@ from model_store.network.model import Network
 from model_store.network.weights import read_weights
 
 PREPROCESSING = Preprocessing(mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
+PIXELS = Preprocessing(mean=(0, 0, 0), std=(1 / 255,) * 3)  # as they are, from 0 to 255
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,41 @@ def tiny_model() -> Tiny:
     return Tiny(*saved(model), images, softmax(keras_values(model, images)))
 
 
-def random_images(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, *INPUT_SHAPE), dtype=np.uint8)
+def random_images(count: int, seed: int = 0, shape: tuple[int, int, int] = INPUT_SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def randomised(model: keras.Model, seed: int = 0) -> keras.Model:
     """The model with random weights everywhere, batch-norm statistics included, that keep values moderate."""
     random = np.random.default_rng(seed)
     for layer in model.layers:
-        layer.set_weights([_random_weight(random, weight.name, tuple(weight.shape)) for weight in layer.weights])
+        drawn = [_random_weight(random, weight.name, tuple(weight.shape)) for weight in layer.weights]
+        layer.load_own_variables({str(index): array for index, array in enumerate(drawn)})
+    return model
+
+
+def settled(model: keras.Model, images: np.ndarray, preprocessing: Preprocessing = PREPROCESSING) -> keras.Model:
+    """A deep model with random batch-norms, whose statistics are near those of the images: signals stay moderate."""
+    random = np.random.default_rng(0)
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    for layer in model.layers:
+        if isinstance(layer, layers.Normalization):
+            layer.load_own_variables({"0": random.normal(0, 1, 3), "1": random.uniform(0.5, 2, 3), "2": 1})
+    for layer in norms:
+        layer.momentum = 0
+        for weight in (layer.gamma, layer.beta):
+            if weight is not None:
+                weight.assign(_random_weight(random, weight.name, tuple(weight.shape)))
+    model(normalise(images, preprocessing), training=True)
+    for layer in norms:
+        for weight in (layer.moving_mean, layer.moving_variance):
+            weight.assign(weight * random.uniform(0.8, 1.25, tuple(weight.shape)).astype(np.float32))
     return model
 
 
 def _random_weight(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name in ("variance", "count"):
+        return random.uniform(0.25, 2, shape)
     if name == "moving_variance":
         return random.uniform(0.25, 2, shape)
     if name == "gamma":
@@ -75,22 +98,28 @@ def saved(model: keras.Model) -> tuple[str, bytes]:
         return model.to_json(), path.read_bytes()
 
 
-def as_network(model: keras.Model, output: str = "probabilities", temperature: float = 1.0) -> Network:
+def as_network(
+    model: keras.Model,
+    output: str = "probabilities",
+    temperature: float = 1.0,
+    preprocessing: Preprocessing = PREPROCESSING,
+) -> Network:
     """The network that model_store reads from the model's files.
 
     With `output="probabilities"` nothing is done after the last layer, so whatever it gives can be compared.
     """
     text, content = saved(model)
     architecture = parse_architecture(text)
-    return Network(**asdict_network(architecture, read_weights(content, architecture), output, temperature))
+    weights = read_weights(content, architecture)
+    return Network(**asdict_network(architecture, weights, output, temperature, preprocessing))
 
 
-def asdict_network(architecture, weights, output, temperature):
+def asdict_network(architecture, weights, output, temperature, preprocessing=PREPROCESSING):
     return {
         "architecture": architecture,
         "weights": weights,
         "labels": tuple(map(str, range(architecture.classes))),
-        "preprocessing": PREPROCESSING,
+        "preprocessing": preprocessing,
         "output": output,
         "temperature": temperature,
     }
@@ -100,10 +129,14 @@ def served(network: Network, images: np.ndarray, engine: str = "openvino", preci
     return Classifier(network, engine, precision).predict(images).probabilities
 
 
-def keras_values(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def normalise(images: np.ndarray, preprocessing: Preprocessing = PREPROCESSING) -> np.ndarray:
+    mean, std = (np.array(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
+    return (images / np.float32(255) - mean) / std
+
+
+def keras_values(model: keras.Model, images: np.ndarray, preprocessing: Preprocessing = PREPROCESSING) -> np.ndarray:
     """What Keras itself gives after the last layer, for the images normalised."""
-    mean, std = (np.array(values, np.float32) for values in (PREPROCESSING.mean, PREPROCESSING.std))
-    return keras.ops.convert_to_numpy(model((images / np.float32(255) - mean) / std, training=False))
+    return keras.ops.convert_to_numpy(model(normalise(images, preprocessing), training=False))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

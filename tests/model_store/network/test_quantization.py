@@ -35,6 +35,12 @@ def test_what_convolutions_read_is_rounded_but_never_the_input(architecture):
     assert not quantizable(parse_architecture(alone.to_json()))
 
 
+def test_what_only_depthwise_convolutions_read_is_not_rounded():
+    stack = [layers.Conv2D(4, 3), layers.ReLU(name="deep"), layers.DepthwiseConv2D(3), layers.ReLU(name="wide")]
+    stack += [layers.Conv2D(4, 3, groups=2), layers.ELU(), layers.SeparableConv2D(2, 3), layers.Flatten()]
+    assert quantizable(parse_architecture(chain(*stack, layers.Dense(3)).to_json())) == ("wide",)
+
+
 def test_what_is_written_is_read(architecture, tmp_path):
     write_ranges({"lit": (-0.25, 6.0)}, tmp_path / "quantization.npz")
     assert read_ranges((tmp_path / "quantization.npz").read_bytes(), architecture) == {"lit": (-0.25, 6.0)}

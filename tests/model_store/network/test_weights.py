@@ -69,12 +69,43 @@ def test_every_weight_comes_back_as_keras_has_it():
             assert array.dtype == np.float32
 
 
-@pytest.mark.parametrize("layer", ["dropout", "dropout_1"])
-def test_the_random_state_of_dropout_is_passed_over(layer):
+@pytest.mark.parametrize("layer", ["dropout", "dropout_1", "random_flip", "random_color_jitter/random_hue"])
+def test_random_state_is_passed_over(layer):
     """Some versions of Keras save it and some do not."""
     path, state = f"layers/{layer}/seed_generator/vars/0", np.array([1, 2], "uint32")
     content = edited(lambda file: file.require_dataset(path, data=state, shape=state.shape, dtype=state.dtype))
     assert read_weights(content, ARCHITECTURE).keys() == read_weights(CONTENT, ARCHITECTURE).keys()
+
+
+def test_the_weights_of_rarer_layers_come_back_as_keras_has_them():
+    stack = [
+        layers.Normalization(),
+        layers.DepthwiseConv2D(3, depth_multiplier=2),
+        layers.PReLU(shared_axes=[1, 2]),
+        layers.SeparableConv2D(4, 3),
+        layers.PReLU(),
+        layers.RandomFlip(),
+        layers.SpatialDropout2D(0.5),
+    ]
+    model = randomised(chain(*stack, layers.Flatten()))
+    text, content = saved(model)
+    received = read_weights(content, parse_architecture(text))
+    for layer in model.layers:
+        for weight in layer.weights:
+            np.testing.assert_array_equal(received[layer.name][weight.name], weight.numpy())
+    assert sum(map(len, received.values())) == sum(len(layer.weights) for layer in model.layers)
+
+
+def test_a_counter_is_an_integer_and_other_weights_are_not():
+    text, content = saved(chain(layers.Normalization(), layers.Flatten()))
+    whole = io.BytesIO(content)
+    with h5py.File(whole, "r+") as file:
+        mean = file["layers/normalization/vars/0"]
+        assert file["layers/normalization/vars/2"].dtype.kind == "i"
+        del file["layers/normalization/vars/0"]
+        file["layers/normalization/vars/0"] = np.zeros(mean.shape, np.int32)
+    with pytest.raises(ModelError, match="mean of layer 'normalization' is int32"):
+        read_weights(whole.getvalue(), parse_architecture(text))
 
 
 def test_a_compressed_weight_is_read():

@@ -49,6 +49,11 @@ def test_the_early_layer_of_our_networks_is_what_the_first_block_gives(recipe):
         ),
         pytest.param([("Conv2D", 4, 3, 4), ("Flatten",)], None, id="reads the images themselves"),
         pytest.param([("Conv2D", 4, 3, 2), ("GlobalAveragePooling2D",)], None, id="stays large"),
+        pytest.param(
+            [("Conv2D", 4, 3), ("Conv2D", 4, 3), ("GlobalAveragePooling2D", None, True), ("Flatten",)],
+            None,
+            id="a mean is no map",
+        ),
         pytest.param([("MaxPooling2D", 4), ("Flatten",)], None, id="no convolution"),
     ],
 )

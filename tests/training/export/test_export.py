@@ -6,6 +6,7 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import keras
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 from keras import layers
 
 from model_store.classifier import Classifier
-from model_store.network.layers import LAYERS
+from model_store.network.layers import LAYERS, ActivationName, Identity
+from tests.model_store.network.inert_layers import inert
 from tests.model_store.network.keras_models import as_network, chain, keras_values, random_images, randomised, softmax
 from training.__main__ import main
 from training.errors import TrainingError
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 PIXELS = random_images(5)
 IMAGES = PIXELS / np.float32(255)
-ACTIVATIONS = ("linear", "relu", "silu", "gelu", "sigmoid", "tanh", "softmax")
+ACTIVATIONS = get_args(ActivationName)
 OUT = {name: f"net{format_.suffixes[0]}" for name, format_ in FORMATS.items()}
 every_format = pytest.mark.parametrize("name", FORMATS)
 
@@ -69,15 +71,49 @@ def elementwise():
         ]
         branches.append([*image, layers.Flatten(), norms[1], layers.Dense(6, activation=one, use_bias=number > 2)])
     branches.append([layers.Dropout(0.5), layers.Rescaling(-2.5, 0.75), layers.Flatten(), layers.Dense(6)])
+    branches += [[layers.ReLU(top, slope)] for top in (None, 6.0) for slope in (0.0, 0.3)]
+    branches += [[layers.ReLU(1.0, 0.1, threshold=0.25)], [layers.LeakyReLU()], [layers.ELU(0.5)], [layers.Softmax()]]
+    branches += [[layers.PReLU()], [layers.PReLU(shared_axes=[1, 2])], [layers.Normalization()]]
+    branches.append([layers.Normalization(mean=[0.1] * 6, variance=range(1, 7)), layers.Rescaling([0.5] * 6, 0.1)])
     return joined(*branches)
 
 
+def convolutions():
+    """Of single channels, of groups, dilated, and on shapes that other layers give."""
+    branches = [
+        [layers.DepthwiseConv2D(3, 2, "same", activation="relu6")],
+        [layers.DepthwiseConv2D(1, 2, "same")],
+        [layers.DepthwiseConv2D(3, dilation_rate=(1, 2), use_bias=False)],
+        [layers.DepthwiseConv2D(2, depth_multiplier=2), layers.Conv2D(6, 3, groups=2)],
+        [layers.SeparableConv2D(6, 3, 2, "same", depth_multiplier=2, activation="relu")],
+        [layers.Conv2D(6, 3, padding="same", dilation_rate=2)],
+        [layers.ZeroPadding2D(((0, 1), (2, 0))), layers.Conv2D(6, 3, 2)],
+        [layers.Reshape((8, 32, 6)), layers.Conv2D(6, 3)],
+        [layers.GlobalAveragePooling2D(keepdims=True), layers.Dense(6, activation="hard_silu"), layers.Reshape((6,))],
+        [layers.GlobalMaxPooling2D(keepdims=True)],
+    ]
+    return joined(*branches)
+
+
+def merges():
+    inputs = keras.Input((32, 32, 3))
+    x, y = (layers.Conv2D(6, 2, strides=2)(inputs) for _ in range(2))
+    vector = layers.Dense(6, activation="sigmoid")(layers.GlobalAveragePooling2D()(x))
+    pixel = layers.Reshape((1, 1, 6))(vector)
+    parts = [layers.Multiply()([x, vector]), layers.Subtract()([x, y]), layers.Average()([x, y, pixel])]
+    parts += [layers.Maximum()([x, pixel]), layers.Minimum()([x, y]), layers.Multiply()([pixel, y])]
+    images = layers.Concatenate()([layers.Add()(parts), x])
+    ends = [layers.GlobalAveragePooling2D()(images), vector]
+    return keras.Model(inputs, layers.Dense(6)(layers.Concatenate()(ends)))
+
+
 def ending_in_probabilities():
+    start = [inert(kind) for kind, layer in LAYERS.items() if issubclass(layer, Identity)]
     head = [layers.GlobalMaxPooling2D(), layers.Dropout(0.5), layers.Dense(4, use_bias=False)]
-    return chain(layers.Conv2D(8, 3, activation="relu"), *head, layers.Activation("softmax"))
+    return chain(*start, layers.Conv2D(8, 3, activation="relu"), *head, layers.Activation("softmax"))
 
 
-NETWORKS = (windows, elementwise, ending_in_probabilities)
+NETWORKS = (windows, elementwise, convolutions, merges, ending_in_probabilities)
 
 
 @functools.cache
@@ -142,7 +178,7 @@ def served(network):
 
 
 def test_onnx_means_the_same_to_its_reference_implementation():
-    for build in (windows, elementwise):
+    for build in NETWORKS[:-1]:
         network, expected = network_and_probabilities(build)
         model = onnx_export.build_onnx(network)
         received = onnx.reference.ReferenceEvaluator(model).run(None, {"images": IMAGES[:1]})[0]

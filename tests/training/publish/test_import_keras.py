@@ -8,11 +8,12 @@ import pytest
 
 from model_store.store import Store
 from model_store.version import load
+from tests.model_store.network.keras_models import as_network, chain, keras_values, random_images, randomised
 from training.__main__ import main
 from training.data.cifar10 import LABELS
 from training.errors import TrainingError
 from training.fit import networks
-from training.publish.import_keras import read_labels
+from training.publish.import_keras import build_with_dropout, read_labels
 from training.recipes import Airbench, NotebookCNN
 
 pytestmark = pytest.mark.slow
@@ -68,6 +69,25 @@ def test_keras_opens_the_version_and_gives_what_keras_2_gave(imported):
     with np.load(KERAS2 / "keras-2.12.0/notebook.npz") as file:
         received = model.predict(file["images"] / np.float32(255), verbose=0)
         np.testing.assert_allclose(received, file["outputs"], rtol=1e-4, atol=1e-6)
+
+
+def test_layers_without_effect_at_inference_are_left_out_except_dropout():
+    import keras
+
+    stack = [keras.layers.RandomFlip(), keras.layers.Normalization(), keras.layers.Conv2D(4, 3)]
+    stack += [
+        keras.layers.GaussianNoise(0.1),
+        keras.layers.Dropout(0.25),
+        keras.layers.Flatten(),
+        keras.layers.Dense(3),
+    ]
+    model = randomised(chain(*stack))
+    network = as_network(model, "logits")
+    rebuilt = build_with_dropout(network.architecture, network.weights)
+    kinds = [type(layer).__name__ for layer in rebuilt.layers]
+    assert kinds == ["InputLayer", "Normalization", "Conv2D", "Dropout", "Flatten", "Dense"]
+    images = random_images(2)
+    np.testing.assert_allclose(keras_values(rebuilt, images), keras_values(model, images), rtol=1e-5, atol=1e-5)
 
 
 def test_other_labels_are_imported_without_an_evaluation(data_folder, tmp_path, monkeypatch, capsys):

@@ -174,7 +174,7 @@ def _numbers(values):
         (with_config("conv2d", filters=60_000), "layer 'conv2d' has an output of (32, 32, 60000), over the limit"),
         (with_config("conv2d", data_format="channels_first"), "attribute 'data_format' is 'channels_first'"),
         (with_config("conv2d", unheard_of=1), "attribute 'unheard_of' is '1'"),
-        (with_config("dense", activation="elu"), "attribute 'activation' is 'elu'"),
+        (with_config("dense", activation="glu"), "attribute 'activation' is 'glu'"),
         (with_config("dense", activation={"class_name": "f"}), "attribute 'activation'"),
         (with_config("dropout", rate="much"), "layer 'dropout' (Dropout) has rate much, it must be a number"),
         (with_config("re_lu", RESIDUAL, max_value=6), "layer 're_lu' (ReLU) has max_value 6; only None is served"),
