@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_store.network.architecture import parse_architecture
 from model_store.store import Store
 from model_store.version import load
 from tests.model_store.network.keras_models import as_network, chain, keras_values, random_images, randomised
@@ -13,7 +14,7 @@ from training.__main__ import main
 from training.data.cifar10 import LABELS
 from training.errors import TrainingError
 from training.fit import networks
-from training.publish.import_keras import build_with_dropout, read_labels
+from training.publish.import_keras import build_with_dropout, detect_output, read_labels
 from training.recipes import Airbench, NotebookCNN
 
 pytestmark = pytest.mark.slow
@@ -88,6 +89,24 @@ def test_layers_without_effect_at_inference_are_left_out_except_dropout():
     assert kinds == ["InputLayer", "Normalization", "Conv2D", "Dropout", "Flatten", "Dense"]
     images = random_images(2)
     np.testing.assert_allclose(keras_values(rebuilt, images), keras_values(model, images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("last", "output"),
+    [([], "logits"), (["Softmax"], "probabilities"), (["Reshape"], "logits"), (["ReLU"], None), (["LeakyReLU"], None)],
+    ids=str,
+)
+def test_the_last_layer_tells_logits_from_probabilities(last, output):
+    import keras
+
+    end = [getattr(keras.layers, kind)(*([(4,)] if kind == "Reshape" else []), name="end") for kind in last]
+    model = chain(keras.layers.Flatten(), keras.layers.Dense(4), *end)
+    architecture = parse_architecture(model.to_json())
+    if output:
+        assert detect_output(architecture) == output
+    else:
+        with pytest.raises(TrainingError, match="neither logits nor their softmax"):
+            detect_output(architecture)
 
 
 def test_other_labels_are_imported_without_an_evaluation(data_folder, tmp_path, monkeypatch, capsys):
