@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]  # (32, 32, 3)
+Image = NDArray[np.uint8]  # (H, W, C)
 Row = TypeVar("Row")  # the network's output for one image
 # A single image is computed in the event loop's thread if the last batch took at most this long per image: handing it
 # to another thread and back costs a twentieth of a request's time, and more where cores are scarce.
@@ -63,7 +63,7 @@ class Batcher(Generic[Row]):
         """Start the thread; needs a running event loop.
 
         Args:
-            predict: computes images (N, 32, 32, 3) and returns a row for each.
+            predict: computes images (N, H, W, C) and returns a row for each.
             capacity: most images that may wait.
             on_batch: called with the number of images of each call of the network.
             clock: clock in seconds, for `Output`.

@@ -38,8 +38,15 @@ router = APIRouter()
 async def model(request: Request) -> Response:
     """Labels, preprocessing, files with their SHA-256, metrics and how the network was trained."""
     loaded: Loaded = request.app.state.pipeline.require_serving().loaded
+    preprocessing = loaded.manifest.preprocessing
     document = {
         "manifest": loaded.manifest.model_dump(mode="json"),
+        "input": {
+            "height": preprocessing.height,
+            "width": preprocessing.width,
+            "channels": preprocessing.shape[2],
+            "channel_order": preprocessing.channel_order,
+        },
         "engine": loaded.classifier.engine,
         "precision": loaded.classifier.precision,
         "golden_difference": loaded.golden_difference,

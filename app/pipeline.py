@@ -28,6 +28,7 @@ from app.versions.loading import (
 )
 from app.versions.serving import MAX_BATCH, Serving
 from model_store.errors import ModelError
+from model_store.network.architecture import MAX_BATCH as MAX_NETWORK_BATCH
 from model_store.version import Loaded
 
 logger = logging.getLogger("app")
@@ -171,7 +172,7 @@ class Pipeline:
         return Serving(
             loaded,
             masks,
-            self._limits.max_waiting_images,
+            self._max_waiting_images(loaded),
             self._max_wait_seconds,
             self._metrics,
             self.settings.metrics_directory,
@@ -180,6 +181,11 @@ class Pipeline:
             self.decoders,
             self._share,
         )
+
+    def _max_waiting_images(self, loaded: Loaded) -> int:
+        """Fewer images of a network that computes fewer at once, but always room for a whole batch request."""
+        limit = self._limits.max_waiting_images
+        return max(limit * loaded.classifier.max_batch // MAX_NETWORK_BATCH, min(self.settings.max_files, limit))
 
     def _note_refused(self, errors: Mapping[int, ModelError]) -> None:
         name = self.settings.model_name

@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
 def predict_each(
     classifier: Classifier, images: NDArray[np.uint8], wide: bool = False, binned: bool = False
 ) -> list[Prediction]:
-    """Predict images (N, 32, 32, 3) in one call of the network.
+    """Predict images (N, H, W, C) in one call of the network.
 
     Args:
         wide: as for `Classifier.predict`.
@@ -43,7 +43,9 @@ def predict_each(
     confidences, novelties = predictions.probabilities.max(1).tolist(), predictions.novelty.tolist()
     bins: Iterable[NDArray[np.int64] | None] = repeat(None, len(images))
     if binned:
-        bins = bin_indices(images, predictions.probabilities, predictions.rejected, verdicts)
+        bins = bin_indices(
+            images, predictions.probabilities, predictions.rejected, verdicts, classifier.preprocessing.channel_order
+        )
     rows = zip(predictions.probabilities, confidences, novelties, predictions.rejected.tolist(), bins, strict=True)
     return [
         Prediction(probabilities, novelty, verdict(confidence, rejected, verdicts), own_bins)

@@ -83,7 +83,7 @@ async def predict_batch(request: Request, top_k: TopK = None) -> Response:
     openapi_extra=image_body("file", many=False),
 )
 async def explain(request: Request, label: Label = None, kind: ExplanationFormat = "png") -> Response:
-    """Send the image as for /predict. The PNG is a 256×256 heatmap over the pixels that the network saw."""
+    """Send the image as for /predict. The PNG is a heatmap over what the network saw, its longer side 256 pixels."""
     pipeline: Pipeline = request.app.state.pipeline
     if label is not None:
         _class_index(pipeline.require_serving().loaded.manifest, label)
@@ -172,7 +172,8 @@ def _class_index(manifest: Manifest, label: str) -> int:
 
 
 def _explanation_picture(manifest: Manifest, explanation: Explanation) -> Response:
-    return Response(heatmap.draw_overlay(explanation.seen, explanation.saliency), media_type="image/png")
+    order = manifest.preprocessing.channel_order
+    return Response(heatmap.draw_overlay(explanation.seen, explanation.saliency, order), media_type="image/png")
 
 
 def _explanation_json(manifest: Manifest, explanation: Explanation) -> Response:

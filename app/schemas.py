@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.drift import Status
-from model_store.manifest import Feature
+from model_store.manifest import ChannelOrder, Feature
 from model_store.novelty import Verdict
 
 PREDICTION_EXAMPLE: dict[str, Any] = {
@@ -128,7 +128,7 @@ class Method(BaseModel):
 
 
 class ExplanationAnswer(BaseModel):
-    """The pixels that support a class: `saliency` is a map of 32 rows of 32 values from 0 to 1.
+    """The pixels that support a class: `saliency` is a map of 32 rows of 32 values from 0 to 1, whatever their number.
 
     `seen` is the image as the network saw it, and `overlay` the heatmap to lay over it, both PNGs as `data:` URLs.
     """
@@ -248,13 +248,26 @@ class DriftAnswer(BaseModel):
     features: dict[Feature, FeatureDrift]
 
 
+class ModelInput(BaseModel):
+    """Images as the network takes them: three channels in `channel_order`, or one of grey.
+
+    Files are decoded and resized to that. Pixels that clients send themselves are RGB, or grey.
+    """
+
+    height: int = Field(ge=16, le=256)
+    width: int = Field(ge=16, le=256)
+    channels: Literal[1, 3]
+    channel_order: ChannelOrder
+
+
 class ModelAnswer(BaseModel):
-    """The served version's complete manifest, and the engine and precision that run it.
+    """The served version's complete manifest, its network's input, and the engine and precision that run it.
 
     `golden_difference` is the largest difference between probabilities computed at start-up and the published ones.
     """
 
     manifest: dict[str, Any]
+    input: ModelInput
     engine: str
     precision: str
     golden_difference: float

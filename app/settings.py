@@ -24,8 +24,8 @@ REMOVED = {
     "CIFAR10_MAX_BATCH": "the service chooses the batch size itself",
     "CIFAR10_MAX_WAITING_IMAGES": "the service limits its queue itself",
 }
-# Decoded images waiting for the network, in all processes together. They take at most 6 MB; the limit bounds the wait
-# of batch requests, which is 0.7 s if the network computes 3,000 images/s.
+# Decoded images waiting for the network, in all processes together. The limit bounds the wait of batch requests, which
+# is 0.7 s if the network computes 3,000 images/s; it is less for larger networks. Of 32×32 pixels they take 6 MB.
 MAX_WAITING_IMAGES = 2_048
 # Memory of a process besides bodies and pixels: 165 to 180 MB with cifar10 7, and room for more of OpenVINO's kernels.
 PROCESS_BYTES = 256_000_000

@@ -247,9 +247,9 @@ def _loaded() -> Loaded:
 def _loop(data: Sequence[bytes]) -> float:
     """Decode and classify all images; return the processor time."""
     loaded, began = _loaded(), time.process_time()
-    resize = loaded.manifest.preprocessing.resize
+    preprocessing = loaded.manifest.preprocessing
     for start in range(0, len(data), BATCH):
-        loaded.classifier.predict(np.stack([decode(each, resize) for each in data[start : start + BATCH]]))
+        loaded.classifier.predict(np.stack([decode(each, preprocessing) for each in data[start : start + BATCH]]))
     return time.process_time() - began
 
 

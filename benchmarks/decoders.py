@@ -15,9 +15,10 @@ import numpy as np
 
 from model_store.errors import ImageError, UnsupportedImage
 from model_store.images.decode import decode
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED, Resize
 
-RESIZE = Resize(jpeg_margin=64)  # no JPEG at reduced scale, which the other decoder does not know
+# No JPEG at reduced scale, which the other decoder does not know.
+PREPROCESSING = UNNORMALISED.model_copy(update={"resize": Resize(jpeg_margin=64)})
 MAX_DIFFERENCE = 3  # of 255, mean of the 32×32 pixels: lossy types are decoded with other rounding
 TIMEOUT_SECONDS = 30
 PNG_COLOURS = (b"gAMA", b"cHRM", b"iCCP", b"sRGB")  # not applied by us
@@ -43,7 +44,7 @@ def compare(data: bytes, decode_elsewhere: Callable[[bytes], bytes | None]) -> t
     `decode_elsewhere` returns a PNG of what it decoded, or None.
     """
     try:
-        ours, refusal = decode(data, RESIZE), ""
+        ours, refusal = decode(data, PREPROCESSING), ""
     except UnsupportedImage as error:
         return "no accepted type", str(error)
     except ImageError as error:
@@ -51,7 +52,7 @@ def compare(data: bytes, decode_elsewhere: Callable[[bytes], bytes | None]) -> t
     theirs = decode_elsewhere(data)
     if ours is None or theirs is None:
         return ("neither" if theirs is None else "only ImageMagick", refusal) if ours is None else ("only ours", "")
-    difference = np.abs(ours.astype(int) - decode(theirs, RESIZE)).mean()
+    difference = np.abs(ours.astype(int) - decode(theirs, PREPROCESSING)).mean()
     return "agree" if difference <= MAX_DIFFERENCE else "differ", f"by {difference:.1f}"
 
 

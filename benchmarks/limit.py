@@ -51,10 +51,10 @@ def _loaded() -> Loaded:
 def rate(data: bytes, count: int, seconds: float) -> float:
     """Measure images per second in this process, on one thread."""
     loaded, calls = _loaded(), 0
-    resize = loaded.manifest.preprocessing.resize
+    preprocessing = loaded.manifest.preprocessing
     size = count if count > 1 else MAX_BATCH
     start = time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds:
-        loaded.classifier.predict(np.stack([decode(data, resize) for _ in range(size)]))
+        loaded.classifier.predict(np.stack([decode(data, preprocessing) for _ in range(size)]))
         calls += 1
     return calls * size / passed

@@ -19,7 +19,6 @@ from model_store.errors import ModelError
 from model_store.files import QUANTIZATION
 from model_store.manifest import Precision, Verdicts
 from model_store.network.gaussian import Gaussian, ood_scores, rejection_scores
-from model_store.network.layers import Shape
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
 from model_store.network.processor import has_amx, has_bfloat16, is_x86, new_core
@@ -28,7 +27,6 @@ from model_store.novelty import energies, is_rejected, novelty
 EngineName = Literal["openvino", "tensorflow"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
 Infer: TypeAlias = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]  # as build_network's outputs
-CHUNK = 64  # images in one call of the engine: memory stays bounded, and larger chunks are no faster
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,9 @@ class Classifier:
         Raises:
             ModelError: this machine does not support the engine or the precision.
         """
-        self.labels = network.labels
-        self.input: Shape = network.architecture.input
+        self.labels, self.preprocessing = network.labels, network.preprocessing
+        self.shape = network.preprocessing.shape  # of an image
+        self.max_batch = network.architecture.max_batch  # images in one call of the engine
         self._set_parameters(network)
         self._widths = [len(network.labels)] * (2 if network.output == "logits" else 1)
         self._widths += [len(network.gaussian.mean)] if network.gaussian else []
@@ -90,7 +89,7 @@ class Classifier:
         self._val_scores = np.array(network.verdicts.scores) if network.verdicts else None
 
     def predict(self, images: NDArray[np.uint8], wide: bool = False) -> Predictions:
-        """Compute probabilities (N, K) float32 and out-of-distribution scores of images (N, 32, 32, 3) uint8.
+        """Compute probabilities (N, K) float32 and out-of-distribution scores of images (N, *shape) uint8.
 
         Args:
             wide: compute with `wide_threads`.
@@ -98,15 +97,16 @@ class Classifier:
         Raises:
             ValueError: the images are of another shape or type; a caller's mistake, not a user's.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != self.input:
-            expected = ", ".join(map(str, self.input))
+        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
+            expected = ", ".join(map(str, self.shape))
             raise ValueError(f"images must be uint8 (N, {expected}), not {images.dtype} {images.shape}")
         outputs = [np.empty((len(images), width), np.float32) for width in self._widths]
         infer = self._infer_wide if wide else self._infer
         with self._lock:
-            for start in range(0, len(images), CHUNK):
-                for output, chunk in zip(outputs, infer(images[start : start + CHUNK]), strict=True):
-                    output[start : start + CHUNK] = chunk
+            for start in range(0, len(images), self.max_batch):
+                end = start + self.max_batch
+                for output, chunk in zip(outputs, infer(images[start:end]), strict=True):
+                    output[start:end] = chunk
         if len(outputs) == 1:
             return Predictions(outputs[0])
         probabilities, logits, *features = outputs

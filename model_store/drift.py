@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.classifier import Predictions
-from model_store.manifest import FEATURE_BINS, Feature, Reference, Verdicts
+from model_store.manifest import FEATURE_BINS, ChannelOrder, Feature, Reference, Verdicts
 from model_store.novelty import Verdict
 
 BinIndices = NDArray[np.int64]  # (N, 5): each image's bin of each feature, numbered consecutively over all features
@@ -25,7 +25,7 @@ MIN_DRIFT_IMAGES = 500
 WATCH, DRIFTED = 0.1, 0.25  # PSI thresholds by Siddiqi, in common use
 NORMAL_QUANTILE = 3.09  # exceeded by one sample in a thousand without any drift
 PSEUDO_COUNT = 0.5  # added to every bin, so that an empty one has a logarithm
-LUMA = np.array([77, 150, 29], np.uint16)  # ITU-R BT.601's 0.299, 0.587, 0.114 in 256ths
+LUMA = {"R": np.uint16(77), "G": np.uint16(150), "B": np.uint16(29)}  # ITU-R BT.601's 0.299, 0.587, 0.114 in 256ths
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,18 @@ def bin_counts_by_feature(classes: int) -> dict[Feature, int]:
 
 
 def bin_indices(
-    images: NDArray[np.uint8], probabilities: NDArray[np.float32], rejected: NDArray[np.bool_], verdicts: Verdicts
+    images: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    rejected: NDArray[np.bool_],
+    verdicts: Verdicts,
+    channel_order: ChannelOrder = "RGB",
 ) -> BinIndices:
-    """Find the bins of images (N, 32, 32, 3), their probabilities (N, K) and verdicts; see `Predictions.rejected`."""
+    """Find the bins of images (N, H, W, C), their probabilities (N, K) and verdicts; see `Predictions.rejected`.
+
+    Bins of sharpness are comparable only among images of one size, such as those of one version.
+    """
     classes = probabilities.shape[1]
-    confidence, luma = probabilities.max(1), _luma(images)
+    confidence, luma = probabilities.max(1), _luma(images, channel_order)
     indices = np.empty((len(FEATURES), len(images)), np.int64)
     indices[0] = probabilities.argmax(1)
     indices[1] = np.minimum(confidence * 10, 9)
@@ -84,15 +91,17 @@ def count_bins(indices: BinIndices, classes: int) -> Counts:
     return np.bincount(indices.ravel(), minlength=sum(bin_counts_by_feature(classes).values()))
 
 
-def _luma(images: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Return luma (N, 32, 32), 0 to 255. Integers, because a matrix product would start BLAS's own threads."""
-    red, green, blue = (images[..., channel] * LUMA[channel] for channel in range(3))
+def _luma(images: NDArray[np.uint8], channel_order: ChannelOrder) -> NDArray[np.int16]:
+    """Return luma (N, H, W), 0 to 255. Integers, because a matrix product would start BLAS's own threads."""
+    if images.shape[3] == 1:
+        return images[..., 0].astype(np.int16)
+    red, green, blue = (images[..., channel_order.index(name)] * LUMA[name] for name in "RGB")
     luma: NDArray[np.int16] = ((red + green + blue) >> 8).view(np.int16)
     return luma
 
 
 def _sharpness(luma: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Return the mean absolute Laplacian (N,) of luma (N, 32, 32) without borders. It is low for blurred images."""
+    """Return the mean absolute Laplacian (N,) of luma (N, H, W) without borders. It is low for blurred images."""
     edges = luma[:, 1:-1, 1:-1] * np.int16(4)
     for neighbours in (luma[:, :-2, 1:-1], luma[:, 2:, 1:-1], luma[:, 1:-1, :-2], luma[:, 1:-1, 2:]):
         edges -= neighbours
@@ -107,7 +116,7 @@ def split_by_feature(counts: Counts, classes: int) -> dict[Feature, Counts]:
 
 
 def count_reference(images: NDArray[np.uint8], predictions: Predictions, verdicts: Verdicts) -> Reference:
-    """Count a version's test images (N, 32, 32, 3) by bin, as the reference for later predictions."""
+    """Count a version's test images (N, H, W, C), RGB or grey, by bin, as the reference for later predictions."""
     probabilities, rejected = predictions.probabilities, predictions.rejected
     assert rejected is not None
     classes = probabilities.shape[1]

@@ -11,14 +11,13 @@ from model_store.classifier import Classifier
 from model_store.errors import ModelError
 from model_store.files import GOLDEN, MAX_BYTES
 from model_store.manifest import Manifest
-from model_store.network.layers import INPUT_SHAPE
 
 
 @dataclass(frozen=True)
 class Golden:
     """Images and their probabilities, computed by Keras in float32 when the version was published."""
 
-    images: NDArray[np.uint8]  # (M, 32, 32, 3)
+    images: NDArray[np.uint8]  # (M, H, W, C), as the network takes them
     probabilities: NDArray[np.float32]  # (M, K)
 
 
@@ -27,15 +26,17 @@ def write_golden(golden: Golden, path: Path) -> None:
     np.savez_compressed(path, images=golden.images, probabilities=golden.probabilities)
 
 
-def read_golden(content: bytes) -> Golden:
-    """Read `golden.npz`; pickled objects are refused.
+def read_golden(content: bytes, shape: tuple[int, ...]) -> Golden:
+    """Read `golden.npz` of images of a shape (H, W, C); pickled objects are refused.
 
     Raises:
         ModelError: the file cannot be read, or an array has another shape or dtype.
     """
     golden = Golden(**read_arrays(content, GOLDEN, ("images", "probabilities"), MAX_BYTES[GOLDEN]))
-    if golden.images.dtype != np.uint8 or golden.images.shape[1:] != INPUT_SHAPE or len(golden.images) == 0:
-        raise ModelError(f"{GOLDEN} holds images {golden.images.dtype} {golden.images.shape}, not uint8 (M, 32, 32, 3)")
+    images = golden.images
+    if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
+        expected = ", ".join(map(str, shape))
+        raise ModelError(f"{GOLDEN} holds images {images.dtype} {images.shape}, not uint8 (M, {expected})")
     if golden.probabilities.dtype != np.float32:
         raise ModelError(f"{GOLDEN} holds probabilities {golden.probabilities.dtype}, not float32")
     return golden

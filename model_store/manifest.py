@@ -16,7 +16,9 @@ from model_store.errors import FileError
 from model_store.reading import MAX_JSON_BYTES, parse_json, read_regular
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-SCHEMA = 1  # a release that adds a field to the manifest raises it, so that older releases skip the version
+# The newest schema that this release reads. A manifest says the oldest one that has all its fields, so that older
+# releases skip a version only if they could not serve it. 2 added the input's sides, channels and their order.
+SCHEMA = 2
 FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?$"  # at most one folder down, never up
 
 
@@ -27,11 +29,11 @@ class Frozen(BaseModel):
 
 
 class Resize(Frozen):
-    """Settings for resizing a decoded image to 32×32 pixels.
+    """Settings for resizing a decoded image to the network's input.
 
-    `filter` is Pillow's resampling filter. `fit` is for images that are not square: `stretch` ignores the
-    proportions, `crop` keeps the centre square, `pad` adds black bars. A JPEG may be decoded at 1/2, 1/4 or 1/8
-    of its size if its shorter side keeps at least `jpeg_margin` × 32 pixels.
+    `filter` is Pillow's resampling filter. `fit` is for images of other proportions than the input, which is mostly
+    square: `stretch` ignores the proportions, `crop` keeps the centre, `pad` adds black bars. A JPEG may be decoded at
+    1/2, 1/4 or 1/8 of its size if its sides keep at least `jpeg_margin` × those of the input.
     """
 
     filter: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "lanczos"
@@ -40,20 +42,61 @@ class Resize(Frozen):
 
 
 Precision = Literal["float32", "bfloat16", "int8"]
-Channels = tuple[float, float, float]
+Side = Annotated[int, Field(ge=16, le=256)]
+ChannelOrder = Literal["RGB", "BGR"]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Preprocessing(Frozen):
-    """uint8 pixels (H, W, 3) → 32×32 by `resize` → float32 `(pixel / 255 - mean) / std` per RGB channel."""
+    """uint8 pixels (H, W, C) from `resize`, in the network's channel order → float32 `(pixel / 255 - mean) / std`.
 
-    mean: Channels
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    Mean and standard deviation have one number for each channel: three, in the order of `channel_order`, or one for
+    grey.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
     resize: Resize = Resize()
+    height: Side = Field(default=32, exclude_if=lambda height: height == 32)  # left out, as before there were others
+    width: Side = Field(default=32, exclude_if=lambda width: width == 32)
+    channel_order: ChannelOrder = Field(default="RGB", exclude_if=lambda order: order == "RGB")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Preprocessing":
+        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean and std must both have 3 numbers, or 1 for grey; they have {len(self.mean)} and {len(self.std)}"
+            )
+        if len(self.mean) == 1 and self.channel_order != "RGB":
+            raise ValueError("grey has one channel and so no channel_order; leave it out")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+        return self.height, self.width, len(self.mean)
+
+    def describe(self) -> str:
+        """Return the network's input in words, such as "224×224 RGB pixels", width first."""
+        return f"{self.width}×{self.height} {self.channel_order if len(self.mean) == 3 else 'grey'} pixels"
+
+    @property
+    def as_rgb(self) -> "Preprocessing":
+        """The same size and resizing in RGB, not normalised: how images are held that people look at, too."""
+        return self.model_copy(update={"mean": (0, 0, 0), "std": (1, 1, 1), "channel_order": "RGB"})
+
+    @property
+    def schema_version(self) -> int:
+        """The oldest schema of a manifest that has all the fields in use."""
+        return 1 if (*self.shape, self.channel_order) == (32, 32, 3, "RGB") else 2
 
     def scale_and_shift(self, white: float = 255) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the float32 (3,) by which `pixel * scale + shift` normalises pixels in 0..`white`."""
+        """Return the float32 (C,) by which `pixel * scale + shift` normalises pixels in 0..`white`."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return np.asarray(1 / (np.float32(white) * std), np.float32), np.asarray(-mean / std, np.float32)
+
+
+UNNORMALISED = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))  # to decode 32×32 RGB pixels before there is a network
 
 
 class File(Frozen):
@@ -118,7 +161,7 @@ class Reference(Frozen):
 class Manifest(Frozen):
     """Contents of `manifest.json`. `metrics` and `training` have no fixed keys."""
 
-    schema_version: int = Field(default=SCHEMA, ge=1, le=SCHEMA)
+    schema_version: int = Field(default=1, ge=1, le=SCHEMA)
     name: str = Field(pattern=NAME_PATTERN)
     version: int = Field(ge=1)
     created: str
@@ -135,6 +178,8 @@ class Manifest(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
+        if self.schema_version < (needed := self.preprocessing.schema_version):
+            raise ValueError(f"schema_version must be {needed}, for the fields of this preprocessing")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must be distinct")
         if self.output == "probabilities" and self.temperature != 1.0:

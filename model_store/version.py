@@ -68,7 +68,12 @@ def load(
     files = verify(folder, manifest)
     network = read_network(manifest, files)
     classifier = Classifier(network, engine, precision, threads, wide_threads)
-    return Loaded(manifest, classifier, replay(manifest, classifier, read_golden(files[GOLDEN])), folder)
+    return Loaded(
+        manifest,
+        classifier,
+        replay(manifest, classifier, read_golden(files[GOLDEN], manifest.preprocessing.shape)),
+        folder,
+    )
 
 
 def read_placed_manifest(folder: Path) -> Manifest:

@@ -98,7 +98,7 @@ def test_the_readmes_answer_is_the_one_the_service_gives(tmp_path):
     """Compared on what does not depend on the processor's precision."""
     printed = json.loads(text("README.md").split("```json")[1].split("```")[0])
     loaded = choose(Settings()).loaded
-    image = decode((ROOT / "docs/cat.png").read_bytes(), loaded.manifest.preprocessing.resize)
+    image = decode((ROOT / "docs/cat.png").read_bytes(), loaded.manifest.preprocessing)
     given = prediction_json(loaded.manifest, predict_each(loaded.classifier, image[None])[0], 3)
     assert (printed["label"], printed["model"]) == (given["label"], given["model"])
     assert list(printed["probabilities"]) == list(given["probabilities"])

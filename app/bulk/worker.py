@@ -31,7 +31,7 @@ READERS = 32  # files read at once, for storage that takes milliseconds to answe
 # Read by every reader at once. One reader at a time reads the rest of a larger image, so that memory stays bounded.
 READ_AHEAD_BYTES = 4_000_000
 
-# Pixels (32, 32, 3), or None for a file in a folder or an archive that is not an image.
+# Pixels (H, W, C), or None for a file in a folder or an archive that is not an image.
 Decoded: TypeAlias = NDArray[np.uint8] | Rejection | None
 
 
@@ -109,7 +109,7 @@ class Worker:
         if len(data) > self._max_bytes:
             return too_large(self._max_bytes)
         try:
-            return decode(data, self._loaded.manifest.preprocessing.resize)
+            return decode(data, self._loaded.manifest.preprocessing)
         except ImageError as error:
             return rejection_from_error(error)
 

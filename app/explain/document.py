@@ -12,12 +12,13 @@ from model_store.manifest import Manifest
 
 def explanation_json(manifest: Manifest, explanation: Explanation) -> dict[str, Any]:
     """Build the JSON object for one explanation. Drawing takes milliseconds, so call it in a thread."""
+    height, width, _ = explanation.seen.shape
     return {
         "label": manifest.labels[explanation.index],
         "confidence": explanation.confidence,
         "saliency": [[round(value, 3) for value in row] for row in explanation.saliency.tolist()],
-        "seen": _data_address(heatmap.draw_pixels(explanation.seen)),
-        "overlay": _data_address(heatmap.draw_heatmap(explanation.saliency)),
+        "seen": _data_address(heatmap.draw_pixels(explanation.seen, manifest.preprocessing.channel_order)),
+        "overlay": _data_address(heatmap.draw_heatmap(explanation.saliency, height, width)),
         "method": METHOD,
         "model": model_name(manifest),
     }

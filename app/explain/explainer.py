@@ -3,6 +3,7 @@
 Knows the queue and the masks, but nothing about encoded images, models or HTTP.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from app.explain.saliency import Floats, Masks, fit_saliency, hide
 from app.explain.turns import Turns
 from app.prediction import Prediction
 
+LARGE_VALUES = 64 * 64 * 3  # of an image: masking a chunk of copies takes a millisecond
 CHUNK = 8  # maximum number of masked copies in the queue, and so ahead of any prediction
 
 
@@ -20,7 +22,7 @@ CHUNK = 8  # maximum number of masked copies in the queue, and so ahead of any p
 class Explanation:
     """The image as the network saw it, a class with its confidence, and the saliency map for it."""
 
-    seen: NDArray[np.uint8]  # (32, 32, 3)
+    seen: NDArray[np.uint8]  # (H, W, C)
     index: int  # of the class
     confidence: np.float32
     saliency: Floats  # (32, 32), from 0 to 1
@@ -39,7 +41,7 @@ class Explainer:
         self._turns = Turns(max_wait_seconds)
 
     async def explain(self, image: NDArray[np.uint8], index: int | None = None, client: str = "") -> Explanation:
-        """Explain the class `index`, by default the most probable one, for an image (32, 32, 3).
+        """Explain the class `index`, by default the most probable one, for an image (H, W, C).
 
         Raises:
             QueueFullError: too many images are waiting, or other explanations take too long.
@@ -56,6 +58,7 @@ class Explainer:
 
     async def _masked_probabilities(self, image: NDArray[np.uint8], start: int, index: int) -> Floats:
         """Predict the class's probabilities (n,) under the chunk of masks that begins at `start`."""
-        copies = hide(image, self._masks.visible[start : start + self._chunk])
+        masks = self._masks.visible[start : start + self._chunk]
+        copies = await asyncio.to_thread(hide, image, masks) if image.size > LARGE_VALUES else hide(image, masks)
         outputs = await self._batcher.submit_all(list(copies))
         return np.array([output.row.probabilities[index] for output in outputs], np.float32)

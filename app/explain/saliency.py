@@ -8,14 +8,15 @@ The idea is RISE's (Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling fo
 masks. A request has time for 80, so two things differ: masks come in complementary pairs, and ridge regression finds
 the smooth map that best explains the changes. `docs/experiments/explanations.md` compares it with RISE's average and
 other maps.
+
+Masks and maps have 32×32 cells whatever the image's size: they are too smooth to need more.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-
-from model_store.images.decode import SIDE
 
 Floats = NDArray[np.float32]
 
@@ -24,12 +25,13 @@ METHOD = {
     "source": "after RISE: Petsiuk, Das and Saenko, 2018, arXiv:1806.07421",
 }
 
+SIDE = 32  # of masks and maps, in cells
 MASK_COUNT = 80
 SEED = 0
-# Standard deviations of Gaussians, in pixels.
+# Standard deviations of Gaussians, in cells.
 MASK_SIGMA = 3.0  # smoothing of a mask's noise
 BLUR_SIGMA = 4.0  # blur of hidden pixels
-MAP_SIGMA = 4.0  # covariance of pixels in a map
+MAP_SIGMA = 4.0  # covariance of cells in a map
 STEEPNESS = 4.0  # of the step from hidden to visible
 NOISE = 0.1  # noise variance, as a fraction of the scores' variance
 MIN_PROBABILITY = 1e-4  # smaller ones count as this: they depend on rounding in the network
@@ -39,8 +41,8 @@ MIN_PROBABILITY = 1e-4  # smaller ones count as this: they depend on rounding in
 class Masks:
     """Masks, and the matrix that converts the predictions under them to a map."""
 
-    visible: Floats  # (N, 32, 32), visibility of each pixel, from 0 to 1
-    solution: Floats  # (1024, N), maps changes in score to pixels
+    visible: Floats  # (N, 32, 32), visibility of each cell, from 0 to 1
+    solution: Floats  # (1024, N), maps changes in score to cells
 
 
 def sample_masks(count: int = MASK_COUNT, seed: int = SEED) -> Masks:
@@ -57,20 +59,22 @@ def sample_masks(count: int = MASK_COUNT, seed: int = SEED) -> Masks:
 
 
 def hide(image: NDArray[np.uint8], visible: Floats) -> NDArray[np.uint8]:
-    """Return a copy of an image (32, 32, 3) once per mask (n, 32, 32), blurring its hidden pixels: (n, 32, 32, 3).
+    """Return a copy of an image (H, W, C) once per mask (n, 32, 32), blurring its hidden pixels: (n, H, W, C).
 
     Painting them grey would not hide them: the network reacts to the edges of a grey hole.
     """
-    smoothing = _smoothing(SIDE, BLUR_SIGMA).astype(np.float32)
+    height, width, _ = image.shape
     sharp = image.astype(np.float32)
-    blurred = (smoothing @ sharp.transpose(2, 0, 1) @ smoothing.T).transpose(1, 2, 0)
+    blurred = (_blur(height) @ sharp.transpose(2, 0, 1) @ _blur(width).T).transpose(1, 2, 0)
+    if (height, width) != visible.shape[1:]:
+        visible = np.asarray(_interpolation(height) @ visible @ _interpolation(width).T, np.float32)
     return np.rint(blurred + visible[..., None] * (sharp - blurred)).astype(np.uint8)
 
 
 def fit_saliency(masks: Masks, unmasked: float, masked: Floats) -> Floats:
-    """Fit a map (32, 32) of each pixel's support for a class, from 0 to 1.
+    """Fit a map (32, 32) of each cell's support for a class, from 0 to 1.
 
-    The most influential pixel is 1; pixels that have no influence or count against the class are 0.
+    The most influential cell is 1; cells that have no influence or count against the class are 0.
 
     Args:
         unmasked: probability of the class for the unmasked image.
@@ -85,8 +89,8 @@ def fit_saliency(masks: Masks, unmasked: float, masked: Floats) -> Floats:
 def _solve(visible: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the matrix (1024, N) for a map's posterior mean under a Gaussian process: kernel ridge regression.
 
-    A change in score is modelled as minus the sum of the map over the hidden pixels, plus noise. The covariance of two
-    pixels is a Gaussian of their distance (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
+    A change in score is modelled as minus the sum of the map over the hidden cells, plus noise. The covariance of two
+    cells is a Gaussian of their distance (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
     equation 2.25).
     """
     hidden, count = 1 - visible, len(visible)
@@ -96,6 +100,19 @@ def _solve(visible: NDArray[np.float64]) -> NDArray[np.float64]:
     noise = NOISE * np.trace(score_score) / count * np.eye(count)
     solution: NDArray[np.float64] = np.linalg.solve(score_score + noise, map_score)
     return -solution.T
+
+
+@cache
+def _blur(side: int) -> Floats:
+    """Compute the matrix (side, side) that blurs a column of an image."""
+    return _smoothing(side, BLUR_SIGMA * side / SIDE).astype(np.float32)
+
+
+@cache
+def _interpolation(side: int) -> Floats:
+    """Compute the matrix (side, 32) that interpolates a column of a mask linearly, its ends extended."""
+    places = np.clip((np.arange(side) + 0.5) * SIDE / side - 0.5, 0, SIDE - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(SIDE))), np.float32)
 
 
 def _smoothing(side: int, sigma: float) -> NDArray[np.float64]:

@@ -25,13 +25,13 @@ from app.settings import Settings
 from app.versions.loading import choose
 from model_store.errors import ImageError, ModelError
 from model_store.images.decode import decode
-from model_store.manifest import Resize
+from model_store.manifest import Preprocessing
 from model_store.os_errors import BROKEN_PIPE, discard_output, reason, remedy
 from model_store.version import Loaded
 
 BATCH = 64
 
-# Pixels (32, 32, 3), an error message, or None for a file in a folder that is not an image.
+# Pixels (H, W, C), an error message, or None for a file in a folder that is not an image.
 Decoded: TypeAlias = NDArray[np.uint8] | str | None
 Outcome: TypeAlias = Prediction | str | None
 
@@ -152,12 +152,12 @@ def _report_folders(inputs: Inputs, console: Console, tally: Tally) -> None:
 
 def _outcomes(files: Sequence[InputFile], loaded: Loaded, max_bytes: int) -> Generator[Outcome, None, None]:
     """Yield the outcome of each file; the next batch is decoded while one is computed."""
-    resize, pending = loaded.manifest.preprocessing.resize, deque[list[Future[Decoded]]]()
+    preprocessing, pending = loaded.manifest.preprocessing, deque[list[Future[Decoded]]]()
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     try:
         for batch in [*batches, []]:
-            pending.append([pool.submit(_decode, file, resize, max_bytes) for file in batch])
+            pending.append([pool.submit(_decode, file, preprocessing, max_bytes) for file in batch])
             if len(pending) > 1:
                 yield from _predict([future.result() for future in pending.popleft()], loaded)
     finally:
@@ -170,7 +170,7 @@ def _predict(decoded: Sequence[Decoded], loaded: Loaded) -> list[Outcome]:
     return [next(predictions) if isinstance(item, np.ndarray) else item for item in decoded]
 
 
-def _decode(file: InputFile, resize: Resize, max_bytes: int) -> Decoded:
+def _decode(file: InputFile, preprocessing: Preprocessing, max_bytes: int) -> Decoded:
     try:
         if file.folder and file.path.exists() and not file.path.is_file():
             return None  # opening a pipe or socket could block forever
@@ -181,7 +181,7 @@ def _decode(file: InputFile, resize: Resize, max_bytes: int) -> Decoded:
             data = start + stream.read(max_bytes)
             if len(data) > max_bytes:
                 return f"the file has more than {max_bytes:,} bytes, the limit that CIFAR10_MAX_BODY_BYTES sets"
-            return decode(data, resize)
+            return decode(data, preprocessing)
     except OSError as error:
         return f"{reason(error)}; {remedy(error)}"
     except ImageError as error:

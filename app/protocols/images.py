@@ -1,9 +1,10 @@
 """Images in requests: tensors of pixels as JSON or bytes, and encoded images in base64.
 
-Pixels are RGB of 8 bits, or numbers from 0 to 1, which are rounded to 8 bits: the network takes uint8.
+Pixels are RGB or grey of 8 bits, or numbers from 0 to 1, which are rounded to 8 bits: the network takes uint8.
 """
 
 import binascii
+import math
 from itertools import chain
 from typing import Any
 
@@ -11,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Problem
-from app.protocols.json_body import PIXEL_VALUES, describe
+from app.protocols.json_body import describe
+from model_store.network.layers import Shape
 
-SHAPE = (32, 32, 3)
-Pixels = NDArray[np.uint8]  # of shape SHAPE
+Pixels = NDArray[np.uint8]  # (H, W, C)
 # Base64 is decoded in pieces of whole groups of four characters, because decoding blocks all threads of the process.
 PIECE_CHARACTERS = 262_144
 SHOWN_DIMENSIONS = 6
@@ -38,27 +39,27 @@ def check_count(count: int, max_images: int) -> None:
         raise Problem("too_large", f"{detail}; send them in several requests")
 
 
-def flatten(value: Any) -> list[Any]:
-    """Flatten nested lists of shape SHAPE, of any values.
+def flatten(value: Any, shape: Shape) -> list[Any]:
+    """Flatten nested lists of a shape, of any values.
 
     Raises:
         Problem: they have another shape.
     """
     level = [value]
-    for size in SHAPE:
+    for size in shape:
         if not all(type(item) is list and len(item) == size for item in level):
-            raise malformed(f"a tensor {nested_shape(value)} was received; an image has the shape {list(SHAPE)}")
+            raise malformed(f"a tensor {nested_shape(value, shape)} was received; an image has the shape {list(shape)}")
         level = list(chain.from_iterable(level))
     return level
 
 
-def nested_shape(value: Any) -> str:
-    """Describe the shape of nested lists by the first items of each."""
+def nested_shape(value: Any, expected: Shape) -> str:
+    """Describe the shape of nested lists, by the first items of each, that have not the expected shape."""
     sizes: list[int] = []
     while isinstance(value, list) and len(sizes) < SHOWN_DIMENSIONS:
         sizes.append(len(value))
         value = value[0] if value else None
-    return f"of shape {sizes}" + " whose lists differ in length" * (sizes == list(SHAPE))
+    return f"of shape {sizes}" + " whose lists differ in length" * (sizes == list(expected))
 
 
 def number_types(values: list[Any]) -> set[type]:
@@ -74,20 +75,20 @@ def number_types(values: list[Any]) -> set[type]:
     return types
 
 
-def pixels_from_integers(values: list[int]) -> Pixels:
+def pixels_from_integers(values: list[int], shape: Shape) -> Pixels:
     """Convert flat pixels from 0 to 255.
 
     Raises:
         Problem: one is outside that range.
     """
     try:
-        return np.frombuffer(bytes(values), np.uint8).reshape(SHAPE)
+        return np.frombuffer(bytes(values), np.uint8).reshape(shape)
     except ValueError:
         received = f"pixels from {describe_number(min(values))} to {describe_number(max(values))}"
         raise malformed(f"{received} were received; whole numbers must be from 0 to 255") from None
 
 
-def pixels_from_fractions(values: list[float] | NDArray[np.float32]) -> Pixels:
+def pixels_from_fractions(values: list[float] | NDArray[np.float32], shape: Shape) -> Pixels:
     """Convert flat pixels from 0 to 1, rounded to 8 bits.
 
     Raises:
@@ -101,7 +102,7 @@ def pixels_from_fractions(values: list[float] | NDArray[np.float32]) -> Pixels:
         remedy = "divide them by 255" if lowest >= 0 and highest <= 255 else "undo the normalisation"
         detail = f"pixels from {lowest:.6g} to {highest:.6g} were received; floating-point pixels must be from 0 to 1"
         raise malformed(f"{detail}: {remedy}, or send 8-bit pixels as whole numbers")
-    return np.rint(fractions * 255).astype(np.uint8).reshape(SHAPE)
+    return np.rint(fractions * 255).astype(np.uint8).reshape(shape)
 
 
 def describe_number(value: float) -> str:
@@ -109,8 +110,8 @@ def describe_number(value: float) -> str:
     return str(value) if abs(value) < 1e15 else f"{value:.3e}"
 
 
-def split_flat(values: Any, count: int) -> list[list[Any]]:
-    """Split data into `count` images' flat values: nested lists of shape (count, *SHAPE), or one flat list.
+def split_flat(values: Any, count: int, shape: Shape) -> list[list[Any]]:
+    """Split data into `count` images' flat values: nested lists of shape (count, *shape), or one flat list.
 
     Raises:
         Problem: it has another length or shape.
@@ -120,11 +121,12 @@ def split_flat(values: Any, count: int) -> list[list[Any]]:
     if values and isinstance(values[0], list):
         if len(values) != count:
             raise malformed(f"data has {len(values):,} images, but the shape says {count:,}; make them equal")
-        return [flatten(value) for value in values]
-    if len(values) != count * PIXEL_VALUES:
-        expected = f"{count * PIXEL_VALUES:,} for {count} image{'s' * (count > 1)} of shape {list(SHAPE)}"
+        return [flatten(value, shape) for value in values]
+    size = math.prod(shape)
+    if len(values) != count * size:
+        expected = f"{count * size:,} for {count} image{'s' * (count > 1)} of shape {list(shape)}"
         raise malformed(f"data has {len(values):,} values, not {expected}")
-    return [values[start : start + PIXEL_VALUES] for start in range(0, len(values), PIXEL_VALUES)]
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def decode_base64(text: Any) -> bytes:

@@ -4,6 +4,7 @@ Sources: KServe's required API (predict-api-v2, "Inference Request JSON Object")
 data" and "classification".
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,6 @@ from fastapi import Request
 from app.errors import Problem
 from app.pipeline import Pipeline
 from app.protocols.images import (
-    SHAPE,
     check_count,
     decode_base64,
     malformed,
@@ -24,9 +24,10 @@ from app.protocols.images import (
     pixels_from_integers,
     split_flat,
 )
-from app.protocols.json_body import PIXEL_VALUES, JsonObject, build_from_json, describe
+from app.protocols.json_body import JsonObject, build_from_json, describe
 from app.protocols.requests import at
 from app.versions.serving import Source
+from model_store.network.layers import Shape
 
 HEADER_LENGTH = "inference-header-content-length"
 INPUT = "inputs[0]"
@@ -72,7 +73,9 @@ async def parse_inference(request: Request, pipeline: Pipeline, body: bytes) -> 
     return await build_from_json(request, pipeline, body[: int(length)], read, len(body))
 
 
-def read_inference(document: JsonObject, max_images: int, tensors: memoryview | None = None) -> InferenceRequest:
+def read_inference(
+    document: JsonObject, max_images: int, shape: Shape, tensors: memoryview | None = None
+) -> InferenceRequest:
     """Read a request; `tensors` are the bytes after the JSON, if its length was given.
 
     Raises:
@@ -87,28 +90,28 @@ def read_inference(document: JsonObject, max_images: int, tensors: memoryview | 
     if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
         raise malformed(f"inputs is {describe(inputs)}; the model has one input, so send a list of one object")
     try:
-        images = _images(inputs[0], max_images, tensors)
+        images = _images(inputs[0], max_images, shape, tensors)
     except Problem as problem:
         raise at(INPUT, problem) from None
     return InferenceRequest(identity, images, outputs, binary)
 
 
-def _images(tensor: JsonObject, max_images: int, tensors: memoryview | None) -> list[Source]:
-    datatype, shape, parameters = tensor.get("datatype"), tensor.get("shape"), _parameters(tensor, "the input")
+def _images(tensor: JsonObject, max_images: int, shape: Shape, tensors: memoryview | None) -> list[Source]:
+    datatype, parameters = tensor.get("datatype"), _parameters(tensor, "the input")
     if not (isinstance(datatype, str) and datatype in (*DATATYPES, BYTES)):
         raise malformed(f"datatype is {describe(datatype)}; send UINT8, FP32 or BYTES")
     if not isinstance(tensor.get("name"), str):
         raise malformed(f"name is {describe(tensor.get('name'))}; send a string")
     if "shared_memory_region" in parameters:
         raise malformed("shared memory is not supported; send the tensor in the body")
-    count = _count(shape, datatype)
+    count = _count(tensor.get("shape"), datatype, shape)
     check_count(count, max_images)
     if "binary_data_size" not in parameters:
         if tensors:
             raise malformed(f"{len(tensors):,} bytes follow the JSON, but the input has no binary_data_size; send it")
         if "data" not in tensor:
             raise malformed("the input has neither data nor the parameter binary_data_size; send one of them")
-        return _from_json(tensor["data"], count, datatype)
+        return _from_json(tensor["data"], count, datatype, shape)
     if "data" in tensor:
         raise malformed("the input has both data and binary_data_size; send one of them")
     size = parameters["binary_data_size"]
@@ -116,29 +119,29 @@ def _images(tensor: JsonObject, max_images: int, tensors: memoryview | None) -> 
         raise malformed("binary_data_size needs the header Inference-Header-Content-Length; send it")
     if type(size) is not int or size != len(tensors):
         raise malformed(f"binary_data_size is {describe(size)}, but {len(tensors):,} bytes follow the JSON")
-    return _encoded(tensors, count) if datatype == BYTES else _from_bytes(tensors, count, datatype)
+    return _encoded(tensors, count) if datatype == BYTES else _from_bytes(tensors, count, datatype, shape)
 
 
-def _count(shape: Any, datatype: str) -> int:
-    """Return the number of images of a tensor's shape."""
-    sizes = shape if isinstance(shape, list) and shape and all(type(size) is int for size in shape) else [-1]
+def _count(whole: Any, datatype: str, shape: Shape) -> int:
+    """Return the number of images of a tensor's whole shape; `shape` is that of one image."""
+    sizes = whole if isinstance(whole, list) and whole and all(type(size) is int for size in whole) else [-1]
     rest = tuple(sizes[1:])
-    if sizes[0] < 0 or rest not in (((), (1,)) if datatype == BYTES else (SHAPE,)):
-        expected = "[N] or [N, 1]" if datatype == BYTES else f"[N, {', '.join(map(str, SHAPE))}]"
-        raise malformed(f"the shape is {str(shape)[:SHOWN]}; {datatype} images have the shape {expected}")
+    if sizes[0] < 0 or rest not in (((), (1,)) if datatype == BYTES else (shape,)):
+        expected = "[N] or [N, 1]" if datatype == BYTES else f"[N, {', '.join(map(str, shape))}]"
+        raise malformed(f"the shape is {str(whole)[:SHOWN]}; {datatype} images have the shape {expected}")
     return int(sizes[0])
 
 
-def _from_json(data: Any, count: int, datatype: str) -> list[Source]:
+def _from_json(data: Any, count: int, datatype: str, shape: Shape) -> list[Source]:
     if datatype == BYTES:
         return _from_strings(data, count)
     convert = pixels_from_integers if datatype == "UINT8" else pixels_from_fractions
     images: list[Source] = []
-    for index, values in enumerate(split_flat(data, count)):
+    for index, values in enumerate(split_flat(data, count, shape)):
         try:
             if float in number_types(values) and datatype == "UINT8":
                 raise malformed("UINT8 pixels with a fraction were received; send whole numbers, or FP32 from 0 to 1")
-            images.append(convert(values))
+            images.append(convert(values, shape))
         except Problem as problem:
             raise at(f"image {index}", problem) from None
     return images
@@ -159,18 +162,18 @@ def _from_strings(data: Any, count: int) -> list[Source]:
     return images
 
 
-def _from_bytes(tensors: memoryview, count: int, datatype: str) -> list[Source]:
-    expected = count * PIXEL_VALUES * DATATYPES[datatype]
+def _from_bytes(tensors: memoryview, count: int, datatype: str, shape: Shape) -> list[Source]:
+    expected = count * math.prod(shape) * DATATYPES[datatype]
     if len(tensors) != expected:
         raise malformed(
-            f"the tensor has {len(tensors):,} bytes; {datatype} of shape {[count, *SHAPE]} has {expected:,}"
+            f"the tensor has {len(tensors):,} bytes; {datatype} of shape {[count, *shape]} has {expected:,}"
         )
     if datatype == "UINT8":
-        return list(np.frombuffer(tensors, np.uint8).reshape(count, *SHAPE))
+        return list(np.frombuffer(tensors, np.uint8).reshape(count, *shape))
     images: list[Source] = []
-    for index, values in enumerate(np.frombuffer(tensors, "<f4").reshape(count, PIXEL_VALUES)):
+    for index, values in enumerate(np.frombuffer(tensors, "<f4").reshape(count, -1)):
         try:
-            images.append(pixels_from_fractions(values))
+            images.append(pixels_from_fractions(values, shape))
         except Problem as problem:
             raise at(f"image {index}", problem) from None
     return images

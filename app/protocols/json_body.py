@@ -1,8 +1,9 @@
 """Parses JSON bodies: bounded in time and memory, and refused where parsers differ in what they read."""
 
 import gc
+import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from fastapi import Request
@@ -11,14 +12,19 @@ from app.admission import BODY_COPIES, ImageMemory
 from app.errors import Problem
 from app.intake import Parse
 from app.pipeline import Pipeline
+from model_store.network.layers import Shape
 from model_store.reading import parse_json
 
 T = TypeVar("T")
 JsonObject = dict[str, Any]
+# Makes the request of the object, the maximum number of images, and the shape of one. Keeps no reference to the object.
+Build: TypeAlias = Callable[[JsonObject, int, Shape], T]
 # Bodies up to this size, such as a 32×32 image as JSON floats, are parsed in about a millisecond.
 SMALL_JSON_BYTES = 81_920
 # Values besides pixels: names, shapes, parameters.
 MAX_OTHER_VALUES = 10_000
+# Of each image in a request, on average: 5 of 224×224×3 have as many values as 256 of this. Parsing blocks all threads
+# of the process, and encoded images are smaller.
 PIXEL_VALUES = 32 * 32 * 3
 # Upper bounds of the bytes that CPython needs for a list, an object, a further value, a key and half a string, counted
 # by the character that each of them has in the text. Base64 has none of these characters.
@@ -26,11 +32,8 @@ VALUE_COSTS = {b"[": 112, b"{": 272, b",": 72, b":": 304, b'"': 40}
 ASCII_COPIES, OTHER_COPIES = 2, 6  # bytes for each byte of text: a string, and the image in it; Unicode takes four
 
 
-def json_parser(build: Callable[[JsonObject, int], T]) -> Parse[T]:
-    """Return a parser of bodies that are one JSON object, from which `build` makes the request.
-
-    `build` gets the object and the maximum number of images, and keeps no reference to the object.
-    """
+def json_parser(build: Build[T]) -> Parse[T]:
+    """Return a parser of bodies that are one JSON object, from which `build` makes the request."""
 
     async def parse(request: Request, pipeline: Pipeline, body: bytes) -> T:
         return await build_from_json(request, pipeline, body, build)
@@ -42,7 +45,7 @@ async def build_from_json(
     request: Request,
     pipeline: Pipeline,
     body: bytes,
-    build: Callable[[JsonObject, int], T],
+    build: Build[T],
     size: int = 0,
 ) -> T:
     """Parse a JSON object and make a request of it, in a thread of the decoders unless it is small.
@@ -56,13 +59,13 @@ async def build_from_json(
     if (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
         detail = f"the body is compressed (Content-Encoding: {coding[:40]})"
         raise Problem("malformed_request", f"{detail}; send it as it is")
-    max_images = pipeline.settings.max_files
+    max_images, shape = pipeline.settings.max_files, pipeline.require_serving().loaded.classifier.shape
     if max(len(body), size) <= SMALL_JSON_BYTES:
-        return build(parse_object(body, max_images), max_images)
-    return await pipeline.decoders.run(_build_large, pipeline.memory, body, max_images, build)
+        return build(parse_object(body, max_images, shape), max_images, shape)
+    return await pipeline.decoders.run(_build_large, pipeline.memory, body, max_images, shape, build)
 
 
-def _build_large(memory: ImageMemory, body: bytes, max_images: int, build: Callable[[JsonObject, int], T]) -> T:
+def _build_large(memory: ImageMemory, body: bytes, max_images: int, shape: Shape, build: Build[T]) -> T:
     size = parsed_bytes(body)
     if size + BODY_COPIES * len(body) > memory.capacity:
         taken, capacity = size // 1_000_000, memory.capacity // 1_000_000
@@ -74,10 +77,10 @@ def _build_large(memory: ImageMemory, body: bytes, max_images: int, build: Calla
         # threads: 0.2 s in place of 0.08 s for 256 images as floats (AMD EPYC).
         gc.disable()
         try:
-            document = parse_object(body, max_images)
+            document = parse_object(body, max_images, shape)
         finally:
             gc.enable()
-        return build(document, max_images)
+        return build(document, max_images, shape)
 
 
 def parsed_bytes(body: bytes) -> int:
@@ -86,15 +89,19 @@ def parsed_bytes(body: bytes) -> int:
     return copies * len(body) + sum(cost * body.count(character) for character, cost in VALUE_COSTS.items())
 
 
-def parse_object(body: bytes, max_images: int) -> JsonObject:
+def parse_object(body: bytes, max_images: int, shape: Shape) -> JsonObject:
     """Parse one JSON object whose keys are unique.
 
     Raises:
-        Problem: the body is not one object, or has more values than `max_images` images need.
+        Problem: the body is not one object, or has more values than `max_images` images of 32×32×3, and one of
+            this shape, need.
     """
-    limit = max_images * PIXEL_VALUES + MAX_OTHER_VALUES
+    limit = max(max_images * PIXEL_VALUES, math.prod(shape)) + MAX_OTHER_VALUES
     if (values := body.count(b",") + 1) > limit:
-        detail = f"the JSON has about {values:,} values, the limit is {limit:,} (for {max_images} images)"
+        images = min(max_images, limit // math.prod(shape))
+        detail = (
+            f"the JSON has about {values:,} values, the limit is {limit:,} (for {images} image{'s' * (images > 1)})"
+        )
         raise Problem("too_large", f"{detail}; send fewer images, or their encoded bytes")
     document: Any
     try:

@@ -87,7 +87,7 @@ async def metadata(request: Request) -> Response:
             "name": manifest.name,
             "versions": [str(manifest.version)],
             "platform": loaded.classifier.engine,
-            "inputs": [_tensor("image", "UINT8", [-1, 32, 32, 3])],
+            "inputs": [_tensor("image", "UINT8", [-1, *manifest.preprocessing.shape])],
             "outputs": [_tensor(name, *output) for name, output in outputs.items()],
         }
     )

@@ -25,6 +25,7 @@ from app.protocols.tensorflow_request import (
 from app.responses import JsonResponse
 from model_store.errors import ImageError
 from model_store.manifest import Manifest
+from model_store.network.layers import Shape
 
 # Explanations take about 0.1 s of the network each, and one is computed at a time.
 MAX_EXPLANATIONS = 16
@@ -32,8 +33,8 @@ MODEL = "/v1/models/{model}"
 PREFIXES = (MODEL, f"{MODEL}/versions/{{version}}", f"{MODEL}/labels/{{label}}")
 
 
-def _read_explained(document: JsonObject, max_images: int) -> ImagesRequest:
-    return read_rows(document, min(max_images, MAX_EXPLANATIONS))
+def _read_explained(document: JsonObject, max_images: int, shape: Shape) -> ImagesRequest:
+    return read_rows(document, min(max_images, MAX_EXPLANATIONS), shape)
 
 
 IMAGES, EXAMPLES, EXPLAINED = json_parser(read_images), json_parser(read_examples), json_parser(_read_explained)
@@ -97,7 +98,7 @@ async def metadata(request: Request) -> Response:
     """Describe the signature, as TensorFlow Serving does."""
     manifest = served_model(request).loaded.manifest
     signature = {
-        "inputs": {"image": _tensor("image", "DT_UINT8", [-1, 32, 32, 3])},
+        "inputs": {"image": _tensor("image", "DT_UINT8", [-1, *manifest.preprocessing.shape])},
         "outputs": {"probabilities": _tensor("probabilities", "DT_FLOAT", [-1, len(manifest.labels)])},
         "method_name": "tensorflow/serving/predict",
     }

@@ -2,7 +2,8 @@
 
     {"instances": [image, …]} or {"inputs": [image, …]}; to classify, {"examples": [image, …]}
 
-An image is a tensor of shape (32, 32, 3) or {"b64": "…"}, or an object with one of them under a name of its own.
+An image is a tensor of shape (height, width, channels) or {"b64": "…"}, or an object with one of them under a name of
+its own.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from app.protocols.images import (
 from app.protocols.json_body import JsonObject, describe
 from app.protocols.requests import at
 from app.versions.serving import Source
+from model_store.network.layers import Shape
 
 SIGNATURE = "serving_default"
 ROWS, COLUMNS, EXAMPLES = "instances", "inputs", "examples"
@@ -43,7 +45,7 @@ class ImagesRequest:
         return f"{self.field}[{{}}]"
 
 
-def read_images(document: JsonObject, max_images: int) -> ImagesRequest:
+def read_images(document: JsonObject, max_images: int, shape: Shape) -> ImagesRequest:
     """Read a request to predict, in row or column format.
 
     Raises:
@@ -60,26 +62,26 @@ def read_images(document: JsonObject, max_images: int) -> ImagesRequest:
         value = _without_name(value)
         if isinstance(value, dict):  # {"b64": …}
             value = [value]
-    return ImagesRequest(_images(value, field, max_images), field)
+    return ImagesRequest(_images(value, field, max_images, shape), field)
 
 
-def read_rows(document: JsonObject, max_images: int) -> ImagesRequest:
+def read_rows(document: JsonObject, max_images: int, shape: Shape) -> ImagesRequest:
     """Read a request whose images are `instances`.
 
     Raises:
         Problem: it is not as described above.
     """
-    return ImagesRequest(_images(document.get(ROWS), ROWS, max_images), ROWS)
+    return ImagesRequest(_images(document.get(ROWS), ROWS, max_images, shape), ROWS)
 
 
-def read_examples(document: JsonObject, max_images: int) -> ImagesRequest:
+def read_examples(document: JsonObject, max_images: int, shape: Shape) -> ImagesRequest:
     """Read a request to classify.
 
     Raises:
         Problem: it is not as described above.
     """
     _check_signature(document)
-    return ImagesRequest(_images(document.get(EXAMPLES), EXAMPLES, max_images), EXAMPLES)
+    return ImagesRequest(_images(document.get(EXAMPLES), EXAMPLES, max_images, shape), EXAMPLES)
 
 
 def _check_signature(document: JsonObject) -> None:
@@ -87,7 +89,7 @@ def _check_signature(document: JsonObject) -> None:
         raise malformed(f"signature_name is {describe(name)}; the model has only {SIGNATURE!r}")
 
 
-def _images(values: Any, field: str, max_images: int) -> list[Source]:
+def _images(values: Any, field: str, max_images: int, shape: Shape) -> list[Source]:
     """Read images. Numbers have one meaning in the whole request: 8-bit pixels if none of them has a fraction."""
     if not isinstance(values, list):
         raise malformed(f"{field!r} is {describe(values)}; send a list of images")
@@ -101,7 +103,7 @@ def _images(values: Any, field: str, max_images: int) -> list[Source]:
             if isinstance(inner, dict):
                 sources[index] = decode_base64(inner["b64"])
             else:
-                tensors[index] = flatten(inner)
+                tensors[index] = flatten(inner, shape)
                 types |= number_types(tensors[index])
         except Problem as problem:
             raise at(f"{field}[{index}]", problem) from None
@@ -110,7 +112,7 @@ def _images(values: Any, field: str, max_images: int) -> list[Source]:
         raise malformed(AMBIGUOUS)
     for index, numbers in tensors.items():
         try:
-            sources[index] = convert(numbers)
+            sources[index] = convert(numbers, shape)
         except Problem as problem:
             raise at(f"{field}[{index}]", problem) from None
     return [source for source in sources if source is not None]

@@ -12,7 +12,6 @@ import numpy as np
 from app.process.core_share import ONE_CORE, CoreShare
 from app.settings import Settings
 from model_store.errors import ModelError
-from model_store.network.layers import INPUT_SHAPE
 from model_store.store import Store
 from model_store.version import Loaded, load
 
@@ -127,9 +126,10 @@ def load_warm(settings: Settings, version: int, share: CoreShare, max_batch: int
     try:
         folder = Store(settings.store).folder(settings.model_name, version)
         loaded = load(folder, settings.engine, settings.precision, share.own, share.most)
-        for size in (1 << power for power in range(max_batch.bit_length())):
+        classifier = loaded.classifier
+        for size in (1 << power for power in range(min(max_batch, classifier.max_batch).bit_length())):
             for wide in (False, True):
-                loaded.classifier.predict(np.zeros((size, *INPUT_SHAPE), np.uint8), wide)
+                classifier.predict(np.zeros((size, *classifier.shape), np.uint8), wide)
     except ModelError:
         raise
     except MemoryError:

@@ -1,6 +1,7 @@
 """A loaded version that answers requests: decode, queue, explain, and count for drift. Knows nothing about HTTP."""
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -23,15 +24,16 @@ from app.process.core_share import CoreShare
 from app.process.cores import give_way
 from model_store.errors import ImageError, UnusableImage
 from model_store.images.decode import Encoded, read_header
-from model_store.manifest import Resize
+from model_store.manifest import Preprocessing
 from model_store.version import Loaded
 
-Source: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (32, 32, 3)
+Source: TypeAlias = bytes | NDArray[np.uint8]  # an encoded image, or its pixels (H, W, C), RGB or grey
 # Images up to these sizes decode in about a millisecond, which is less than it costs to hand them to another thread and
 # back. JPEGs may be larger, since they are decoded at a reduced scale; but with this many requests in flight, even a
 # millisecond for each delays the refusal of further requests.
 SMALL_BYTES = 65_536
 SMALL_PIXELS, SMALL_JPEG_PIXELS, BUSY_REQUESTS = 96 * 96, 640 * 480, 32
+SMALL_STRETCHED_PIXELS = 256 * 256  # between the steps of resizing
 # Images in one call of the network. Over HTTP, larger calls gain nothing (docs/performance.md, "Images in one call"),
 # and they delay requests that arrive meanwhile. OpenVINO keeps 2 MB of kernels for each batch size.
 MAX_BATCH = 32
@@ -62,15 +64,17 @@ class Serving:
         is_watched = loaded.manifest.reference is not None
         self.model = loaded.manifest.name, str(loaded.manifest.version)
         self.drift = Drift(loaded.manifest, metrics_directory)
+        self._preprocessing = loaded.manifest.preprocessing
+        self._max_batch = min(MAX_BATCH, loaded.classifier.max_batch)
         self.documents: dict[str, str] = {}  # about the version, by name, once rendered
         self._batcher = Batcher(
             lambda images: predict_each(loaded.classifier, images, share.has_all(), is_watched),
-            MAX_BATCH,
+            self._max_batch,
             max_waiting_images,
             partial(metrics.observe_batch, self.model),
             initializer=give_way,
         )
-        self._explainer = Explainer(self._batcher, masks, max_wait_seconds, min(CHUNK, max_waiting_images))
+        self._explainer = Explainer(self._batcher, masks, max_wait_seconds, min(CHUNK, self._max_batch))
         self._max_waiting_images, self._batched = max_waiting_images, 0  # images of batches in progress
         self._requests, self._unused = 0, asyncio.Event()
 
@@ -121,14 +125,20 @@ class Serving:
 
         Raises:
             QueueFullError: too many images are waiting.
+            Problem: the memory for their pixels is taken by other images.
         """
+        with self._memory.reserve() as reservation:
+            reservation.grow(len(sources) * math.prod(self._preprocessing.shape))
+            return await self._predict_all(sources, stages)
+
+    async def _predict_all(self, sources: Sequence[Source], stages: Stages) -> list[Prediction | ImageError]:
         decoded: list[NDArray[np.uint8] | ImageError] = []
         futures: list[asyncio.Future[Output[Prediction]]] = []
         began = time.perf_counter()
         self._begin_batch(len(sources))
         try:
-            for start in range(0, len(sources), MAX_BATCH):  # decodes a part while the network computes the last
-                part = await self._decode_all(sources[start : start + MAX_BATCH])
+            for start in range(0, len(sources), self._max_batch):  # decodes a part while the network computes the last
+                part = await self._decode_all(sources[start : start + self._max_batch])
                 stages["decode"] = began, time.perf_counter()
                 decoded += part
                 futures += self._batcher.enqueue(_images(part))
@@ -177,19 +187,29 @@ class Serving:
     def _decode_in_place(self, source: Source) -> "NDArray[np.uint8] | Large":
         """Decode an image that takes about a millisecond at most."""
         if isinstance(source, np.ndarray):
-            return source
+            return self._in_channel_order(source)
         if len(source) > SMALL_BYTES:
             return Large(source)
         image = read_header(source)
         busy = self._admission.requests >= BUSY_REQUESTS
-        small = SMALL_JPEG_PIXELS if image.type == "JPEG" and not busy else SMALL_PIXELS
-        if image.pixels > small:
+        small = SMALL_JPEG_PIXELS if image.is_reduced(self._preprocessing) and not busy else SMALL_PIXELS
+        if image.pixels > small or image.stretched_pixels(self._preprocessing) > SMALL_STRETCHED_PIXELS:
             return Large(source, image)
-        return image.decode(self.loaded.manifest.preprocessing.resize)
+        return image.decode(self._preprocessing)
+
+    def _in_channel_order(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn a client's pixels into the network's.
+
+        Raises:
+            UnusableImage: they were read for another version, whose images have another shape.
+        """
+        if pixels.shape != self._preprocessing.shape:
+            received = f"the image has the shape {list(pixels.shape)}, and the version in service has just changed"
+            raise UnusableImage(f"{received}; send the shape {list(self._preprocessing.shape)}")
+        return pixels[..., ::-1] if self._preprocessing.channel_order == "BGR" else pixels
 
     async def _decode_in_thread(self, large: "Large") -> NDArray[np.uint8]:
-        resize = self.loaded.manifest.preprocessing.resize
-        return await self._decoders.run(decode_large, self._memory, large.data, resize, large.image)
+        return await self._decoders.run(decode_large, self._memory, large.data, self._preprocessing, large.image)
 
     async def _decode_all(self, sources: Sequence[Source]) -> list[NDArray[np.uint8] | ImageError]:
         """Decode the large ones in threads at the same time, and the small ones without a task for each."""
@@ -217,7 +237,9 @@ class Large(NamedTuple):
     image: Encoded | None = None
 
 
-def decode_large(memory: ImageMemory, data: bytes, resize: Resize, image: Encoded | None = None) -> NDArray[np.uint8]:
+def decode_large(
+    memory: ImageMemory, data: bytes, preprocessing: Preprocessing, image: Encoded | None = None
+) -> NDArray[np.uint8]:
     """Decode an image within the memory; smaller ones, which decode in the event loop, take too little to count.
 
     Raises:
@@ -225,13 +247,14 @@ def decode_large(memory: ImageMemory, data: bytes, resize: Resize, image: Encode
         Problem: the memory is taken by other images.
     """
     image = image or read_header(data)
-    if image.peak_bytes + BODY_COPIES * len(data) > memory.capacity:
-        taken, capacity = image.peak_bytes // 1_000_000, memory.capacity // 1_000_000
+    size = image.peak_bytes(preprocessing)
+    if size + BODY_COPIES * len(data) > memory.capacity:
+        taken, capacity = size // 1_000_000, memory.capacity // 1_000_000
         received = f"decoding this {image.type} of {image.pixels:,} pixels takes {taken} MB"
         raise UnusableImage(f"{received}, and the server has {capacity} MB for images; resize it before uploading")
     with memory.reserve() as reservation:
-        reservation.grow(image.peak_bytes)
-        return image.decode(resize)
+        reservation.grow(size)
+        return image.decode(preprocessing)
 
 
 def _images(decoded: Sequence[NDArray[np.uint8] | ImageError]) -> list[NDArray[np.uint8]]:

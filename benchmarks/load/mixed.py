@@ -69,7 +69,7 @@ class Known:
     @classmethod
     def of(cls, picture: Picture, loaded: Loaded) -> "Known":
         """Compute a version's answer."""
-        image = decode(picture.data, loaded.manifest.preprocessing.resize)
+        image = decode(picture.data, loaded.manifest.preprocessing)
         return cls(picture, loaded.manifest.labels, loaded.classifier.predict(image[None]).probabilities[0])
 
     def is_apart(self, other: "Known") -> bool:

@@ -1,4 +1,4 @@
-"""Decode untrusted image files to uint8 (32, 32, 3).
+"""Decode untrusted image files to uint8 pixels of the size that a network takes.
 
 In order: recognise the type by its first bytes, walk the file's structure without decoding (dropping the parts that
 pixels do not depend on), let Pillow read the header, check the limits, and only then decode the first frame and resize
@@ -46,9 +46,8 @@ from model_store.images.formats import (
     walk_webp,
 )
 from model_store.images.pixels import averageable, can_read_planes, to_rgb
-from model_store.manifest import Resize
+from model_store.manifest import Preprocessing, Resize
 
-SIDE = 32
 HEADER_BYTES = 100_000_000  # for opening a file, besides pixels that some types allocate then
 MAX_RUN_LENGTH_PIXELS = 2_500_000  # Pillow decodes a run-length BMP in Python
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "zstd")
@@ -71,11 +70,12 @@ with suppress(OSError, AttributeError):
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
-    """Decode an image file of any accepted type into the network's input: uint8 (32, 32, 3) RGB, C order, read-only.
+def decode(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode an image file of any accepted type into the network's input: uint8 `preprocessing.shape`, read-only.
 
-    Takes the first frame, rotates it by its EXIF orientation, blends transparency with white and resizes it. An RGB
-    image of 32×32 pixels is returned bit for bit. 12- and 16-bit grey is scaled to 8 bits; signed, 32-bit and float
+    Takes the first frame, rotates it by its EXIF orientation, blends transparency with white and resizes it. For a
+    network of one channel, colours become their luma; an RGB or grey image of the input's size is otherwise returned
+    bit for bit, in the network's channel order. 12- and 16-bit grey is scaled to 8 bits; signed, 32-bit and float
     grey has no defined range, so its darkest pixel becomes 0 and its lightest 255.
 
     Raises:
@@ -83,7 +83,7 @@ def decode(data: bytes, resize: Resize) -> NDArray[np.uint8]:
         UnusableImage: over a limit, truncated or damaged.
         OutOfMemory: memory ran out.
     """
-    return read_header(data).decode(resize)
+    return read_header(data).decode(preprocessing)
 
 
 def read_header(data: bytes) -> "Encoded":
@@ -120,11 +120,25 @@ class Encoded:
         """Number of pixels to decode."""
         return self.image.width * self.image.height
 
-    @property
-    def peak_bytes(self) -> int:
+    def stretched_pixels(self, preprocessing: Preprocessing) -> int:
+        """Upper estimate of the pixels between the two steps of resizing, of which the first makes all rows as long.
+
+        They are more than the file's if its rows become longer.
+        """
+        return max(preprocessing.shape) * self.image.height
+
+    def is_reduced(self, preprocessing: Preprocessing) -> bool:
+        """Tell a JPEG that is decoded at half its size or less."""
+        return self.type == "JPEG" and min(self.image.size) >= 2 * _decoded_side(preprocessing)
+
+    def peak_bytes(self, preprocessing: Preprocessing) -> int:
         """Upper estimate of the memory that `decode` takes beside the file's bytes."""
-        if self.type == "JPEG":  # decoded at a reduced scale, but a progressive one keeps all coefficients
-            return self.pixels * (9 if self.image.info.get("progressive") else 1)
+        return self._decoded_bytes(preprocessing) + 4 * self.stretched_pixels(preprocessing)
+
+    def _decoded_bytes(self, preprocessing: Preprocessing) -> int:
+        if self.type == "JPEG":  # a progressive one keeps all coefficients, even if it is decoded at a reduced scale
+            coefficients = 8 if self.image.info.get("progressive") else 0
+            return self.pixels * (coefficients + (1 if self.is_reduced(preprocessing) else 4))
         if self.type in _DECODER_BYTES:
             return self.pixels * _DECODER_BYTES[self.type]
         mode = self.image.mode
@@ -135,19 +149,42 @@ class Encoded:
             return stored + 9 * self.pixels  # the same, after conversion
         return stored + (1 if mode in ("L", "RGB", "F") or mode.startswith("I") else 5) * self.pixels
 
-    def decode(self, resize: Resize) -> NDArray[np.uint8]:
+    def decode(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """Decode the pixels, with the result of the module's `decode`.
 
         Raises:
             UnusableImage: truncated or damaged.
             OutOfMemory: memory ran out.
         """
-        with _refusing(self.type, self.peak_bytes):
-            self.image.draft(None, (resize.jpeg_margin * SIDE, resize.jpeg_margin * SIDE))
-            small = to_rgb(_resized(averageable(self.image), resize))
-            # Rotating 32×32 pixels equals rotating the whole image, up to rounding, and costs almost nothing.
-            upright = _upright(_padded(small), orientation(self.exif or self.image.info.get("exif", b"")))
-            return np.frombuffer(upright.tobytes(), np.uint8).reshape(SIDE, SIDE, 3)
+        with _refusing(self.type, self.peak_bytes(preprocessing)):
+            side = _decoded_side(preprocessing)
+            self.image.draft(None, (side, side))
+            image = averageable(self.image)
+            self.image.load()  # some metadata follows the pixels
+            return _pixels(image, preprocessing, orientation(self.exif or self.image.info.get("exif", b"")))
+
+
+def resize_pixels(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Resize RGB pixels (H, W, 3) to the network's input, as `decode` does with a file that holds them."""
+    return _pixels(Image.fromarray(pixels), preprocessing)
+
+
+def _decoded_side(preprocessing: Preprocessing) -> int:
+    """Least side in pixels of a JPEG that is decoded at a reduced scale."""
+    return preprocessing.resize.jpeg_margin * max(preprocessing.height, preprocessing.width)
+
+
+def _pixels(image: Image.Image, preprocessing: Preprocessing, orientation: int = 1) -> NDArray[np.uint8]:
+    size, turn = (preprocessing.width, preprocessing.height), _TURNS.get(orientation)
+    if orientation in _SIDEWAYS:
+        size = size[::-1]
+    small = _padded(to_rgb(_resized(image, size, preprocessing.resize)), size)
+    # Turning the resized pixels equals turning the whole image, up to rounding, and costs almost nothing.
+    upright = small if turn is None else small.transpose(turn)
+    mode: str = preprocessing.channel_order
+    if preprocessing.shape[2] == 1:
+        upright, mode = upright.convert("L"), "L"
+    return np.frombuffer(upright.tobytes("raw", mode), np.uint8).reshape(preprocessing.shape)
 
 
 # Pillow's words for layouts that it cannot read. They quote numbers of the file, never its texts.
@@ -216,32 +253,27 @@ def _check_coding(image: ImageFile.ImageFile) -> None:
         raise UnusableImage(message)
 
 
-def _resized(image: Image.Image, resize: Resize) -> Image.Image:
-    """Resize to 32×32, or to fit inside it before padding."""
-    (width, height), size, box = image.size, (SIDE, SIDE), (0, 0, *image.size)
+def _resized(image: Image.Image, target: tuple[int, int], resize: Resize) -> Image.Image:
+    """Resize to the target's width and height, or to fit inside it before padding."""
+    (width, height), size, box = image.size, target, (0, 0, *image.size)
+    scales = width / target[0], height / target[1]
     if resize.fit == "pad":
-        longest = max(width, height)
-        size = max(1, round(SIDE * width / longest)), max(1, round(SIDE * height / longest))
+        size = max(1, round(width / max(scales))), max(1, round(height / max(scales)))
     elif resize.fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        box = left, top, left + side, top + side
+        cropped = max(1, round(target[0] * min(scales))), max(1, round(target[1] * min(scales)))
+        left, top = (width - cropped[0]) // 2, (height - cropped[1]) // 2
+        box = left, top, left + cropped[0], top + cropped[1]
     if image.size == size:
         return image
     return image.resize(size, Image.Resampling[resize.filter.upper()], box)
 
 
-def _padded(image: Image.Image) -> Image.Image:
-    if image.size == (SIDE, SIDE):
+def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    if image.size == size:
         return image
-    black = Image.new("RGB", (SIDE, SIDE))
-    black.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    black = Image.new("RGB", size)
+    black.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
     return black
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
 
 
 _TURNS = {
@@ -253,6 +285,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = range(5, 9)  # width and height change places
 
 
 class _Type(NamedTuple):

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from model_store.manifest import ChannelOrder
+
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_FILL_ORDER, TIFF_PLANES, TIFF_EXTRA_SAMPLES = 258, 262, 266, 284, 338
 WHITE_IS_ZERO = 0  # a photometric interpretation
 SEPARATE = 2  # planes
@@ -56,6 +58,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def to_image(pixels: NDArray[np.uint8], channel_order: ChannelOrder) -> Image.Image:
+    """Make an RGB or grey image of a network's input (H, W, C)."""
+    if pixels.shape[2] == 1:
+        return Image.fromarray(pixels[..., 0])
+    return Image.fromarray(pixels if channel_order == "RGB" else pixels[..., ::-1])
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

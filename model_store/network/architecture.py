@@ -17,6 +17,10 @@ MAX_LAYERS = 1_000
 MAX_ELEMENTS = 16_000_000  # of one tensor of one image
 MAX_PARAMETERS = 100_000_000
 MAX_MULTIPLY_ADDS = 20_000_000_000
+# Of one call of an engine. Larger calls are no faster; they take more memory, and requests that arrive wait longer.
+MAX_BATCH = 64
+MAX_BATCH_ELEMENTS = 1 << 25  # of one tensor: 134 MB in float32
+MAX_BATCH_MULTIPLY_ADDS = 1 << 34  # half a second on two cores of 2020
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,14 @@ class Architecture:
     def multiply_adds(self) -> int:
         """Multiply-adds of one image."""
         return sum(node.layer.multiply_adds(self.input_shape(node)) for node in self.nodes if node.inputs)
+
+    @property
+    def max_batch(self) -> int:
+        """Most images in one call of an engine: 64, or for large networks a smaller power of two."""
+        elements = max(math.prod(node.shape) for node in self.nodes)
+        by_work = MAX_BATCH_MULTIPLY_ADDS // max(self.multiply_adds, 1)
+        limit = max(1, min(MAX_BATCH, MAX_BATCH_ELEMENTS // elements, by_work))
+        return 1 << (limit.bit_length() - 1)
 
 
 def parse_architecture(text: str | bytes) -> Architecture:
@@ -116,7 +128,9 @@ Connections: TypeAlias = list[tuple[Layer, tuple[str, ...]]]  # layers with the 
 def _sequential(entries: list[Any]) -> Connections:
     layers = [_layer(entry) for entry in entries]
     if not isinstance(layers[0], InputLayer):
-        raise ModelError("the model has no InputLayer; begin the Sequential with keras.Input((32, 32, 3))")
+        raise ModelError(
+            "the model has no InputLayer; begin the Sequential with keras.Input((HEIGHT, WIDTH, CHANNELS))"
+        )
     return [(layer, (layers[i - 1].name,) if i else ()) for i, layer in enumerate(layers)]
 
 

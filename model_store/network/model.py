@@ -26,6 +26,11 @@ class Network:
     gaussian: Gaussian | None = None  # of an early layer; without it novelty depends on the energy alone
 
     def __post_init__(self) -> None:
+        if self.architecture.input != self.preprocessing.shape:
+            raise ModelError(
+                f"the network takes images of {self.architecture.input}, but the preprocessing makes them "
+                f"{self.preprocessing.shape}; set its height, width and number of means to the network's"
+            )
         if len(self.labels) != self.architecture.classes:
             raise ModelError(
                 f"the network has {self.architecture.classes} outputs but there are {len(self.labels)} labels"

@@ -27,7 +27,7 @@ def build_network(network: Network, separate_rounding: bool = False) -> ov.Model
         separate_rounding: round the output of a convolution and SiLU in a step of its own, which is faster with AMX.
 
     Returns:
-        A model from `images` (N, 32, 32, 3) uint8, for any N, to `probabilities` (N, K) float32; if the network ends
+        A model from `images` (N, H, W, C) uint8, for any N, to `probabilities` (N, K) float32; if the network ends
         in logits, to `logits` (N, K); and with `network.gaussian`, to `features` (N, C), the channel means of its
         layer. The node of a layer's output has the layer's name; layers that change nothing, such as Dropout, have no
         node.

@@ -19,7 +19,7 @@ from model_store.network.model import Network
 
 
 def build_infer(network: Network) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """Build a function from uint8 (N, 32, 32, 3) to `openvino.build_network`'s outputs, in that order, as float32."""
+    """Build a function from uint8 (N, H, W, C) to `openvino.build_network`'s outputs, in that order, as float32."""
     model = build_keras(network)
     if network.gaussian:
         model = keras.Model(model.input, [model.output, model.get_layer(network.gaussian.layer).output])
@@ -39,7 +39,7 @@ def build_infer(network: Network) -> Callable[[NDArray[np.uint8]], list[NDArray[
 
 
 def build_keras(network: Network) -> keras.Model:
-    """Build a float32 Keras model of normalised images (N, 32, 32, 3) with the network's layers and weights."""
+    """Build a float32 Keras model of normalised images (N, H, W, C) with the network's layers and weights."""
     first, *rest = network.architecture.nodes
     inputs = keras.Input(network.architecture.input, name=first.layer.name)
     values = {first.layer.name: inputs}

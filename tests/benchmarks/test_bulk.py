@@ -5,7 +5,7 @@ from pyarrow import parquet
 
 from benchmarks.bulk import memory, pngs, speed
 from model_store.images.decode import decode
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.data, pytest.mark.timeout(900)]
 needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA is not set")
@@ -13,7 +13,7 @@ needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR1
 
 @needs_data
 def test_repeated_images_differ():
-    images = [decode(png, Resize()).tobytes() for png in pngs(50_010)]
+    images = [decode(png, UNNORMALISED).tobytes() for png in pngs(50_010)]
     assert len(set(images)) == len(images)
 
 

@@ -15,15 +15,22 @@ from hypothesis import strategies as st
 
 from model_store.errors import ImageError
 from model_store.images.decode import ACCEPTED, HEADER_BYTES, read_header
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED, Preprocessing
 from tests.fuzz.images import VARIANTS, damaged_images, encode, sound_images
 from tests.fuzz.profiles import fuzzed
+from tests.model_store.images.policies import resized, sized
 
 pytestmark = pytest.mark.slow
 
 SECONDS = 2.0  # of the processor, so that other work on the machine does not count
 SLACK_BYTES = 16_000_000  # for the interpreter and the allocator
-RESIZES = [Resize(), Resize(fit="crop", jpeg_margin=1), Resize(fit="pad", filter="lanczos")]
+RESIZES = [
+    UNNORMALISED,
+    resized(fit="crop", jpeg_margin=1),
+    resized(fit="pad", filter="lanczos"),
+    sized(224, 224, channel_order="BGR"),
+    sized(16, 256, channels=1),
+]
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -65,20 +72,20 @@ def forget_peak() -> None:
         CLEAR.write_text("5")
 
 
-def check(data: bytes, resize: Resize) -> bool:
+def check(data: bytes, preprocessing: Preprocessing) -> bool:
     """Decode as the service does. Return True if there are pixels."""
     written, allowed, pixels = os.fstat(2).st_size, HEADER_BYTES, None
     forget_peak()
     before = memory("VmRSS")
     with limited_time(), suppress(ImageError):
         image = read_header(data)
-        allowed += image.peak_bytes
-        pixels = image.decode(resize)
+        allowed += image.peak_bytes(preprocessing)
+        pixels = image.decode(preprocessing)
     peak = memory("VmHWM") - before
     assert peak <= allowed + 2 * len(data) + SLACK_BYTES, f"{peak:,} bytes of memory, {allowed:,} estimated"
     assert os.fstat(2).st_size == written, "something is written to stderr"
     if pixels is not None:
-        assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+        assert (pixels.shape, pixels.dtype) == (preprocessing.shape, np.uint8)
     return pixels is not None
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.classifier import CHUNK, Classifier, choose_precision
+from model_store.classifier import Classifier, choose_precision
 from model_store.errors import ModelError
+from model_store.network.architecture import MAX_BATCH
 from tests.model_store.network.keras_models import random_images, tiny_model
 
 IMAGES = random_images(32, seed=4)
@@ -34,7 +35,7 @@ def test_answers_as_keras_does(tiny, engine):
 
 
 @pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
-@pytest.mark.parametrize("count", [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK - 1])
+@pytest.mark.parametrize("count", [0, 1, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH - 1])
 def test_every_image_has_a_row_that_sums_to_one(engine, count):
     images = np.resize(IMAGES, (count, 32, 32, 3))
     rows = classifier(engine).predict(images).probabilities
@@ -49,7 +50,7 @@ def test_images_tell_apart():
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(0, len(IMAGES) - 1), max_size=CHUNK + 10))
+@given(st.lists(st.integers(0, len(IMAGES) - 1), max_size=MAX_BATCH + 10))
 def test_an_answer_does_not_depend_on_its_batch_mates(chosen):
     rows = classifier().predict(IMAGES[chosen]).probabilities
     np.testing.assert_allclose(rows, alone()[chosen], atol=BATCH_MATES)

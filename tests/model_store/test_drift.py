@@ -100,6 +100,20 @@ def test_green_is_brighter_than_red_and_red_than_blue():
     assert places == [4, 9, 1]  # 0.299, 0.587 and 0.114 of 16
 
 
+def test_brightness_follows_the_channel_order_and_grey_is_its_own_luma():
+    blue = np.zeros((1, 48, 64, 3), np.uint8)
+    blue[..., 2] = 255
+    probabilities, rejected = answers(1).probabilities, np.zeros(1, np.bool_)
+
+    def brightness(images, order="RGB"):
+        bins = bin_indices(images, probabilities, rejected, VERDICTS, order)
+        return split_by_feature(count_bins(bins, 10), 10)["brightness"].argmax()
+
+    assert brightness(blue) == brightness(blue[..., ::-1], "BGR") == 1
+    assert brightness(blue, "BGR") == 4
+    assert brightness(np.full((1, 28, 28, 1), 200, np.uint8)) == 12
+
+
 def test_a_flat_image_is_least_sharp_and_a_chessboard_sharpest():
     board = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
     images = np.stack([np.full_like(board, 90), board])

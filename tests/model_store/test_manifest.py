@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from model_store.errors import ModelError
 from model_store.manifest import File, Manifest, Preprocessing, Resize, read_manifest, write_manifest
+from model_store.store import SHIPPED_STORE
 
 DOCUMENT = {
     "schema_version": 1,
@@ -59,6 +60,29 @@ def changed(*place, to):
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
     manifest = read_manifest(written(DOCUMENT, tmp_path))
     assert manifest.model_dump(mode="json") == DOCUMENT
+
+
+INPUTS = {
+    "height": {"height": 96},
+    "both sides": {"height": 224, "width": 160},
+    "order": {"channel_order": "BGR"},
+    "grey": {"mean": [0.5], "std": [0.5]},
+}
+
+
+@pytest.mark.parametrize("fields", INPUTS.values(), ids=INPUTS)
+def test_another_input_needs_the_second_schema_and_says_only_what_differs(tmp_path, fields):
+    document = DOCUMENT | {"schema_version": 2, "preprocessing": DOCUMENT["preprocessing"] | fields}
+    manifest = read_manifest(written(document, tmp_path))
+    assert manifest.preprocessing.schema_version == 2
+    write_manifest(manifest, tmp_path / "manifest.json")
+    assert json.loads((tmp_path / "manifest.json").read_text()) == document
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED_STORE.glob("*/*/manifest.json")), ids=lambda path: path.parts[-3])
+def test_shipped_manifests_stay_byte_for_byte(path, tmp_path):
+    write_manifest(read_manifest(path), tmp_path / "manifest.json")
+    assert json.loads((tmp_path / "manifest.json").read_bytes()) == json.loads(path.read_bytes())
 
 
 def test_scores_are_also_read_by_the_name_that_they_had_when_all_were_energies(tmp_path):
@@ -121,13 +145,22 @@ def test_any_manifest_survives_the_disk(tmp_path_factory, manifest):
 REFUSED = {
     "extra field": (changed("comment", to="hello"), "comment"),
     "extra field inside": (changed("preprocessing", "gamma", to=2.2), "preprocessing.gamma"),
-    "newer schema": (changed("schema_version", to=2), "schema_version"),
+    "newer schema": (changed("schema_version", to=3), "schema_version"),
     "name with a folder": (changed("name", to="../cifar10"), "name"),
     "version zero": (changed("version", to=0), "version"),
     "one label": (changed("labels", to=["cat"]), "labels"),
     "same labels": (changed("labels", to=["cat", "cat"]), "labels must be distinct"),
     "std of zero": (changed("preprocessing", "std", to=[0, 1, 1]), "preprocessing.std.0"),
-    "two means": (changed("preprocessing", "mean", to=[0, 1]), "preprocessing.mean"),
+    "two means": (changed("preprocessing", "mean", to=[0, 1]), "they have 2 and 3"),
+    "one mean, three deviations": (changed("preprocessing", "mean", to=[0]), "they have 1 and 3"),
+    "side of 15": (changed("preprocessing", "height", to=15), "preprocessing.height"),
+    "side of 257": (changed("preprocessing", "width", to=257), "preprocessing.width"),
+    "channel order": (changed("preprocessing", "channel_order", to="GBR"), "preprocessing.channel_order"),
+    "channel order of grey": (
+        changed("preprocessing", to={"mean": [0], "std": [1], "channel_order": "BGR"}),
+        "grey has one channel",
+    ),
+    "new fields in an old schema": (changed("preprocessing", "height", to=96), "schema_version must be 2"),
     "filter": (changed("preprocessing", "resize", "filter", to="nearest"), "preprocessing.resize.filter"),
     "output": (changed("output", to="scores"), "output"),
     "temperature of zero": (changed("temperature", to=0), "temperature"),
@@ -148,7 +181,7 @@ REFUSED = {
     "fewer than none": (changed("reference", "counts", "class", to=[60, -10]), "reference.counts.class.1"),
     "a later schema": (
         changed("schema_version", to=10**6) | {"colours": "many"},
-        "reads up to 1; serve it",
+        "reads up to 2; serve it",
     ),
     "schema true": (changed("schema_version", to=True), "schema_version"),
     "schema zero": (changed("schema_version", to=0), "schema_version"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from model_store.manifest import UNNORMALISED, Preprocessing
 from model_store.store import Store, check_name
 from training.data.cifar10 import LABELS
 from training.errors import TrainingError
@@ -34,12 +35,18 @@ def choose_data(passed: Path | None, run: Run | None = None) -> Path:
     return passed or (run and run.data) or Path(os.environ.get("CIFAR10_DATA") or "data")
 
 
-def load_data(passed: Path | None, run: Run | None = None, labels: Sequence[str] = LABELS) -> "Dataset":
+def load_data(
+    passed: Path | None,
+    run: Run | None = None,
+    labels: Sequence[str] = LABELS,
+    preprocessing: Preprocessing = UNNORMALISED,
+) -> "Dataset":
     """Load the data of `choose_data`.
 
     Args:
         run: need not have begun; a version's folder is none.
         labels: that the data must have.
+        preprocessing: as for `load_dataset`.
 
     Raises:
         TrainingError: it cannot be loaded, or the data that the run remembers is gone or has changed.
@@ -50,12 +57,12 @@ def load_data(passed: Path | None, run: Run | None = None, labels: Sequence[str]
     if not passed and run and not run.data and tuple(labels) != LABELS and not data.exists():
         raise TrainingError(f"{run.folder} does not record where its images are; pass --data with them")
     if passed or run is None or data != run.data:
-        return load_dataset(data)
+        return load_dataset(data, preprocessing)
     trained = f"{run.folder} was trained on {data}"
     if not data.exists():
         raise TrainingError(f"{trained}, which does not exist any more; pass --data with its new place")
     try:
-        dataset = load_dataset(data)
+        dataset = load_dataset(data, preprocessing)
     except TrainingError as error:
         raise TrainingError(f"{trained}, which cannot be used any more; pass other --data: {error}") from None
     if dataset.sha256 != run.info.data_sha256:

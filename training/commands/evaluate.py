@@ -17,11 +17,13 @@ from training.fit.run_directory import Run
 from training.fit.sources import read_source
 
 if TYPE_CHECKING:
+    from model_store.network.model import Network
     from training.data.dataset import Images
     from training.evaluate.speed import Speed
 
 VERSION_FILES = ARCHITECTURE, MANIFEST  # both, because other programs also write a manifest.json
 SPLITS = "test", "val", "all"
+NOT_MEASURED = "robustness is measured for networks of 32×32×3 only"
 OLD_SPLITS = {"held-out": "val"}  # still accepted
 
 
@@ -42,7 +44,8 @@ def add_evaluate(jobs: Jobs) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="also measure robustness to corruptions and photo sizes, and write a report to this folder",
+        help="also measure robustness to corruptions and photo sizes (networks of 32×32×3), and write a report to this "
+        "folder",
     )
     add_json(job)
     job.set_defaults(job=run_evaluate)
@@ -57,7 +60,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     from training.publish.report import read_history, write_report
 
     network = network_from_folder(options.folder)
-    images = _choose_images(options, network.labels)
+    images = _choose_images(options, network)
     if options.out and (version := _version_around(options.out)):
         raise TrainingError(
             f"{options.out} is inside the version {version}, which must not change; choose another --out"
@@ -72,17 +75,19 @@ def run_evaluate(options: argparse.Namespace) -> None:
     document["cost"] = _cost_document(network.architecture, file_bytes, speed)
     if options.out:
         with progress_line() as show:
-            robustness = measure_robustness(classifier, images, network.preprocessing.resize, show)
+            robustness = measure_robustness(classifier, images, show)
         write_report(options.out, evaluation, read_history(options.folder), robustness)
-        say(f"\n{robustness.table()}\n\nwritten: {options.out}/evaluation.json and plots")
-        document["robustness"] = robustness.document()
+        table = robustness.table() if robustness else NOT_MEASURED
+        say(f"\n{table}\n\nwritten: {options.out}/evaluation.json and plots")
+        if robustness:
+            document["robustness"] = robustness.document()
     if options.json:
         print_json(document)
     elif Run(options.folder).begun:
         print(f"next: {python_command(f'training publish {options.folder} --name NAME')}")
 
 
-def _choose_images(options: argparse.Namespace, labels: tuple[str, ...]) -> "Images":
+def _choose_images(options: argparse.Namespace, network: "Network") -> "Images":
     """Return the images to measure, and say on stderr if they may be among those that the network was trained on.
 
     Raises:
@@ -92,17 +97,17 @@ def _choose_images(options: argparse.Namespace, labels: tuple[str, ...]) -> "Ima
     from training.data.dataset import check_labels
     from training.data.load import load_whole
 
-    source = read_source(options.folder)
+    source, labels = read_source(options.folder), network.labels
     if options.split == "all":
         if not options.data:
             raise TrainingError("--split all measures a folder of images; pass it as --data")
-        whole = load_whole(options.data)
+        whole = load_whole(options.data, network.preprocessing)
         check_labels(options.folder, labels, whole.labels)
         if whole.sha256 == source.data_sha256:
             raise TrainingError(f"{options.folder} was trained on {options.data}; leave out --split all")
         print(f"if {options.folder} was trained on some of these images, it looks too good", file=sys.stderr)
         return whole.images
-    dataset = load_data(options.data, Run(options.folder), labels)
+    dataset = load_data(options.data, Run(options.folder), labels, network.preprocessing)
     check_labels(options.folder, labels, dataset.labels)
     if options.split == "val" and source.saw_val(dataset.sha256):
         raise TrainingError(
@@ -179,10 +184,10 @@ def run_foreign(options: argparse.Namespace) -> None:
     from training.publish.network import network_from_folder
 
     network = network_from_folder(options.folder)
-    dataset = load_data(options.data, Run(options.folder), network.labels)
+    dataset = load_data(options.data, Run(options.folder), network.labels, network.preprocessing)
     check_labels(options.folder, network.labels, dataset.labels)
-    classifier, resize = Classifier(network), network.preprocessing.resize
-    results = measure_out_of_distribution(classifier, dataset.test.pixels, resize, options.folders)
+    classifier = Classifier(network)
+    results = measure_out_of_distribution(classifier, dataset.test.pixels, options.folders)
     rows = [
         (kind, f"{images:,}", f"{rejected:.1%}", f"{auroc:.3f}", f"{confident:.1%}")
         for kind, images, rejected, auroc, confident in results

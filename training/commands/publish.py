@@ -2,12 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, get_args
 
 from model_store.files import MANIFEST
-from model_store.manifest import Preprocessing, read_manifest
+from model_store.manifest import ChannelOrder, Preprocessing, read_manifest
+from model_store.network.layers import Shape
 from training.commands.arguments import (
     DATA_OF_RUN,
     Jobs,
@@ -115,17 +114,16 @@ def add_import(jobs: Jobs) -> None:
         metavar="LABEL",
         help="labels in the order of the outputs, or a text file with one per line",
     )
-    scale = "of pixel / 255 in red, green and blue, as in training"
+    scale = "of pixel / 255, one for all channels or one for each in --channel-order, as in training"
+    job.add_argument("--mean", type=float, nargs="+", default=(0,), metavar="M", help=f"mean {scale} (default: 0)")
     job.add_argument(
-        "--mean", type=float, nargs=3, default=(0, 0, 0), metavar="M", help=f"mean {scale} (default: 0 0 0)"
+        "--std", type=float, nargs="+", default=(1,), metavar="S", help=f"standard deviation {scale} (default: 1)"
     )
     job.add_argument(
-        "--std",
-        type=float,
-        nargs=3,
-        default=(1, 1, 1),
-        metavar="S",
-        help=f"standard deviation {scale} (default: 1 1 1)",
+        "--channel-order",
+        choices=get_args(ChannelOrder),
+        default="RGB",
+        help="order in which the network takes a pixel's channels (default: RGB)",
     )
     add_target(job, "required")
     add_no_report(job)
@@ -137,11 +135,12 @@ def run_import(options: argparse.Namespace) -> None:
     """Import two Keras files, and report if the network was not evaluated."""
     from training.publish.import_keras import publish_import, read_labels, read_saved
 
-    labels, preprocessing = read_labels(options.labels), _preprocessing(options)
+    labels = read_labels(options.labels)
     target = _target(options, options.architecture.stem)
     saved = read_saved(options.architecture, options.weights)
+    preprocessing = _preprocessing(options, saved.architecture.input)
     data = choose_data(options.data)
-    dataset = load_data(data) if data.exists() else None
+    dataset = load_data(data, preprocessing=preprocessing) if data.exists() else None
     with progress_line() as show:
         version = publish_import(saved, labels, preprocessing, target, dataset, show)
     unevaluated = f"{data} does not exist"
@@ -151,13 +150,20 @@ def run_import(options: argparse.Namespace) -> None:
     print_next_steps(target.store, report_published(target, version, unevaluated))
 
 
-def _preprocessing(options: argparse.Namespace) -> Preprocessing:
-    mean, std = tuple(options.mean), tuple(options.std)
+def _preprocessing(options: argparse.Namespace, shape: Shape) -> Preprocessing:
+    """Return the preprocessing of a network whose input has a shape (H, W, C)."""
+    height, width, channels = shape
+    mean, std = (tuple(values) * (channels if len(values) == 1 else 1) for values in (options.mean, options.std))
+    order = options.channel_order
     try:
-        preprocessing = Preprocessing(mean=mean, std=std)
-    except ValidationError:
+        if len(mean) != channels:
+            raise ValueError
+        preprocessing = Preprocessing(mean=mean, std=std, height=height, width=width, channel_order=order)
+    except ValueError:
+        each = "one finite number" if channels == 1 else "one finite number for all channels, or three,"
         raise TrainingError(
-            f"--mean and --std take three finite numbers each, --std above 0; received {options.mean} and {options.std}"
+            f"--mean and --std take {each} for this network of {channels} channel{'s' * (channels > 1)}, "
+            f"--std above 0, and --channel-order is for three; received {options.mean}, {options.std} and {order}"
         ) from None
     _check_range("--mean", mean, all(0 <= value <= 1 for value in mean), "from 0 to 1")
     # Values in [0, 1] deviate from their mean by at most 0.5; 1 is the default, which divides by nothing.

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.images.decode import resize_pixels
+from model_store.manifest import Preprocessing
 from training.errors import TrainingError
 
 MAX_LABEL_LENGTH = 64
@@ -21,7 +23,7 @@ MAX_LABEL_LENGTH = 64
 class Images:
     """Images and their labels, index by index."""
 
-    pixels: NDArray[np.uint8]  # (N, 32, 32, 3)
+    pixels: NDArray[np.uint8]  # (N, H, W, 3) RGB; 32×32 unless they are for a network of another input
     labels: NDArray[np.int32]  # (N,)
 
     def __len__(self) -> int:
@@ -98,6 +100,16 @@ def check_labels(
             )
 
 
+def as_inputs(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Turn images (N, H, W, 3) RGB into a network's inputs, as the service does with files of these pixels."""
+    if preprocessing.schema_version == 1 and pixels.shape[1:] == preprocessing.shape:
+        return pixels
+    inputs = np.empty((len(pixels), *preprocessing.shape), np.uint8)
+    for index, image in enumerate(pixels):
+        inputs[index] = resize_pixels(image, preprocessing)
+    return inputs
+
+
 def sample_evenly(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """Return up to `count` of the images (N, 32, 32, 3), evenly spaced, because data may be sorted by class."""
+    """Return up to `count` of the images (N, H, W, 3), evenly spaced, because data may be sorted by class."""
     return pixels[np.linspace(0, len(pixels) - 1, count).astype(np.intp)] if len(pixels) > count else pixels

@@ -6,12 +6,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_store.errors import ImageError
+from model_store.manifest import UNNORMALISED, Preprocessing
 from training.data.image_file import problem, read_training_image, skip_reason
 from training.data.listing import PARTS, LabelledFile
 from training.data.scan import Skipped
@@ -22,7 +24,7 @@ MAX_NAMED = 20  # conflicts listed by name
 
 
 class Example(NamedTuple):
-    """A file that was read: its SHA-256 and its pixels (32, 32, 3)."""
+    """A file that was read: its SHA-256 and its pixels (H, W, 3)."""
 
     file: LabelledFile
     sha256: str
@@ -32,10 +34,17 @@ class Example(NamedTuple):
 _Result: TypeAlias = "Example | ImageError | OSError"
 
 
-def read_examples(files: list[LabelledFile], skipped: Skipped, clock: Clock = time.monotonic) -> list[Example]:
-    """Read the files in order, without those that cannot be used."""
+def read_examples(
+    files: list[LabelledFile],
+    skipped: Skipped,
+    clock: Clock = time.monotonic,
+    preprocessing: Preprocessing = UNNORMALISED,
+) -> list[Example]:
+    """Read the files in order at the size that a network takes, without those that cannot be used."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(_with_progress(pool.map(_try_read, files), len(files), clock))
+        results = list(
+            _with_progress(pool.map(partial(_try_read, preprocessing=preprocessing), files), len(files), clock)
+        )
     for file, result in zip(files, results, strict=True):
         if isinstance(result, OSError):
             skipped.add(skip_reason(result), f"{file.path}: {result.strerror}")
@@ -75,9 +84,9 @@ def remove_copies(examples: list[Example], skipped: Skipped) -> list[Example]:
     return [unique[sha256] for sha256 in sorted(unique)]
 
 
-def _try_read(file: LabelledFile) -> _Result:
+def _try_read(file: LabelledFile, preprocessing: Preprocessing) -> _Result:
     try:
-        return Example(file, *read_training_image(file.path))
+        return Example(file, *read_training_image(file.path, preprocessing))
     except (OSError, ImageError) as error:
         return error
 

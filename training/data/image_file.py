@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model_store.errors import ImageError, UnsupportedImage, UnusableImage
 from model_store.images.decode import decode
 from model_store.images.formats import HEIC, check_size
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED, Preprocessing
 
 MAX_BYTES = 32_000_000
 HEIF_ERRORS = OSError, EOFError, RuntimeError, SyntaxError, ValueError  # what pillow-heif raises on damaged bytes
@@ -61,8 +61,8 @@ def read_image_file(path: Path) -> bytes:
     return data
 
 
-def read_training_image(path: Path) -> tuple[str, NDArray[np.uint8]]:
-    """Return the SHA-256 of a file and its pixels (32, 32, 3).
+def read_training_image(path: Path, preprocessing: Preprocessing = UNNORMALISED) -> tuple[str, NDArray[np.uint8]]:
+    """Return the SHA-256 of a file and its pixels (H, W, 3) RGB, of the size that a network takes.
 
     Raises:
         ImageError: the file is no image that can be used; `skip_reason` says why.
@@ -70,21 +70,21 @@ def read_training_image(path: Path) -> tuple[str, NDArray[np.uint8]]:
     data = read_image_file(path)
     if not data:
         raise EmptyFile("it has no bytes")
-    return hashlib.sha256(data).hexdigest(), decode_with_heic(data, Resize())
+    return hashlib.sha256(data).hexdigest(), decode_with_heic(data, preprocessing.as_rgb)
 
 
-def decode_with_heic(data: bytes, resize: Resize) -> NDArray[np.uint8]:
-    """Decode an image file (32, 32, 3) as the service does, and HEIC as well if pillow-heif is installed.
+def decode_with_heic(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode an image file as the service does, and HEIC as well if pillow-heif is installed.
 
     Raises:
         ImageError: the bytes are no image that can be used; `skip_reason` says why.
     """
     try:
-        return decode(data, resize)
+        return decode(data, preprocessing)
     except UnsupportedImage:
         if not re.match(HEIC, data):
             raise
-    return decode(_heic_to_png(data), resize)
+    return decode(_heic_to_png(data), preprocessing)
 
 
 def _heic_to_png(data: bytes) -> bytes:

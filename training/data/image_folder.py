@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model_store.manifest import UNNORMALISED, Preprocessing
 from training.data.dataset import MAX_LABEL_LENGTH, Images, is_label
 from training.data.examples import MAX_NAMED, Example, check_conflicts, read_examples, remove_copies
 from training.data.layout import list_images
@@ -51,16 +52,19 @@ class EveryImage(NamedTuple):
     sha256: str
 
 
-def load_images(data: Path) -> OwnImages:
+def load_images(data: Path, preprocessing: Preprocessing = UNNORMALISED) -> OwnImages:
     """Read the images of a folder or CSV file; val and test, if not given, are split from train.
 
     Prints to stderr how many files were skipped, by reason. Files with the same contents count once.
+
+    Args:
+        preprocessing: of the network that takes them. They are resized for it, and held as RGB.
 
     Raises:
         TrainingError: the arrangement is none of `list_images`, there are too few or too many classes, a class has too
             few images or an invalid name, or an image is in two classes.
     """
-    labels, parts, given = _read(data)
+    labels, parts, given = _read(data, preprocessing)
     for part in sorted(parts - given.keys()):
         print(f"{part} has no image of its own and is split from train", file=sys.stderr)
     _check_counts(data, labels, given)
@@ -69,25 +73,25 @@ def load_images(data: Path) -> OwnImages:
     return OwnImages(labels, train, val, test, _sha256(labels, given))
 
 
-def load_every_image(data: Path) -> EveryImage:
+def load_every_image(data: Path, preprocessing: Preprocessing = UNNORMALISED) -> EveryImage:
     """Read the images of a folder or CSV file without splitting them; a class may have few.
 
-    Prints and raises as `load_images`.
+    Takes, prints and raises as `load_images`.
     """
-    labels, _, given = _read(data)
+    labels, _, given = _read(data, preprocessing)
     classes = [[example for part in parts for example in part] for parts in zip(*given.values(), strict=True)]
     if not any(classes):
         raise TrainingError(f"{data} has no usable image")
     return EveryImage(labels, _images(classes), _sha256(labels, given))
 
 
-def _read(data: Path) -> tuple[tuple[str, ...], set[Part], dict[Part, Classes]]:
+def _read(data: Path, preprocessing: Preprocessing) -> tuple[tuple[str, ...], set[Part], dict[Part, Classes]]:
     """Return the labels, the parts that have files, and the different images of each part that has some."""
     labels, files, skipped, doubts = list_images(data)
     for doubt in doubts:
         print(doubt, file=sys.stderr)
     _check_labels(data, labels)
-    examples = read_examples(files, skipped)
+    examples = read_examples(files, skipped, preprocessing=preprocessing)
     copies = Skipped()
     unique = remove_copies(examples, copies)
     for line in skipped.lines():  # before an error, which may be caused by what was skipped

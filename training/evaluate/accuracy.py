@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model_store.classifier import Classifier
 from model_store.report import ClassReport, MistakeReport, ReliabilityBin, Report
 from training.data.cifar10 import HUMAN_SOURCE, human_accuracy
-from training.data.dataset import Images
+from training.data.dataset import Images, as_inputs
 from training.evaluate.intervals import accuracy_document, accuracy_with_interval
 
 ECE_BINS = 15
@@ -27,7 +27,7 @@ class Mistake:
     """A misclassified image, and how confident the network was. `index` counts the measured images."""
 
     index: int
-    pixels: NDArray[np.uint8]  # (32, 32, 3)
+    pixels: NDArray[np.uint8]  # (H, W, 3) RGB
     label: str
     called: str
     confidence: float
@@ -206,9 +206,9 @@ def evaluate(classifier: Classifier, images: Images) -> Evaluation:
 
 
 def predict_probabilities(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities (N, K) for any number of images (N, 32, 32, 3)."""
+    """Probabilities (N, K) for any number of images (N, H, W, 3) RGB, resized for the network if necessary."""
     parts = [
-        classifier.predict(pixels[start : start + PREDICT_BATCH]).probabilities
+        classifier.predict(as_inputs(pixels[start : start + PREDICT_BATCH], classifier.preprocessing)).probabilities
         for start in range(0, len(pixels), PREDICT_BATCH)
     ]
     return np.concatenate(parts)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from model_store.classifier import Classifier, Predictions
 from model_store.network.architecture import Architecture
 from model_store.network.gaussian import Gaussian
-from model_store.network.layers import INPUT_SHAPE
 from training.data.dataset import sample_evenly
 
 GAUSSIAN_IMAGES = 10_000
@@ -19,13 +18,13 @@ SHRINKAGE = 0.1  # of the correlations towards none: directions that hardly vary
 
 
 def early_layer(architecture: Architecture) -> str | None:
-    """Name the layer feeding the convolution at which feature maps first shrink to 8×8 or less.
+    """Name the layer feeding the convolution at which feature maps first shrink to a quarter of the input or less.
 
     In the networks of our recipes it is the end of the first block: of all layers tried, distances there told
     out-of-distribution images best. None without such a convolution, or if it reads the images themselves.
     """
     nodes = {node.layer.name: node for node in architecture.nodes}
-    quarter = INPUT_SHAPE[0] // 4
+    quarter = max(architecture.input[:2]) // 4
     small = (node for node in architecture.nodes if len(node.shape) == 3 and 1 < max(node.shape[:2]) <= quarter)
     node = next(small, None)
     while node and node.inputs and not node.layer.is_convolution:
@@ -52,7 +51,7 @@ def standard_gaussian(architecture: Architecture) -> Gaussian | None:
 
 
 def fit_gaussian(gaussian: Gaussian, classifier: Classifier, pixels: NDArray[np.uint8]) -> Gaussian:
-    """Fit mean and whitening on some training images (N, 32, 32, 3); `standardise` fits the scales.
+    """Fit mean and whitening on some training images (N, H, W, C); `standardise` fits the scales.
 
     Args:
         classifier: of the network with a Gaussian of the same layer, at the served precision.

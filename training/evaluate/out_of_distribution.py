@@ -16,14 +16,15 @@ from PIL import Image
 
 from model_store.classifier import Classifier
 from model_store.errors import ImageError
-from model_store.images.decode import SIDE
-from model_store.manifest import Resize
+from model_store.manifest import Preprocessing
+from training.data.dataset import as_inputs
 from training.data.image_file import decode_with_heic, problem, read_image_file, skip_reason
 from training.data.scan import Skipped
 from training.errors import TrainingError
 from training.evaluate.corruptions import Pixels
 
 GENERATED_IMAGES = 500
+SIDE = 32  # of generated images
 
 
 class OodResult(NamedTuple):
@@ -36,28 +37,26 @@ class OodResult(NamedTuple):
     confident: float  # share with the verdict `confident`
 
 
-def measure_out_of_distribution(
-    classifier: Classifier, known: Pixels, resize: Resize, folders: Sequence[Path]
-) -> Iterator[OodResult]:
+def measure_out_of_distribution(classifier: Classifier, known: Pixels, folders: Sequence[Path]) -> Iterator[OodResult]:
     """Yield the figures of each kind of out-of-distribution image, compared with known images.
 
     Args:
-        known: images (N, 32, 32, 3) of the classifier's own classes, not used for any fit.
+        known: images (N, H, W, 3) RGB of the classifier's own classes, not used for any fit.
         folders: each holds image files of one kind, at any depth.
 
     Raises:
         TrainingError: the version has no verdicts, or a folder has no readable image.
     """
-    verdicts = classifier.verdicts
+    verdicts, preprocessing = classifier.verdicts, classifier.preprocessing
     if verdicts is None:
         raise TrainingError(
             "this version has no verdicts; publish its run again with --calibration-run, or train a run with --hold-out"
         )
-    known_scores = classifier.predict(known).rejection_score
+    known_scores = classifier.predict(as_inputs(known, preprocessing)).rejection_score
     assert known_scores is not None
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise TrainingError(f"{missing[0]} is not a folder; pass one folder of image files for each kind")
-    for kind, pixels in _kinds(folders, resize):
+    for kind, pixels in _kinds(folders, preprocessing):
         predictions = classifier.predict(pixels)
         rejected = predictions.rejected
         assert predictions.rejection_score is not None and rejected is not None
@@ -76,16 +75,17 @@ def auroc(known: NDArray[np.float32], foreign: NDArray[np.float32]) -> float:
     return float((below + upto).mean() / 2 / len(known))
 
 
-def _kinds(folders: Sequence[Path], resize: Resize) -> Iterator[tuple[str, Pixels]]:
+def _kinds(folders: Sequence[Path], preprocessing: Preprocessing) -> Iterator[tuple[str, Pixels]]:
     for kind, draw in GENERATORS.items():
         random = np.random.default_rng(0)
-        yield f"{kind} (generated)", np.stack([draw(random) for _ in range(GENERATED_IMAGES)])
+        pixels = np.stack([draw(random) for _ in range(GENERATED_IMAGES)])
+        yield f"{kind} (generated)", as_inputs(pixels, preprocessing)
     for folder in folders:
-        yield folder.name, read_folder(folder, resize)
+        yield folder.name, read_folder(folder, preprocessing)
 
 
-def read_folder(folder: Path, resize: Resize) -> Pixels:
-    """Decode the images under a folder in path order.
+def read_folder(folder: Path, preprocessing: Preprocessing) -> Pixels:
+    """Decode the images under a folder in path order, as a network takes them.
 
     Prints to stderr how many files were skipped, by reason.
 
@@ -95,7 +95,7 @@ def read_folder(folder: Path, resize: Resize) -> Pixels:
     images, skipped = [], Skipped()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            images.append(decode_with_heic(read_image_file(path), resize))
+            images.append(decode_with_heic(read_image_file(path), preprocessing))
         except OSError as error:
             skipped.add(skip_reason(error), f"{path}: {error.strerror}")
         except ImageError as error:

@@ -40,7 +40,7 @@ class Quantization:
 
 
 def quantize(network: Network, pixels: NDArray[np.uint8]) -> Network:
-    """Return the network with activation ranges measured on a sample of training images (N, 32, 32, 3).
+    """Return the network with activation ranges measured on a sample of training images (N, H, W, C).
 
     They reach from the lowest value to the 99.995th percentile (mean over batches), since one outlier would cost all
     others their resolution. Source: Wu et al., "Integer Quantization for Deep Learning Inference", arXiv:2004.09602.
@@ -60,8 +60,9 @@ def quantize(network: Network, pixels: NDArray[np.uint8]) -> Network:
     lows: list[list[float]] = []
     highs: list[list[float]] = []
     sample = sample_evenly(pixels, RANGE_IMAGES)
-    for start in range(0, len(sample), RANGE_BATCH):
-        outputs = compiled(np.ascontiguousarray(sample[start : start + RANGE_BATCH]))
+    batch = min(RANGE_BATCH, 2 * network.architecture.max_batch)  # smaller for large networks
+    for start in range(0, len(sample), batch):
+        outputs = compiled(np.ascontiguousarray(sample[start : start + batch]))
         values = [outputs[first + index] for index in range(len(sources))]
         lows.append([float(value.min()) for value in values])
         highs.append([float(np.percentile(value, PERCENTILE)) for value in values])

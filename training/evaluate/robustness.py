@@ -15,7 +15,7 @@ from PIL import Image
 
 from model_store.classifier import Classifier
 from model_store.images.decode import decode
-from model_store.manifest import Resize
+from model_store.manifest import Preprocessing
 from model_store.report import CorruptionReport, PhotoReport, RobustnessReport
 from training.data.dataset import Images
 from training.evaluate.accuracy import DECIMALS, predict_probabilities
@@ -25,6 +25,7 @@ from training.evaluate.intervals import accuracy_document, mean_document, standa
 from training.evaluate.simulated_uploads import encode, stretch
 
 MAX_IMAGES = 2_000
+MEASURED_SHAPE = (32, 32, 3)
 PHOTO_SIZES = ((256, 256), (640, 480), (1024, 1024))  # width and height
 PHOTO_FILES: dict[str, int | None] = {"JPEG 75": 75, "JPEG 90": 90, "PNG": None}
 PHOTOS_AT_ONCE = 50  # an interrupt waits for them
@@ -137,22 +138,23 @@ def show_nothing(step: str, share: float) -> None:
     """Ignore progress."""
 
 
-def measure_robustness(
-    classifier: Classifier, images: Images, resize: Resize, show: ShowProgress = show_nothing
-) -> Robustness:
+def measure_robustness(classifier: Classifier, images: Images, show: ShowProgress = show_nothing) -> Robustness | None:
     """Measure a classifier on at most 2,000 images, evenly spread over `images`: corrupted, and as photos.
+
+    None for a network of another input than 32×32×3, for whose images the corruptions are made.
 
     Args:
         images: at least one.
-        resize: the policy by which the service decodes photos for this network.
         show: receives the step that is being measured and the share of the work that is done, 0 to 1.
     """
+    if classifier.shape != MEASURED_SHAPE:
+        return None
     sample = take_evenly(images, MAX_IMAGES)
     return Robustness(
         untouched=_find_hits(classifier, sample.pixels, sample.labels),
         corrupted=_measure_corruptions(classifier, sample, show),
         cifar10_c=_measure_cifar10_c(classifier, sample, show),
-        photos=_measure_photos(classifier, sample, resize, show),
+        photos=_measure_photos(classifier, sample, show),
         example=sample.pixels[0],
     )
 
@@ -162,14 +164,14 @@ def take_evenly(images: Images, limit: int) -> Images:
     return images[:: -(-len(images) // limit)]
 
 
-def make_photos(pixels: Pixels, size: tuple[int, int], resize: Resize) -> Pixels:
+def make_photos(pixels: Pixels, size: tuple[int, int], preprocessing: Preprocessing) -> Pixels:
     """Enlarge an image (32, 32, 3) to (width, height), encode it as each kind of file (F), decode as served.
 
     Returns:
         uint8 (F, 32, 32, 3).
     """
     photo = stretch(Image.fromarray(pixels), np.random.default_rng(), size)
-    return np.stack([decode(encode(photo, quality), resize) for quality in PHOTO_FILES.values()])
+    return np.stack([decode(encode(photo, quality), preprocessing) for quality in PHOTO_FILES.values()])
 
 
 def _measure_corruptions(classifier: Classifier, sample: Images, show: ShowProgress) -> Hits:
@@ -193,7 +195,8 @@ def _measure_cifar10_c(classifier: Classifier, sample: Images, show: ShowProgres
     return hits
 
 
-def _measure_photos(classifier: Classifier, sample: Images, resize: Resize, show: ShowProgress) -> Hits:
+def _measure_photos(classifier: Classifier, sample: Images, show: ShowProgress) -> Hits:
+    make = partial(make_photos, preprocessing=classifier.preprocessing.as_rgb)
     hits = np.empty((len(PHOTO_SIZES), len(PHOTO_FILES), len(sample)), np.bool_)
     pixels = np.cumsum([0, *(width * height for width, height in PHOTO_SIZES)])
     before = CORRUPTION_SHARE + CIFAR10_C_SHARE
@@ -205,7 +208,7 @@ def _measure_photos(classifier: Classifier, sample: Images, resize: Resize, show
                 share = shares[row] + (shares[row + 1] - shares[row]) * start / len(sample)
                 show(f"{size[0]}×{size[1]} px", float(share))
                 part = slice(start, start + PHOTOS_AT_ONCE)
-                photos = pool.map(partial(make_photos, size=size, resize=resize), sample.pixels[part])
+                photos = pool.map(partial(make, size=size), sample.pixels[part])
                 decoded[:, part] = np.stack(list(photos), axis=1)
         hits[row] = [_find_hits(classifier, photos, sample.labels) for photos in decoded]
     return hits

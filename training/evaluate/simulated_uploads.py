@@ -14,9 +14,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from model_store.images.decode import SIDE, decode
-from model_store.manifest import Resize
+from model_store.images.decode import decode
+from model_store.manifest import Preprocessing
 
+SIDE = 32  # of an original
 DETAIL_SEED = 0
 UPLOAD_SIZES = ((256, 256), (320, 240), (240, 320), (426, 240))  # width and height
 
@@ -93,14 +94,14 @@ def stretch(original: Image.Image, _: Generator, size: tuple[int, int]) -> Image
     return original.resize(size, Image.Resampling.LANCZOS)
 
 
-def as_uploads(pixels: NDArray[np.uint8], resize: Resize, seed: int) -> NDArray[np.uint8]:
+def as_uploads(pixels: NDArray[np.uint8], preprocessing: Preprocessing, seed: int) -> NDArray[np.uint8]:
     """Turn each image (N, 32, 32, 3) into a random upload, and decode it as the service does.
 
     A quarter each are square, 4:3, 3:4 and 16:9. Squares are enlarged with fine detail, the others have surroundings.
     A quarter are PNGs, the rest JPEGs of quality 60 to 95.
     """
     rng = np.random.default_rng(seed)
-    return np.stack([decode(_draw_upload(Image.fromarray(image), rng), resize) for image in pixels])
+    return np.stack([decode(_draw_upload(Image.fromarray(image), rng), preprocessing) for image in pixels])
 
 
 def _draw_upload(original: Image.Image, rng: Generator) -> bytes:

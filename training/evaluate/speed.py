@@ -34,7 +34,7 @@ def measure_speed(classifier: Classifier) -> Speed:
 
 
 def _seconds_per_call(classifier: Classifier, batch: int) -> float:
-    images = np.random.default_rng(batch).integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(batch).integers(0, 256, (batch, *classifier.shape), dtype=np.uint8)
     classifier.predict(images)
     start, calls = time.perf_counter(), 0
     while (seconds := time.perf_counter() - start) < ROUND_SECONDS or not calls:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONTRACT = (
-    "In every format the input is images (N, 32, 32, 3), float32 in 0..1, any N, and the output probabilities (N, K), "
-    "float32, in the order of the manifest's labels. The file includes normalisation, temperature and softmax, but not "
+    "In every format the input is images (N, H, W, C) of the network's size and channel order, 32×32 RGB unless the "
+    "manifest's preprocessing says otherwise, float32 in 0..1, any N, and the output probabilities (N, K), float32, in "
+    "the order of the manifest's labels. The file includes normalisation, temperature and softmax, but not "
     "resizing."
 )
 

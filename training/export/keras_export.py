@@ -25,7 +25,7 @@ from training.fit.networks import normalisation
 
 
 def build_served(network: Network) -> keras.Model:
-    """Build a model from `images` (N, 32, 32, 3), float32 in 0..1, to probabilities (N, K)."""
+    """Build a model from `images` (N, H, W, C), float32 in 0..1, to probabilities (N, K)."""
     images = keras.Input(network.architecture.input, name="images", dtype="float32")
     x = build_keras(network)(normalisation(network.preprocessing, white=1, name="normalisation")(images))
     if network.output == "logits":

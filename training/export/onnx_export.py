@@ -17,7 +17,7 @@ OPSET = 14  # the first in which BatchNormalization says that it is not in train
 
 
 def write_onnx(network: Network, path: Path) -> None:
-    """Write an .onnx file: `images` (N, 32, 32, 3), float32 in 0..1, in, `probabilities` (N, K), float32, out."""
+    """Write an .onnx file: `images` (N, H, W, C), float32 in 0..1, in, `probabilities` (N, K), float32, out."""
     model = build_onnx(network)
     checker.check_model(model, full_check=True)
     with naming(path):

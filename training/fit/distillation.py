@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from training.data.dataset import check_labels
 from training.errors import TrainingError
 from training.fit.networks import in_present_policy, load_keras, normalisation
-from training.fit.sources import Source
+from training.fit.sources import Source, check_input
 from training.recipes import Distillation
 
 BATCH = 1_000
@@ -48,6 +48,7 @@ class Teachers:
 def check_teachers(sources: Sequence[Source], labels: tuple[str, ...]) -> None:
     """Raises TrainingError if a source cannot teach a network of these labels; see `Teachers`."""
     for source in sources:
+        check_input(source)
         check_labels(source.folder, source.labels, labels, "pass teachers that know the data's")
         if source.output != "logits":
             raise TrainingError(f"{source.folder} ends in softmax; only a network that ends in logits can teach")

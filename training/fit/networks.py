@@ -37,7 +37,7 @@ def build(network: NotebookCNN | Airbench, classes: int, sample: NDArray[np.floa
 
 
 def normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Compute the network's input, (N, 32, 32, 3) float32."""
+    """Compute the network's input, (N, H, W, C) float32."""
     scale, shift = preprocessing.scale_and_shift()
     return pixels * scale + shift
 

@@ -81,6 +81,15 @@ def read_source(folder: Path) -> Source:
     )
 
 
+def check_input(source: Source) -> None:
+    """Raise TrainingError unless the source takes 32×32 RGB pixels, on which all training is."""
+    if source.preprocessing.schema_version != 1:
+        raise TrainingError(
+            f"{source.folder} takes {source.preprocessing.describe()}, and training is on 32×32 RGB pixels; "
+            "pass a run or version of these"
+        )
+
+
 def read_record(folder: Path) -> RunInfo:
     """Read how a run or a version was trained.
 

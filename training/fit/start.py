@@ -23,7 +23,7 @@ from training.fit.distillation import check_teachers
 from training.fit.environment import describe_environment
 from training.fit.learner import steps_per_epoch
 from training.fit.run_directory import Run, RunInfo
-from training.fit.sources import Source
+from training.fit.sources import Source, check_input
 from training.recipe_values import recipe_from_values
 from training.recipes import Pretrained, Recipe
 
@@ -133,7 +133,9 @@ def _check_source(name: str, recipe: Recipe, source: Source | None, dataset: Dat
                 f"a run of {recipe.starts_from!r}" if recipe.starts_from else "a published version or a finished run"
             )
             raise TrainingError(f"recipe {name!r} starts from {expected}; pass it as --from")
-    elif pretrained:
+        return
+    check_input(source)
+    if pretrained:
         _check_head(source)
     else:
         if not _has_network(source, recipe):

@@ -19,7 +19,7 @@ from model_store.network.gaussian import write_gaussian
 from model_store.network.model import Network
 from model_store.network.quantization import write_ranges
 from model_store.report import REPORT_FOLDER
-from training.data.dataset import Images
+from training.data.dataset import Images, as_inputs
 from training.evaluate.accuracy import Evaluation, evaluate, predict_probabilities
 from training.evaluate.robustness import Robustness, ShowProgress, measure_robustness, show_nothing
 from training.publish.compare_with_keras import (
@@ -79,7 +79,7 @@ def publish_candidate(
     """Compare the candidate with Keras, evaluate it on the test images, and publish it. Returns the version.
 
     Args:
-        pixels: (N, 32, 32, 3); the first 512 are compared with Keras, the first 16 become the golden images.
+        pixels: (N, H, W, 3) RGB; the first 512 are compared with Keras, the first 16 become the golden images.
         test: None to skip the evaluation, because the data has other labels.
         show: receives progress, see `measure_robustness`.
 
@@ -89,11 +89,11 @@ def publish_candidate(
     """
     if test is None:
         target.check_unevaluated()  # before it takes time
-    compared = pixels[:COMPARED_IMAGES]
+    compared = as_inputs(pixels[:COMPARED_IMAGES], candidate.network.preprocessing)
     references = keras_probabilities(candidate.folder, candidate.network, compared)
     differences = check_served(candidate.compiled.by_precision(), compared, references)
     measurements = _measure(candidate.compiled, target, test, show) if test else None
-    golden = Golden(pixels[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES])
+    golden = Golden(compared[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES])
     earlier = {key: value for key, value in candidate.metrics.items() if key not in (ROBUSTNESS, LEFT_OUT, COMPARED)}
     metrics = earlier | _metrics(candidate.network, measurements) | {"differences_from_keras": differences}
 
@@ -108,15 +108,16 @@ def _measure(compiled: CompiledNetwork, target: Target, test: Images, show: Show
     *others, served = compiled.by_precision()
     evaluation = evaluate(served, test)
     compared = target.check_evaluation(evaluation, test)
-    robustness = None
-    if target.report == "full":
-        robustness = measure_robustness(served, test, compiled.network.preprocessing.resize, show)
+    report, robustness = target.report, None
+    if report == "full":
+        robustness = measure_robustness(served, test, show)
+        report = "full" if robustness else "quick"
     accuracies = {
         other.precision: float((predict_probabilities(other, test.pixels).argmax(1) == test.labels).mean())
         for other in others
     }
     accuracies[served.precision] = evaluation.accuracy
-    return Measurements(target.report, evaluation, robustness, accuracies, compared)
+    return Measurements(report, evaluation, robustness, accuracies, compared)
 
 
 def _metrics(network: Network, measurements: Measurements | None) -> dict[str, Any]:
@@ -153,6 +154,7 @@ def _write_files(candidate: Candidate, golden: Golden, measurements: Measurement
 def _manifest(candidate: Candidate, name: str, version: int, metrics: dict[str, Any]) -> Manifest:
     network = candidate.network
     return Manifest(
+        schema_version=network.preprocessing.schema_version,
         name=name,
         version=version,
         created=timestamp(),

@@ -44,10 +44,14 @@ def check_served(
 
 
 def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute probabilities (N, K) for uint8 images (N, 32, 32, 3) by Keras itself, from the two files in a folder."""
+    """Compute probabilities (N, K) for uint8 images (N, H, W, C) by Keras itself, from the two files in a folder."""
     from training.fit.networks import load_keras, normalise
 
-    outputs = load_keras(folder).predict(normalise(images, network.preprocessing), batch_size=64, verbose=0)
+    model, batch = load_keras(folder), network.architecture.max_batch
+    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
+    outputs: NDArray[np.float32] = np.concatenate(
+        [model.predict_on_batch(normalise(part, network.preprocessing)) for part in parts]
+    )
     return _softmax(outputs / network.temperature) if network.output == "logits" else outputs
 
 

@@ -157,7 +157,7 @@ def _fit_verdicts(
     """
     val, test, compiled = dataset.val, dataset.test, networks[0]
     calibration = networks[-1]
-    uploads = calibration.served.predict(as_uploads(val.pixels, calibration.network.preprocessing.resize, UPLOADS_SEED))
+    uploads = calibration.served.predict(as_uploads(val.pixels, calibration.network.preprocessing, UPLOADS_SEED))
     gaussian = None
     gaussians = [
         fit_gaussian(other.network.gaussian, other.served, dataset.train.pixels)

@@ -78,7 +78,7 @@ def publish_import(
         write_files(saved, folder)
         network = network_from_files(folder, labels, preprocessing, output)
         candidate = Candidate(folder, CompiledNetwork(network), saved.origin)
-        pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES)
+        pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES, *saved.architecture.input[:2])
         test = dataset.test if dataset and dataset.labels == labels else None
         return publish_candidate(candidate, target, pixels, test, show)
 
@@ -130,7 +130,7 @@ def write_files(saved: SavedNetwork, folder: Path) -> None:
 
 
 def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Model:
-    """A float32 functional model of normalised images (N, 32, 32, 3), its Dropout included, on any backend."""
+    """A float32 functional model of normalised images (N, H, W, C), its Dropout included, on any backend."""
     first, *rest = architecture.nodes
     images = keras.Input(architecture.input, name=first.layer.name)
     values = {first.layer.name: images}
@@ -168,10 +168,11 @@ def read_labels(arguments: Sequence[str]) -> tuple[str, ...]:
     return labels
 
 
-def generate_images(count: int) -> NDArray[np.uint8]:
-    """Generate blocks of flat colour (count, 32, 32, 3), always the same, to compare with Keras on without data."""
+def generate_images(count: int, height: int = 32, width: int = 32) -> NDArray[np.uint8]:
+    """Generate blocks of flat colour (count, H, W, 3), always the same, to compare with Keras on without data."""
     blocks = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return blocks.repeat(4, axis=1).repeat(4, axis=2)
+    rows, columns = (np.arange(side) * 8 // side for side in (height, width))
+    return blocks[:, rows[:, None], columns]
 
 
 def _lines(path: Path) -> list[str]:

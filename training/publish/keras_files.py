@@ -13,7 +13,7 @@ import h5py
 
 from model_store.errors import ModelError
 from model_store.network.architecture import Architecture, parse_architecture
-from model_store.network.layers import INPUT_SHAPE, LAYERS
+from model_store.network.layers import LAYERS
 from model_store.network.weights import Weights, checked_array, read_datasets, read_weights
 
 LAYER_NAME_PATTERN = r"[A-Za-z0-9_.][A-Za-z0-9_.>-]*"  # of a TensorFlow scope, without slash: Keras 3 refuses it
@@ -156,12 +156,13 @@ def _attributes(kind: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _batch_shape(value: Any) -> list[int | None]:
-    if not isinstance(value, list) or tuple(value[1:]) != INPUT_SHAPE:
+    sides = value[1:3] if isinstance(value, list) and len(value) == 4 else []
+    if not all(type(side) is int and 16 <= side <= 256 for side in sides) or not sides or value[3] not in (1, 3):
         raise ModelError(
-            f"the network's input is {str(value)[:80]}, it must be [null, 32, 32, 3]: any number of images of 32×32 "
-            "pixels, channels last"
+            f"the network's input is {str(value)[:80]}, it must be [null, height, width, channels]: any number of "
+            "images of 16 to 256 pixels a side and of 1 or 3 channels, which come last"
         )
-    return [None, *INPUT_SHAPE]
+    return [None, *value[1:]]
 
 
 def _dtype(value: Any) -> Any:

@@ -10,8 +10,7 @@ from model_store.drift import count_reference
 from model_store.errors import ModelError
 from model_store.files import GOLDEN, MANIFEST, WEIGHTS
 from model_store.golden import read_golden
-from model_store.manifest import Manifest, read_manifest
-from model_store.network.layers import INPUT_SHAPE
+from model_store.manifest import UNNORMALISED, Manifest, read_manifest
 from model_store.network.model import Network
 from model_store.version import read_network, read_placed_manifest, verify
 from training.data.dataset import Dataset, check_labels, compose, same_labels
@@ -29,7 +28,7 @@ from training.publish.network import network_from_run
 from training.publish.report import read_history
 from training.publish.target import COMPARED, Target
 
-EMPTY = np.empty((0, *INPUT_SHAPE), np.uint8)
+EMPTY = np.empty((0, *UNNORMALISED.shape), np.uint8)
 
 
 def publish_run(
@@ -115,12 +114,13 @@ def publish_version(
     try:
         manifest = read_manifest(folder / MANIFEST)
         files = verify(folder, manifest)
-        network, golden = read_network(manifest, files), read_golden(files[GOLDEN])
+        network, golden = read_network(manifest, files), read_golden(files[GOLDEN], manifest.preprocessing.shape)
     except ModelError as error:
         raise TrainingError(f"{folder} cannot be published: {error}") from None
     target.check_same_labels(manifest.labels)
     training = manifest.training | {"published_from": f"{manifest.name}/{manifest.version}"}
     if dataset:
+        _check_trained_here(folder, manifest)
         if photographs:
             fitted = _fit_on_photographs(folder, manifest, network, dataset, photographs)
         else:
@@ -154,12 +154,12 @@ def _fit_on_photographs(
         raise TrainingError(f"{folder} has no verdicts, or other labels than the data; leave out --photographs")
     if not photographs.is_dir():
         raise TrainingError(f"{photographs} is not a folder; pass one with a folder of photographs for each label")
-    compiled, resize = CompiledNetwork(network), network.preprocessing.resize
+    compiled = CompiledNetwork(network)
     folders = [(compose(path.name), path) for path in sorted(photographs.iterdir()) if path.is_dir()]
     known = [compose(label) for label in network.labels]
     if unknown := sorted({label for label, _ in folders} - set(known)):
         raise TrainingError(f"{photographs} holds a folder {unknown[0]!r}, which is not a label of {folder}; remove it")
-    images = [read_folder(path, resize) for _, path in folders]
+    images = [read_folder(path, network.preprocessing) for _, path in folders]
     labels = np.repeat([known.index(label) for label, _ in folders], [len(pixels) for pixels in images])
     predictions = compiled.served.predict(np.concatenate(images) if images else EMPTY)
     verdicts = fit_rejection(predictions, network.verdicts)
@@ -170,6 +170,14 @@ def _fit_on_photographs(
         "test": count_verdicts(test, dataset.test.labels, verdicts),
     }
     return Fitted(compiled, count_reference(dataset.test.pixels, test, verdicts), {"verdicts": shares})
+
+
+def _check_trained_here(folder: Path, manifest: Manifest) -> None:
+    if manifest.preprocessing.schema_version != 1:
+        raise TrainingError(
+            f"{folder} takes {manifest.preprocessing.describe()}, and only networks of 32×32 RGB pixels, "
+            "as are trained here, can be fitted and measured again; leave out --data"
+        )
 
 
 def _check_fittable(folder: Path, manifest: Manifest, dataset: Dataset) -> None:

@@ -50,11 +50,11 @@ export function certainty({ label, confidence, novelty, verdict }) {
   return parts.join(" · ");
 }
 
-export function knowledge(labels) {
+export function knowledge(labels, { width, height }) {
   const kinds = labels.length > 12
     ? `${labels.length.toLocaleString("en")} kinds of things`
     : `${labels.slice(0, -1).join(", ")} and ${labels.at(-1)}`;
-  return `The picture is scaled to 32×32 pixels and classified by a small neural network, which knows ${kinds}.`;
+  return `The picture is scaled to ${width}×${height} pixels and classified by a small neural network, which knows ${kinds}.`;
 }
 
 export function milliseconds(value) {

@@ -42,7 +42,7 @@ watch((files, sample) => {
   if (!byId("view-model").hidden) location.hash = "classify";
   classify(files, sample);
 });
-model().then(({ manifest }) => {
-  byId("knows").textContent = knowledge(manifest.labels);
+model().then(({ manifest, input }) => {
+  byId("knows").textContent = knowledge(manifest.labels, input);
   return hideClosedDocs();
 }).catch(() => {});

@@ -20,4 +20,4 @@ def load() -> Loaded:
 
 def decode(data: bytes, loaded: Loaded) -> NDArray[np.uint8]:
     """Decode an image to the network's input (32, 32, 3)."""
-    return decode_image(data, loaded.manifest.preprocessing.resize)
+    return decode_image(data, loaded.manifest.preprocessing)

@@ -16,11 +16,10 @@ from model_store.network.layers.pooling import (
     GlobalMaxPooling2D,
     MaxPooling2D,
 )
-from model_store.network.layers.shaping import INPUT_SHAPE, Flatten, InputLayer, Reshape, ZeroPadding2D
+from model_store.network.layers.shaping import Flatten, InputLayer, Reshape, ZeroPadding2D
 
 __all__ = [
     "ELU",
-    "INPUT_SHAPE",
     "LAYERS",
     "Activation",
     "ActivationName",

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from model_store.errors import ModelError
+from model_store.manifest import Side
 from model_store.network.layers.layer import ChannelsLast, Layer, Shape, image_input, only_input
 
-INPUT_SHAPE: Shape = (32, 32, 3)
-Side = Annotated[int, Field(ge=16, le=256)]
 Border = tuple[Annotated[int, Field(ge=0, le=64)], Annotated[int, Field(ge=0, le=64)]]  # before and after
 
 

@@ -35,7 +35,7 @@ def test_rows_have_the_predictions_of_the_service(worker):
     answered = worker.answer([Item(name, content) for name, content in images.items()])
     loaded = choose(Settings()).loaded
     for row, (name, content) in zip(answered.rows.to_pylist(), images.items(), strict=True):
-        (expected,) = predict_each(loaded.classifier, decode(content, loaded.manifest.preprocessing.resize)[None])
+        (expected,) = predict_each(loaded.classifier, decode(content, loaded.manifest.preprocessing)[None])
         assert (row["id"], row["model"], row["model_version"]) == (name, "cifar10", str(loaded.manifest.version))
         shares = [row[f"probability_{label}"] for label in loaded.manifest.labels]
         assert shares == pytest.approx(expected.probabilities.tolist(), abs=2e-3)

@@ -48,6 +48,18 @@ def test_visible_pixels_stay_and_hidden_ones_are_blurred():
     assert hidden.std() < image.std() / 5 and hidden.mean() == pytest.approx(image.mean(), abs=3)
 
 
+@pytest.mark.parametrize("shape", [(16, 16, 1), (28, 28, 1), (96, 64, 3), (224, 224, 3)], ids=str)
+def test_masks_of_32_cells_cover_an_image_of_any_size(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    half = np.ones((1, 32, 32), np.float32)
+    half[:, :, :16] = 0
+    (copy,) = hide(image, half)
+    middle, away = shape[1] // 2, max(1, shape[1] // 16)
+    assert np.array_equal(copy[:, middle + away :], image[:, middle + away :])
+    hidden = slice(0, middle - away)
+    assert copy.shape == shape and copy[:, hidden].std() < image[:, hidden].std() / 3
+
+
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 def test_the_map_peaks_where_the_network_looks(place):
     image = np.zeros((32, 32, 3), np.uint8)

@@ -6,6 +6,8 @@ import numpy as np
 
 from tests.app.conftest import png
 
+SHAPE = (32, 32, 3)
+
 
 def pixels(seed: int = 0) -> np.ndarray:
     """The pixels (32, 32, 3) that `png(seed)` encodes."""

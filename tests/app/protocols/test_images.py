@@ -17,14 +17,14 @@ from app.protocols.images import (
     pixels_from_integers,
     split_flat,
 )
-from tests.app.protocols.bodies import pixels
+from tests.app.protocols.bodies import SHAPE, pixels
 
 
 def test_every_8_bit_pixel_survives_as_a_number_from_0_to_1():
     levels = np.arange(3_072).astype(np.uint8)
     for fractions in ((levels / 255).tolist(), (levels / 255).astype(np.float32), (levels / np.float16(255)).tolist()):
-        assert np.array_equal(pixels_from_fractions(fractions).reshape(-1), levels)
-    assert np.array_equal(pixels_from_integers(levels.tolist()).reshape(-1), levels)
+        assert np.array_equal(pixels_from_fractions(fractions, SHAPE).reshape(-1), levels)
+    assert np.array_equal(pixels_from_integers(levels.tolist(), SHAPE).reshape(-1), levels)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_every_8_bit_pixel_survives_as_a_number_from_0_to_1():
 )
 def test_fractions_outside_0_to_1_are_refused_with_their_range(value, detail):
     with pytest.raises(Problem) as refusal:
-        pixels_from_fractions(np.array([value] + [0.0] * 3_071, np.float32))
+        pixels_from_fractions(np.array([value] + [0.0] * 3_071, np.float32), SHAPE)
     assert detail in refusal.value.detail
 
 
 @pytest.mark.parametrize(("value", "shown"), [(256, "0 to 256"), (-1, "-1 to 0"), (2**64 - 1, "0 to 1.845e+19")])
 def test_whole_numbers_outside_0_to_255_are_refused_with_their_range(value, shown):
     with pytest.raises(Problem) as refusal:
-        pixels_from_integers([value] + [0] * 3_071)
+        pixels_from_integers([value] + [0] * 3_071, SHAPE)
     assert f"pixels from {shown} were received; whole numbers must be from 0 to 255" in refusal.value.detail
 
 
@@ -68,7 +68,7 @@ def test_whole_numbers_outside_0_to_255_are_refused_with_their_range(value, show
 )
 def test_a_tensor_of_another_shape_is_refused_with_both_shapes(value, shape):
     with pytest.raises(Problem) as refusal:
-        flatten(value)
+        flatten(value, SHAPE)
     assert refusal.value.detail == f"a tensor of shape {shape} was received; an image has the shape [32, 32, 3]"
 
 
@@ -84,14 +84,14 @@ def test_what_is_not_a_number_is_no_pixel(wrong, shown):
 def test_data_may_be_flat_or_nested_but_must_match_the_shape():
     two = np.stack([pixels(1), pixels(2)])
     flat = [image.reshape(-1).tolist() for image in two]
-    assert split_flat(two.tolist(), 2) == split_flat(two.reshape(-1).tolist(), 2) == flat
+    assert split_flat(two.tolist(), 2, SHAPE) == split_flat(two.reshape(-1).tolist(), 2, SHAPE) == flat
     for data, detail in [
         (two.reshape(-1)[1:].tolist(), "data has 6,143 values, not 6,144 for 2 images of shape [32, 32, 3]"),
         (two[:1].tolist(), "data has 1 images, but the shape says 2"),
         ("AAAA", "data is the string 'AAAA'; send a list of numbers"),
     ]:
         with pytest.raises(Problem) as refusal:
-            split_flat(data, 2)
+            split_flat(data, 2, SHAPE)
         assert detail in refusal.value.detail
 
 

@@ -21,7 +21,7 @@ from app.protocols.json_body import (
     parse_object,
     parsed_bytes,
 )
-from tests.app.protocols.bodies import pixels
+from tests.app.protocols.bodies import SHAPE, pixels
 from tests.app.service import ROOT
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -46,7 +46,7 @@ WRONG = {
 @pytest.mark.parametrize(("body", "detail"), WRONG.values(), ids=WRONG)
 def test_a_body_that_is_not_one_clear_object_is_refused(body, detail):
     with pytest.raises(Problem) as refusal:
-        parse_object(body, 256)
+        parse_object(body, 256, SHAPE)
     assert refusal.value.code == "malformed_request" and detail in refusal.value.detail
     assert len(refusal.value.detail) < 300
 
@@ -55,15 +55,24 @@ def test_a_body_that_is_not_one_clear_object_is_refused(body, detail):
     "document", [{"id": "a:b:c", "inputs": [{"a": {"b": 1}}]}, {"a": [{"b": ":"}, [{"c": 1}]]}, {}]
 )
 def test_colons_in_strings_and_keys_anywhere_are_fine(document):
-    assert parse_object(orjson.dumps(document), 1) == document
+    assert parse_object(orjson.dumps(document), 1, SHAPE) == document
 
 
 def test_more_values_than_the_images_may_have_are_refused_before_they_are_parsed():
     allowed = 2 * PIXEL_VALUES + MAX_OTHER_VALUES
-    parse_object(b'{"a": [%b]}' % b",".join([b"1"] * allowed), 2)
+    parse_object(b'{"a": [%b]}' % b",".join([b"1"] * allowed), 2, SHAPE)
     with pytest.raises(Problem) as refusal:
-        parse_object(b'{"a": [%b]' % b",".join([b"1"] * (allowed + 1)), 2)
+        parse_object(b'{"a": [%b]' % b",".join([b"1"] * (allowed + 1)), 2, SHAPE)
     assert refusal.value.code == "too_large" and f"the limit is {allowed:,} (for 2 images)" in refusal.value.detail
+
+
+def test_larger_images_have_as_many_values_together_and_always_room_for_one():
+    large = (224, 224, 3)
+    body = b'{"a": [%b]}' % b",".join([b"1"] * (256 * PIXEL_VALUES))
+    parse_object(body, 256, large)
+    with pytest.raises(Problem, match=r"the limit is 796,432 \(for 5 images\)"):
+        parse_object(body[:-2] + b",1" * (MAX_OTHER_VALUES + 1) + b"]}", 256, large)
+    parse_object(b'{"a": [%b]}' % b",".join([b"1"] * 150_528), 1, large)
 
 
 MEASURE = """
@@ -72,13 +81,14 @@ from pathlib import Path
 from app.errors import Problem
 from app.protocols.json_body import parse_object, parsed_bytes
 from app.protocols.tensorflow_request import read_images
+SHAPE = 32, 32, 3
 body = sys.stdin.buffer.read()
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 Path("/proc/self/clear_refs").write_text("5")
 before = peak()
 try:
-    kept = read_images(parse_object(body, 256), 256)
+    kept = read_images(parse_object(body, 256, SHAPE), 256, SHAPE)
 except Problem:
     pass
 print(peak() - before)
@@ -108,20 +118,22 @@ def test_the_estimate_covers_the_memory_of_parsed_json(value):
 def test_json_that_takes_more_than_all_memory_is_refused_and_else_the_memory_is_given_back():
     body = orjson.dumps({"a": [[1, 2, 3]] * 10_000})
     memory = ImageMemory(parsed_bytes(body) + 2 * len(body))
-    seen = _build_large(memory, body, 256, lambda document, most: (len(document["a"]), memory.free < memory.capacity))
+    seen = _build_large(
+        memory, body, 256, SHAPE, lambda document, *_: (len(document["a"]), memory.free < memory.capacity)
+    )
     assert seen == (10_000, True) and memory.free == memory.capacity and gc.isenabled()
     with pytest.raises(Problem) as refusal:
-        _build_large(ImageMemory(memory.capacity - 1), body, 256, lambda document, most: None)
+        _build_large(ImageMemory(memory.capacity - 1), body, 256, SHAPE, lambda document, most, shape: None)
     assert refusal.value.code == "too_large" and "parsing this JSON takes" in refusal.value.detail
     memory.take(3 * len(body))
     with pytest.raises(Problem) as refusal:
-        _build_large(memory, body, 256, lambda document, most: None)
+        _build_large(memory, body, 256, SHAPE, lambda document, most, shape: None)
     assert refusal.value.code == "overloaded"
 
 
 def test_only_json_that_takes_longer_than_a_millisecond_leaves_the_event_loop(client):
     pipeline = client.app.state.pipeline
-    parse = json_parser(lambda document, most: threading.current_thread().name)
+    parse = json_parser(lambda document, most, shape: threading.current_thread().name)
     request = Request({"type": "http", "headers": []})
     for size, thread in ((100, "MainThread"), (2 * SMALL_JSON_BYTES, "decode_")):
         assert asyncio.run(parse(request, pipeline, b'{"a":"%b"}' % (b"x" * size))).startswith(thread)

@@ -40,7 +40,7 @@ def of_another_name(store, number):
 
 
 def of_a_newer_schema(store, number):
-    copy(store, number, schema_version=2, colours="many")
+    copy(store, number, schema_version=3, colours="many")
 
 
 def altered(store, number):
@@ -55,7 +55,7 @@ def half_copied(store, number):
 BAD = {
     of_another_number: "manifest.json is that of cifar10/1, but its folder is cifar10/3; move the folder back",
     of_another_name: "manifest.json is that of cifar10-small/3, but its folder is cifar10/3; move the folder back",
-    of_a_newer_schema: "manifest.json has schema_version 2, but this release reads up to 1; serve it with",
+    of_a_newer_schema: "manifest.json has schema_version 3, but this release reads up to 2; serve it with",
     altered: "golden.npz is not the file that was published: its SHA-256 begins",
     half_copied: "manifest.json is missing; a version without a manifest was never published",
 }

@@ -18,11 +18,12 @@ from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, features
 import model_store.images.decode
 from model_store.errors import ImageError, OutOfMemory, UnsupportedImage, UnusableImage
 from model_store.images import formats
-from model_store.images.decode import ACCEPTED, SIDE, decode, read_header
-from model_store.manifest import Resize
+from model_store.images.decode import ACCEPTED, decode, read_header, resize_pixels
+from tests.model_store.images.policies import SIDE, resized, sized
 
-POLICY = Resize(filter="bicubic", jpeg_margin=4)
+POLICY = resized(filter="bicubic", jpeg_margin=4)
 WHITE = (255, 255, 255)
+IMPORTS = "from model_store.images.decode import *; from model_store.manifest import UNNORMALISED"
 PNG = b"\x89PNG\r\n\x1a\n"
 fuzzing = settings(deadline=None, max_examples=150)
 
@@ -96,7 +97,7 @@ def test_decodes_every_accepted_type(kind):
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 def test_cifar_png_comes_out_bit_for_bit(fit):
     pixels = noise(SIDE, SIDE)
-    assert np.array_equal(decode(encode(Image.fromarray(pixels), "PNG"), Resize(fit=fit)), pixels)
+    assert np.array_equal(decode(encode(Image.fromarray(pixels), "PNG"), resized(fit=fit)), pixels)
 
 
 LOSSLESS = {"PNG": {}, "BMP": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}
@@ -289,8 +290,18 @@ def test_orientation_is_applied(kind, orientation):
 def test_orientation_comes_with_any_fit(fit, orientation):
     data = oriented("PNG", photo(96, 48), orientation)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    expected = decode(encode(upright, "PNG"), Resize(fit=fit)).astype(int)
-    assert np.abs(decode(data, Resize(fit=fit)) - expected).max() <= 1
+    expected = decode(encode(upright, "PNG"), resized(fit=fit)).astype(int)
+    assert np.abs(decode(data, resized(fit=fit)) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_orientation_comes_with_an_input_that_is_not_square(fit, orientation):
+    wide = sized(40, 64, resize=resized(fit=fit).resize)
+    data = oriented("PNG", photo(96, 48), orientation)
+    upright = encode(ImageOps.exif_transpose(Image.open(io.BytesIO(data))), "PNG")
+    difference = decode(data, wide).astype(int) - decode(upright, wide)
+    assert difference.shape == (40, 64, 3) and np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize("byte_order", ["little", "big"])
@@ -322,10 +333,46 @@ def test_broken_exif_never_fails_an_image(block, start):
 # --- resizing
 
 
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 64), (224, 224), (256, 16)])
+def test_an_image_of_the_inputs_size_is_returned_bit_for_bit(height, width):
+    pixels, grey = noise(width, height), noise(width, height, channels=1)
+    data = encode(Image.fromarray(pixels), "PNG")
+    assert np.array_equal(decode(data, sized(height, width)), pixels)
+    assert np.array_equal(resize_pixels(pixels, sized(height, width)), pixels)
+    flipped = decode(data, sized(height, width, channel_order="BGR"))
+    assert np.array_equal(flipped, pixels[..., ::-1]) and flipped.flags.c_contiguous
+    assert np.array_equal(decode(encode(Image.fromarray(grey), "PNG"), sized(height, width, 1)), grey[..., None])
+    luma = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    assert np.array_equal(decode(data, sized(height, width, 1)), luma)
+
+
+def test_pixels_are_resized_like_a_file_that_holds_them():
+    pixels = noise(32, 32)
+    for preprocessing in (sized(96, 64), sized(224, 224, channel_order="BGR"), sized(28, 28, 1)):
+        file = encode(Image.fromarray(pixels), "PNG")
+        assert np.array_equal(resize_pixels(pixels, preprocessing), decode(file, preprocessing))
+
+
+@pytest.mark.parametrize(("side", "reduced"), [(32, True), (96, True), (160, False), (224, False)])
+def test_a_jpeg_is_decoded_at_a_reduced_scale_only_if_it_keeps_the_margin_of_its_input(side, reduced):
+    image = read_header(encode(photo(640, 480), "JPEG"))
+    preprocessing = sized(side, side)
+    assert image.is_reduced(preprocessing) == reduced
+    full = image.peak_bytes(preprocessing)
+    assert (full > 4 * 640 * 480) != reduced
+    image.decode(preprocessing)
+    assert (image.image.size < (640, 480)) == reduced
+
+
+def test_the_memory_between_the_steps_of_resizing_counts():
+    image = read_header(encode(flat("L", 7, (1, 65_535)), "PNG"))
+    assert image.peak_bytes(sized(256, 256)) > 4 * 256 * 65_535
+
+
 @pytest.mark.parametrize("name", ["box", "bilinear", "hamming", "bicubic", "lanczos"])
 def test_filter_is_the_policy_s(name):
     expected = photo().resize((SIDE, SIDE), Image.Resampling[name.upper()])
-    assert np.array_equal(decode(encode(photo(), "PNG"), Resize(filter=name)), np.asarray(expected))
+    assert np.array_equal(decode(encode(photo(), "PNG"), resized(filter=name)), np.asarray(expected))
 
 
 @pytest.fixture
@@ -340,14 +387,14 @@ def bands():
 @pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
 def test_crop_keeps_the_centre_square(bands, turned):
     bands = bands.swapaxes(0, 1) if turned else bands
-    pixels = decode(encode(Image.fromarray(bands), "PNG"), Resize(fit="crop"))
+    pixels = decode(encode(Image.fromarray(bands), "PNG"), resized(fit="crop"))
     assert (pixels == (0, 255, 0)).all()
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
 def test_pad_adds_black_bars(bands, turned):
     bands = bands.swapaxes(0, 1) if turned else bands
-    pixels = decode(encode(Image.fromarray(bands), "PNG"), Resize(fit="pad", filter="box"))
+    pixels = decode(encode(Image.fromarray(bands), "PNG"), resized(fit="pad", filter="box"))
     pixels = pixels.swapaxes(0, 1) if turned else pixels
     lit = pixels.any(axis=(1, 2))
     assert lit.nonzero()[0].tolist() == list(range(10, 21))  # 11 of 32 rows, a third
@@ -355,14 +402,14 @@ def test_pad_adds_black_bars(bands, turned):
 
 
 def test_stretch_keeps_all_of_it(bands):
-    pixels = decode(encode(Image.fromarray(bands), "PNG"), Resize(fit="stretch", filter="box"))
+    pixels = decode(encode(Image.fromarray(bands), "PNG"), resized(fit="stretch", filter="box"))
     assert (pixels[:, [2, 15, 29]] == np.eye(3) * 255).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (31, 33), (33, 32)], ids=str)
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 def test_any_shape_fits(size, fit):
-    assert decode(encode(flat("RGB", (9, 8, 7), size), "PNG"), Resize(fit=fit)).max() == 9
+    assert decode(encode(flat("RGB", (9, 8, 7), size), "PNG"), resized(fit=fit)).max() == 9
 
 
 def test_big_jpeg_is_decoded_at_reduced_scale():
@@ -372,15 +419,15 @@ def test_big_jpeg_is_decoded_at_reduced_scale():
     assert scaled.size == (320, 240)  # 1/4 would leave 120 px, less than 4 × 32
     full = Image.open(io.BytesIO(data)).resize((SIDE, SIDE))
     assert np.array_equal(
-        decode(data, Resize(filter="bicubic", jpeg_margin=4)), np.asarray(scaled.resize((SIDE, SIDE)))
+        decode(data, resized(filter="bicubic", jpeg_margin=4)), np.asarray(scaled.resize((SIDE, SIDE)))
     )
-    assert np.array_equal(decode(data, Resize(filter="bicubic", jpeg_margin=8)), np.asarray(full))
+    assert np.array_equal(decode(data, resized(filter="bicubic", jpeg_margin=8)), np.asarray(full))
 
 
 @pytest.mark.parametrize("margin", [1, 2, 4])
 def test_reduced_scale_is_close_to_the_full_one(margin):
     data = encode(photo(1200, 900), "JPEG")
-    reduced, full = (decode(data, Resize(jpeg_margin=m)).astype(int) for m in (margin, 64))
+    reduced, full = (decode(data, resized(jpeg_margin=m)).astype(int) for m in (margin, 64))
     assert 0 < np.abs(reduced - full).mean() < 2.5
 
 
@@ -544,7 +591,7 @@ def test_what_pillow_thinks_of_metadata_is_not_printed():
     odd = tiff([*size, (282, 5, 2, None)], struct.pack("<4I", 1, 1, 1, 1))
     with pytest.warns(UserWarning, match="too many entries"):
         Image.open(io.BytesIO(odd))
-    code = "import sys; from model_store.images.decode import *; decode(sys.stdin.buffer.read(), Resize())"
+    code = f"import sys; {IMPORTS}; decode(sys.stdin.buffer.read(), UNNORMALISED)"
     done = subprocess.run(
         [sys.executable, "-c", code], input=odd, cwd=Path(__file__).parents[3], capture_output=True, check=True
     )
@@ -557,8 +604,9 @@ def printed_by_decoding(data):
 import sys
 from model_store.errors import ImageError
 from model_store.images.decode import *
+from model_store.manifest import UNNORMALISED
 try:
-    decode(sys.stdin.buffer.read(), Resize())
+    decode(sys.stdin.buffer.read(), UNNORMALISED)
 except ImageError:
     print("refused")
 """
@@ -712,7 +760,7 @@ SAMPLES = [
 @given(
     st.sampled_from(SAMPLES),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), min_size=1, max_size=6),
-    st.sampled_from([Resize(), Resize(fit="crop", jpeg_margin=1), Resize(fit="pad", filter="lanczos")]),
+    st.sampled_from([resized(), resized(fit="crop", jpeg_margin=1), resized(fit="pad", filter="lanczos")]),
     st.booleans(),
 )
 def test_damaged_files_raise_nothing_but_image_errors(data, damages, policy, in_the_header):
@@ -739,15 +787,15 @@ FASTEST = {"WEBP": {"method": 0}, "AVIF": {"speed": 10}}
 DECODE_WITH_LITTLE_MEMORY = """
 import ctypes, resource, sys
 from model_store.images.decode import decode
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED
 
 small, large = (open(path, "rb").read() for path in sys.argv[2:])
-decode(small, Resize())
+decode(small, UNNORMALISED)
 ctypes.CDLL(None).malloc_trim(0)
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(sys.argv[1]), resource.RLIM_INFINITY))
 try:
-    decode(large, Resize())
+    decode(large, UNNORMALISED)
 except Exception as error:
     print(type(error).__name__, error)
 """
@@ -792,7 +840,7 @@ def test_damage_is_told_from_a_lack_of_memory():
 BYTES_PER_PIXEL = """
 import sys
 from model_store.images.decode import read_header
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED
 
 def memory(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) * 1024
@@ -800,8 +848,8 @@ def memory(field):
 data = open(sys.argv[1], "rb").read()
 before, _ = memory("VmRSS"), open("/proc/self/clear_refs", "w").write("5")
 image = read_header(data)
-estimated = image.peak_bytes
-image.decode(Resize())
+estimated = image.peak_bytes(UNNORMALISED)
+image.decode(UNNORMALISED)
 print(memory("VmHWM") - before - 2 * len(data), estimated)
 """
 

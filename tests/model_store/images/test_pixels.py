@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from model_store.errors import UnusableImage
-from model_store.images.decode import ACCEPTED, SIDE, decode
-from model_store.manifest import Resize
+from model_store.images.decode import ACCEPTED, decode
+from model_store.manifest import UNNORMALISED
+from tests.model_store.images.policies import SIDE
 
 WHITE = (255, 255, 255)
 RGB = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -19,7 +20,7 @@ TIFF_ONLY = pytest.mark.skipif("TIFF" not in ACCEPTED, reason="this Pillow has n
 
 
 def decoded(data):
-    return decode(data, Resize())
+    return decode(data, UNNORMALISED)
 
 
 def encode(image, kind, **options):

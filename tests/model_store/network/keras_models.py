@@ -11,10 +11,10 @@ from keras import layers
 from model_store.classifier import Classifier
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture
-from model_store.network.layers import INPUT_SHAPE
 from model_store.network.model import Network
 from model_store.network.weights import read_weights
 
+INPUT_SHAPE = (32, 32, 3)
 PREPROCESSING = Preprocessing(mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
 PIXELS = Preprocessing(mean=(0, 0, 0), std=(1 / 255,) * 3)  # as they are, from 0 to 255
 

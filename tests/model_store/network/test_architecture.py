@@ -359,6 +359,29 @@ def test_refuses_a_model_that_is_too_large(document, words):
     assert words in str(refusal.value)
 
 
+def square_network(side, filters, channels=3):
+    keras.utils.clear_session()
+    stack = [layers.Conv2D(filters, 3, padding="same"), layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    return keras.Sequential([keras.Input((side, side, channels)), *stack])
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 1), (256, 16, 3), (224, 224, 3)])
+def test_the_input_is_the_architectures_own(shape):
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input(shape), layers.GlobalMaxPooling2D(), layers.Dense(2)])
+    assert parse_architecture(model.to_json()).input == shape
+
+
+@pytest.mark.parametrize(
+    ("side", "filters", "batch"), [(32, 64, 64), (96, 16, 64), (224, 64, 8), (224, 256, 2), (32, 8_000, 4)]
+)
+def test_fewer_images_are_computed_at_once_the_larger_the_network(side, filters, batch):
+    parsed = parse_architecture(square_network(side, filters).to_json())
+    assert parsed.max_batch == batch
+    assert batch * side * side * filters <= architecture.MAX_BATCH_ELEMENTS
+    assert batch * parsed.multiply_adds <= architecture.MAX_BATCH_MULTIPLY_ADDS
+
+
 def test_as_many_layers_as_are_allowed_are_admitted():
     assert len(parse(dense_chain(2, architecture.MAX_LAYERS - len(SEQUENTIAL["config"]["layers"]))).nodes) == 1000
 

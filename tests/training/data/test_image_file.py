@@ -8,7 +8,7 @@ from PIL import Image
 
 from model_store.errors import UnsupportedImage, UnusableImage
 from model_store.images.decode import decode
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED
 from training.data.image_file import read_training_image, skip_reason
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
@@ -38,10 +38,10 @@ def test_heic_is_read_for_training_and_not_by_the_service(tmp_path):
     _, pixels = read_training_image(tmp_path / "photo.heic")
     png = io.BytesIO()
     rgb.save(png, "PNG")
-    expected = decode(png.getvalue(), Resize())
+    expected = decode(png.getvalue(), UNNORMALISED)
     assert pixels.shape == (32, 32, 3) and np.abs(pixels.astype(int) - expected).mean() < 2
     with pytest.raises(UnsupportedImage, match="HEIC"):
-        decode((tmp_path / "photo.heic").read_bytes(), Resize())
+        decode((tmp_path / "photo.heic").read_bytes(), UNNORMALISED)
 
 
 @pytest.mark.parametrize("keep", [40, 300], ids=["header", "half"])

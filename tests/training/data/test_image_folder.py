@@ -15,7 +15,7 @@ from keras import layers
 from PIL import Image
 
 from model_store.images.decode import decode
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED
 from tests.training.pictures import write_pictures
 from training.__main__ import main
 from training.data.load import load_dataset, load_whole
@@ -78,7 +78,7 @@ def test_the_sha256_is_of_labels_and_hashes_and_the_split_takes_tenths_of_the_so
     assert counts == [[1, 2, 3], [1, 2, 3], [17, 16, 29]]
     first = min(hashes["apfel"][:2] + hashes["Zebra"][:1] + hashes["\u00e9cole"][:3])
     file = next(path for path in tmp_path.glob("*/*") if hashlib.sha256(path.read_bytes()).hexdigest() == first)
-    assert (dataset.test.pixels[0] == decode(file.read_bytes(), Resize())).all()
+    assert (dataset.test.pixels[0] == decode(file.read_bytes(), UNNORMALISED)).all()
 
 
 def test_a_given_split_changes_the_sha256_and_only_missing_parts_are_split_from_train(tmp_path):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED
+from tests.model_store.images.policies import resized
 from tests.training import linear
 from training.data.dataset import Images
 from training.evaluate import robustness
@@ -43,7 +44,7 @@ def shown():
 
 @pytest.fixture(scope="module")
 def measured(classifier, images, shown):
-    return measure_robustness(classifier, images, Resize(), lambda what, share: shown.append((what, share)))
+    return measure_robustness(classifier, images, lambda what, share: shown.append((what, share)))
 
 
 def test_every_corruption_and_photo_is_measured_on_every_image(measured):
@@ -65,7 +66,7 @@ def test_predictions_are_those_of_the_classifier(measured, classifier, images):
 
 
 def test_measuring_again_gives_the_same(measured, classifier, images):
-    again = measure_robustness(classifier, images, Resize())
+    again = measure_robustness(classifier, images)
     assert again.report() == measured.report()
     assert np.array_equal(again.photos, measured.photos)
 
@@ -79,11 +80,11 @@ def test_progress_only_grows_and_names_everything(measured, shown):
 
 
 def test_photos_have_the_size_and_type_they_are_named_after_and_go_through_the_services_decoder(monkeypatch):
-    sent, policy = [], Resize(filter="box", fit="pad")
+    sent, policy = [], resized(filter="box", fit="pad")
 
-    def decode(data, resize):
+    def decode(data, preprocessing):
         with Image.open(io.BytesIO(data)) as image:
-            sent.append((image.size, image.format, resize))
+            sent.append((image.size, image.format, preprocessing))
         return np.zeros((32, 32, 3), np.uint8)
 
     monkeypatch.setattr(robustness, "decode", decode)
@@ -93,7 +94,7 @@ def test_photos_have_the_size_and_type_they_are_named_after_and_go_through_the_s
 
 def test_a_photo_of_a_smooth_image_comes_back_nearly_as_it_was():
     for size in PHOTO_SIZES:
-        decoded = make_photos(linear.PATTERNS[3], size, Resize())
+        decoded = make_photos(linear.PATTERNS[3], size, UNNORMALISED)
         assert decoded.dtype == np.uint8
         assert np.abs(decoded.astype(int) - linear.PATTERNS[3]).mean() < 3
 

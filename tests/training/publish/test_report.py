@@ -6,7 +6,6 @@ import json
 import pytest
 from PIL import Image
 
-from model_store.manifest import Resize
 from model_store.report import read_report
 from tests.training import linear
 from training.evaluate.accuracy import evaluate
@@ -26,7 +25,7 @@ def evaluation():
 
 @pytest.fixture(scope="module")
 def robustness():
-    return measure_robustness(linear.classifier(), linear.images(5), Resize())
+    return measure_robustness(linear.classifier(), linear.images(5))
 
 
 @pytest.fixture(scope="module")
