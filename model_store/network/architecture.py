@@ -102,7 +102,12 @@ def parse_architecture(text: str | bytes) -> Architecture:
     return _checked(connections)
 
 
-def _layer(entry: Any) -> Layer:
+def parse_layer(entry: Any) -> Layer:
+    """Validate one layer's entry in Keras 3's JSON.
+
+    Raises:
+        ModelError: the layer, or one of its attributes, is not served.
+    """
     if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
         raise ModelError(f"a layer of the architecture is not an object with a config: {str(entry)[:80]}")
     kind, config = str(entry.get("class_name")), entry["config"]
@@ -126,7 +131,7 @@ Connections: TypeAlias = list[tuple[Layer, tuple[str, ...]]]  # layers with the 
 
 
 def _sequential(entries: list[Any]) -> Connections:
-    layers = [_layer(entry) for entry in entries]
+    layers = [parse_layer(entry) for entry in entries]
     if not isinstance(layers[0], InputLayer):
         raise ModelError(
             "the model has no InputLayer; begin the Sequential with keras.Input((HEIGHT, WIDTH, CHANNELS))"
@@ -135,7 +140,7 @@ def _sequential(entries: list[Any]) -> Connections:
 
 
 def _functional(entries: list[Any], config: dict[str, Any]) -> Connections:
-    connections = [(layer, _inbound(layer, entry)) for entry in entries for layer in [_layer(entry)]]
+    connections = [(layer, _inbound(layer, entry)) for entry in entries for layer in [parse_layer(entry)]]
     first, last = (_end(config.get(key), key) for key in ("input_layers", "output_layers"))
     if connections[0][0].name != first:
         raise ModelError(f"the first layer is {connections[0][0].name!r} but the model's input is {first!r}")

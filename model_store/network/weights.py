@@ -9,6 +9,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from model_store.network.architecture import Architecture
 from model_store.network.layers import Shape
 
 Weights = dict[str, dict[str, NDArray[np.float32]]]  # layer name -> weight name -> array
+T = TypeVar("T")
 MAX_OBJECTS = 20_000
 CHUNK_FILTERS = [[], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]]
 RANDOM_STATE = re.compile(r"^layers/(\w+/)+seed_generator/vars/0$")  # of Dropout and others, not used at inference
@@ -37,7 +39,7 @@ def read_weights(data: bytes, architecture: Architecture) -> Weights:
     return read_datasets(data, lambda datasets: _matched(datasets, architecture))
 
 
-def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], Weights]) -> Weights:
+def read_datasets(data: bytes, take: Callable[[dict[str, h5py.Dataset]], T]) -> T:
     """Apply `take` to the file's datasets by path, for layouts that `read_weights` does not read.
 
     Raises:
@@ -81,7 +83,7 @@ def _matched(datasets: dict[str, h5py.Dataset], architecture: Architecture) -> W
     counts: Counter[str] = Counter()
     shapes = architecture.weight_shapes()
     for node in architecture.nodes:
-        kind, name = _group_name(type(node.layer).__name__), node.layer.name
+        kind, name = group_name(type(node.layer).__name__), node.layer.name
         group = f"layers/{kind}" + (f"_{counts[kind]}" if counts[kind] else "")
         counts[kind] += 1
         for index, (weight, shape) in enumerate(shapes.get(name, {}).items()):
@@ -134,6 +136,6 @@ def _check_chunks(dataset: h5py.Dataset, description: str) -> None:
             raise ModelError(f"{description} does not unpack to its size; save the weights again with Keras")
 
 
-def _group_name(class_name: str) -> str:
+def group_name(class_name: str) -> str:
     """Convert to Keras's snake case: BatchNormalization → batch_normalization, MaxPooling2D → max_pooling2d."""
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", class_name)).lower()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from model_store.command_line import python_command
 from model_store.errors import ModelError
 from model_store.manifest import Manifest
+from model_store.network.layers import Shape
 from model_store.report import REPORT_FOLDER
 from model_store.store import Store
 from model_store.version import load
@@ -67,6 +68,39 @@ def report_fits(manifest: Manifest, val_images: int, of_run: bool = True) -> Non
         elif not of_run:
             remedy = "publish its run with a --calibration-run, a run of the same recipe with --hold-out"
         print(f"not calibrated: {remedy}", file=sys.stderr)
+
+
+def report_imported(manifest: Manifest, shape: Shape, said: bool) -> None:
+    """Say what an imported network is given, what was left out of it, how it compares with Keras, and doubts.
+
+    Args:
+        shape: (height, width, channels) of its images.
+        said: whether options say what was done with the pixels before the network.
+    """
+    training, preprocessing = manifest.training, manifest.preprocessing
+    height, width, channels = shape
+    own = training["own_scaling"]
+    source = f"from its own layers {', '.join(own)}" if own else "as you said" if said else "by default"
+    order = "grey" if channels == 1 else getattr(preprocessing, "channel_order", "RGB")
+    mean, std = (" ".join(f"{value:.6g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    print(f"its images: {width}×{height}, {order}, (pixel / 255 - mean) / std with mean {mean}, std {std}, {source}")
+    if training["left_out"]:
+        print(f"left out, without effect at inference: {', '.join(training['left_out'])}")
+    if training["matched_by_order"]:
+        print("the two files name their layers differently; matched in order, which Keras's own answers confirm")
+    compared = training["compared_with_original"]
+    if isinstance(compared, float):
+        print(f"compared with Keras on the file itself: probabilities differ by up to {compared:.1g}")
+    else:
+        print(f"compared with Keras on the rebuilt network only; Keras could not be asked about the file: {compared}")
+    if not own and not said:
+        print(
+            "no layer of the network scales the pixels, so it gets pixel / 255; if it was trained on other numbers, "
+            "pass --mean and --std, or --preprocess-input",
+            file=sys.stderr,
+        )
+    for doubt in training["doubts"]:
+        print(f"warning: {doubt}", file=sys.stderr)
 
 
 def print_next_steps(store: Store, manifest: Manifest) -> None:

@@ -1,12 +1,12 @@
 """`publish` and `import`: put a network into a store as its next version."""
 
 import argparse
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from model_store.files import MANIFEST
-from model_store.manifest import ChannelOrder, Preprocessing, read_manifest
-from model_store.network.layers import Shape
+from model_store.manifest import UNNORMALISED, read_manifest
 from training.commands.arguments import (
     DATA_OF_RUN,
     Jobs,
@@ -18,13 +18,14 @@ from training.commands.arguments import (
     require_name,
     store_to_publish_into,
 )
-from training.commands.outcome import print_next_steps, report_fits, report_published
+from training.commands.outcome import print_next_steps, report_fits, report_imported, report_published
 from training.commands.output import progress_line
 from training.errors import TrainingError
 from training.fit.run_directory import Run
 from training.fit.sources import check_version
 
 if TYPE_CHECKING:
+    from training.publish.import_preprocessing import Before
     from training.publish.target import Target
 
 UNFINISHED = "nothing was published; run it again"  # if the job is interrupted
@@ -101,12 +102,12 @@ def add_import(jobs: Jobs) -> None:
     job = jobs.add_parser(
         "import",
         help="put a network that Keras 2 or 3 saved into a store as its next version",
-        description="Convert a network, compare it with Keras, evaluate it if the data has its labels, and publish it.",
+        description="Convert a network, compare it with Keras, evaluate it if the data has its labels, and publish it. "
+        "No code from its files runs.",
     )
-    job.add_argument("--architecture", type=Path, required=True, metavar="FILE.json", help="written by to_json()")
-    job.add_argument(
-        "--weights", type=Path, required=True, metavar="FILE.h5", help="written by save_weights() or save()"
-    )
+    job.add_argument("model", nargs="?", type=Path, metavar="MODEL", help="a .keras or whole .h5, written by save()")
+    job.add_argument("--architecture", type=Path, metavar="FILE.json", help="instead of MODEL: written by to_json()")
+    job.add_argument("--weights", type=Path, metavar="FILE.h5", help="with --architecture: written by save_weights()")
     job.add_argument(
         "--labels",
         required=True,
@@ -114,16 +115,15 @@ def add_import(jobs: Jobs) -> None:
         metavar="LABEL",
         help="labels in the order of the outputs, or a text file with one per line",
     )
-    scale = "of pixel / 255, one for all channels or one for each in --channel-order, as in training"
-    job.add_argument("--mean", type=float, nargs="+", default=(0,), metavar="M", help=f"mean {scale} (default: 0)")
+    scale = "of pixel / 255 before the network, one number for each channel in its order, or one for all"
+    job.add_argument("--mean", type=float, nargs="+", metavar="M", help=f"mean {scale} (default: 0)")
+    job.add_argument("--std", type=float, nargs="+", metavar="S", help=f"standard deviation {scale} (default: 1)")
+    job.add_argument("--channel-order", choices=("RGB", "BGR"), help="order of the channels it takes (default: RGB)")
     job.add_argument(
-        "--std", type=float, nargs="+", default=(1,), metavar="S", help=f"standard deviation {scale} (default: 1)"
-    )
-    job.add_argument(
-        "--channel-order",
-        choices=get_args(ChannelOrder),
-        default="RGB",
-        help="order in which the network takes a pixel's channels (default: RGB)",
+        "--preprocess-input",
+        choices=("raw", "tf", "torch", "caffe"),
+        help="instead of these, what keras.applications' preprocess_input did before the network; raw: nothing "
+        "(EfficientNet, MobileNetV3), tf: MobileNet, MobileNetV2, ResNetV2, torch: DenseNet, caffe: ResNet, VGG",
     )
     add_target(job, "required")
     add_no_report(job)
@@ -132,43 +132,53 @@ def add_import(jobs: Jobs) -> None:
 
 
 def run_import(options: argparse.Namespace) -> None:
-    """Import two Keras files, and report if the network was not evaluated."""
-    from training.publish.import_keras import publish_import, read_labels, read_saved
+    """Import what Keras saved; report what was read, how it compares with Keras, and what is doubtful."""
+    from training.publish.import_keras import publish_import, read_labels, read_model, read_saved
 
-    labels = read_labels(options.labels)
-    target = _target(options, options.architecture.stem)
-    saved = read_saved(options.architecture, options.weights)
-    preprocessing = _preprocessing(options, saved.architecture.input)
+    if bool(options.model) == bool(options.architecture or options.weights):
+        raise TrainingError("pass either a whole MODEL (.keras or .h5), or --architecture with --weights")
+    if not options.model and not (options.architecture and options.weights):
+        raise TrainingError("--architecture and --weights go together; pass both, or a whole MODEL (.keras or .h5)")
+    labels, before = read_labels(options.labels), _before(options)
+    target = _target(options, (options.model or options.architecture).stem)
+    saved = read_model(options.model) if options.model else read_saved(options.architecture, options.weights)
     data = choose_data(options.data)
-    dataset = load_data(data, preprocessing=preprocessing) if data.exists() else None
+    height, width, _ = saved.architecture.input
+    size = UNNORMALISED.model_copy(update={"height": height, "width": width})
+    dataset = load_data(data, preprocessing=size) if data.exists() else None
     with progress_line() as show:
-        version = publish_import(saved, labels, preprocessing, target, dataset, show)
+        version = publish_import(saved, labels, before, target, dataset, show)
     unevaluated = f"{data} does not exist"
     if dataset:
         unevaluated = f"the labels are not those of {data}, in the same order"
     options.unfinished = ""
-    print_next_steps(target.store, report_published(target, version, unevaluated))
+    manifest = report_published(target, version, unevaluated)
+    report_imported(manifest, saved.architecture.input, said=before is not None)
+    print_next_steps(target.store, manifest)
 
 
-def _preprocessing(options: argparse.Namespace, shape: Shape) -> Preprocessing:
-    """Return the preprocessing of a network whose input has a shape (H, W, C)."""
-    height, width, channels = shape
-    mean, std = (tuple(values) * (channels if len(values) == 1 else 1) for values in (options.mean, options.std))
-    order = options.channel_order
-    try:
-        if len(mean) != channels:
-            raise ValueError
-        preprocessing = Preprocessing(mean=mean, std=std, height=height, width=width, channel_order=order)
-    except ValueError:
-        each = "one finite number" if channels == 1 else "one finite number for all channels, or three,"
+def _before(options: argparse.Namespace) -> "Before | None":
+    """Return what the options say was done before the network; None if they say nothing."""
+    from training.publish.import_preprocessing import PREPROCESS_INPUT, Before
+
+    given = options.mean, options.std, options.channel_order
+    if options.preprocess_input:
+        if any(given):
+            raise TrainingError(
+                "--preprocess-input says --mean, --std and --channel-order at once; pass either it or those"
+            )
+        return Before(*PREPROCESS_INPUT[options.preprocess_input])
+    if not any(given):
+        return None
+    mean, std = tuple(options.mean or (0,)), tuple(options.std or (1,))
+    if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
         raise TrainingError(
-            f"--mean and --std take {each} for this network of {channels} channel{'s' * (channels > 1)}, "
-            f"--std above 0, and --channel-order is for three; received {options.mean}, {options.std} and {order}"
-        ) from None
+            f"--mean and --std take finite numbers, --std above 0; received {' '.join(map(str, (*mean, *std)))}"
+        )
     _check_range("--mean", mean, all(0 <= value <= 1 for value in mean), "from 0 to 1")
     # Values in [0, 1] deviate from their mean by at most 0.5; 1 is the default, which divides by nothing.
     _check_range("--std", std, all(value <= 0.5 or value == 1 for value in std), "above 0 and up to 0.5, or exactly 1")
-    return preprocessing
+    return Before(mean, std, options.channel_order or "RGB")
 
 
 def _check_range(option: str, values: tuple[float, ...], possible: bool, allowed: str) -> None:

@@ -52,6 +52,11 @@ def keras_probabilities(folder: Path, network: Network, images: NDArray[np.uint8
     outputs: NDArray[np.float32] = np.concatenate(
         [model.predict_on_batch(normalise(part, network.preprocessing)) for part in parts]
     )
+    return as_probabilities(outputs, network)
+
+
+def as_probabilities(outputs: NDArray[np.float32], network: Network) -> NDArray[np.float32]:
+    """Return the probabilities (N, K) that a network's outputs stand for."""
     return _softmax(outputs / network.temperature) if network.output == "logits" else outputs
 
 

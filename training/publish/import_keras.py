@@ -1,12 +1,13 @@
-"""Import a network trained elsewhere, from its two Keras files, as the next version in a store.
+"""Import a network trained elsewhere, from the files that Keras saved, as the next version in a store.
 
-Owns how a network that has been read becomes Keras 3's two files, and its labels. `keras_files.py` knows the dialects,
-`candidate.py` checks the network before anything is visible.
+Owns how a network that has been read becomes Keras 3's two files, and its labels. `keras_files` knows the dialects,
+`import_preprocessing.py` what happens to the pixels, `candidate.py` checks the network before anything is visible.
 """
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,22 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.errors import ModelError
-from model_store.files import ARCHITECTURE, MAX_FILE_BYTES, WEIGHTS
-from model_store.manifest import Preprocessing
+from model_store.files import ARCHITECTURE, WEIGHTS
 from model_store.network.architecture import Architecture
 from model_store.network.layers import Identity
+from model_store.network.model import Network
 from model_store.network.weights import Weights
 from model_store.os_errors import naming, reason, remedy
 from model_store.reading import MAX_JSON_BYTES
-from training.data.dataset import MAX_LABEL_LENGTH, Dataset, compose, is_label
+from training.data.dataset import MAX_LABEL_LENGTH, Dataset, as_inputs, compose, is_label
 from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.fit.loop import write_weights
 from training.publish.candidate import Candidate, publish_candidate
-from training.publish.compare_with_keras import COMPARED_IMAGES
+from training.publish.compare_with_keras import COMPARED_IMAGES, TOLERANCES, as_probabilities, keras_probabilities
 from training.publish.compiled import CompiledNetwork
-from training.publish.keras_files import read_keras_json, read_keras_weights
+from training.publish.import_preprocessing import (
+    Before,
+    as_preprocessing,
+    doubt_span,
+    doubt_statistics,
+    scaling_before,
+)
+from training.publish.keras_files.archive import HDF5, MAX_MODEL_BYTES, read_model_file
+from training.publish.keras_files.network import KerasArchitecture, KerasWeights, read_keras_json, read_keras_weights
+from training.publish.keras_files.scaling import Scaling
 from training.publish.network import network_from_files
+from training.publish.original import ORIGINAL_IMAGES, NotLoaded, Original, original_outputs
 from training.publish.target import Target
 
 MAX_LABELS_BYTES = 1_000_000
@@ -39,17 +50,28 @@ MAX_LABELS_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """A network read from its two files, and their names and hashes."""
+    """A network read from its files, the files' content, and their names and hashes."""
 
-    architecture: Architecture
-    weights: Weights
+    read: KerasArchitecture
+    found: KerasWeights
+    original: Original
     origin: dict[str, Any]
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network as it will be served."""
+        return self.read.architecture
+
+    @property
+    def own_scaling(self) -> tuple[str, ...]:
+        """The layers by which the network scales its input itself, "name (Class)" each."""
+        return tuple(f"{call.name} ({call.kind})" for call in self.read.scaling)
 
 
 def publish_import(
     saved: SavedNetwork,
     labels: tuple[str, ...],
-    preprocessing: Preprocessing,
+    before: Before | None,
     target: Target,
     dataset: Dataset | None,
     show: ShowProgress = show_nothing,
@@ -57,6 +79,7 @@ def publish_import(
     """Publish an imported network. Returns the version.
 
     Args:
+        before: what was done with the pixels before the network in training; None if nothing is said about it.
         dataset: its test images are used to compare with Keras, generated ones without it; the network is evaluated on
             them if the labels are the same in the same order.
         show: as in `publish_run`.
@@ -72,15 +95,88 @@ def publish_import(
             "name one for each output, in the order of the outputs"
         )
     output = detect_output(saved.architecture)
+    height, width, channels = saved.architecture.input
+    first = scaling_before(before, saved.own_scaling, channels)
+    scaling = first.then(saved.found.scaling)
+    preprocessing = as_preprocessing(scaling, height, width)
+    doubts = [doubt_span(scaling, saved.own_scaling, before)]
     target.check_same_labels(labels)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        write_files(saved, folder)
+        model = write_files(saved, folder)
         network = network_from_files(folder, labels, preprocessing, output)
-        candidate = Candidate(folder, CompiledNetwork(network), saved.origin)
-        pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES, *saved.architecture.input[:2])
+        pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES, height, width)
+        few = as_inputs(pixels[:ORIGINAL_IMAGES], preprocessing.model_copy(update={"channel_order": "RGB"}))
+        doubts.append(doubt_statistics(model, saved.architecture, scaling.apply(few)))
+        compared = compare_with_original(saved, network, folder, few, first)
+        record = {"doubts": [doubt for doubt in doubts if doubt], "compared_with_original": compared}
+        candidate = Candidate(folder, CompiledNetwork(network), saved.origin | record)
         test = dataset.test if dataset and dataset.labels == labels else None
         return publish_candidate(candidate, target, pixels, test, show)
+
+
+def compare_with_original(
+    saved: SavedNetwork, network: Network, folder: Path, pixels: NDArray[np.uint8], first: Scaling
+) -> float | str:
+    """Compare the rebuilt network with the one that Keras itself loads from the files.
+
+    Args:
+        folder: the rebuilt network's two files.
+        pixels: (N, H, W, C), of the network's size, RGB or grey.
+        first: what is done with the pixels before the network in the files.
+
+    Returns:
+        the largest difference of a probability, or why Keras could not be asked.
+
+    Raises:
+        TrainingError: they differ by more than float32 explains; or the layers were matched by their order, and Keras
+            does not confirm it.
+    """
+    try:
+        if saved.read.mixed:
+            raise NotLoaded("it computes in 16 bits there, and in float32 here")
+        outputs = original_outputs(saved.original, first.apply(pixels))
+    except NotLoaded as error:
+        if saved.found.by_order:
+            raise TrainingError(
+                f"the two files name their layers differently, and Keras cannot confirm their order: {error}; save "
+                "both files from the same model"
+            ) from None
+        return str(error)
+    expected = as_probabilities(outputs, network)
+    received = keras_probabilities(folder, network, as_inputs(pixels, network.preprocessing))
+    difference = float(np.abs(received - expected).max())
+    if not difference <= TOLERANCES["float32"]:
+        raise TrainingError(
+            f"Keras gives other probabilities for the files than for the network read from them, by {difference:.4f}; "
+            "the version is not published"
+        )
+    if saved.found.by_order and not np.ptp(expected, axis=0).max() > 10 * TOLERANCES["float32"]:
+        raise TrainingError(
+            "the two files name their layers differently, and the network answers the same for every image, so that "
+            "their order cannot be confirmed; save both files from the same model"
+        )
+    return difference
+
+
+def read_model(path: Path) -> SavedNetwork:
+    """Read what `save()` wrote into one file, `.keras` or `.h5`.
+
+    Raises:
+        TrainingError: as `read_saved`.
+    """
+    if path.is_dir():
+        raise TrainingError(
+            f"{path} is a folder, such as a SavedModel; load it with Keras and save it as a file: "
+            "model.save('model.keras')"
+        )
+    data = _read_bounded(path, MAX_MODEL_BYTES)
+    with _importing(path):
+        file = read_model_file(data)
+        read = read_keras_json(file.document, file.version)
+        found = read_keras_weights(file.weights, read)
+    original = Original(data, b"", b"")
+    return _saved(read, found, original, {"model": _describe(path, data)})
 
 
 def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
@@ -90,17 +186,31 @@ def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
         TrainingError: a file cannot be read, is not served or does not match the other; the text names the file, the
             layer and the problem.
     """
-    text, data = _read_bounded(architecture, MAX_JSON_BYTES), _read_bounded(weights, MAX_FILE_BYTES)
-    try:
-        parsed, version = read_keras_json(text)
-    except ModelError as error:
-        raise TrainingError(f"{architecture} cannot be imported: {error}") from None
-    try:
-        arrays = read_keras_weights(data, parsed)
-    except ModelError as error:
-        raise TrainingError(f"{weights} cannot be imported: {error}") from None
+    text, data = _read_bounded(architecture, MAX_JSON_BYTES), _read_bounded(weights, MAX_MODEL_BYTES)
+    with _importing(architecture):
+        if text.startswith((b"PK", HDF5)):
+            raise ModelError(f"it is a whole model, not JSON; import it by itself: import {architecture} --labels …")
+        read = read_keras_json(text)
+    with _importing(weights):
+        inner = read_model_file(data).weights if data.startswith(b"PK") else data
+        found = read_keras_weights(inner, read)
     files = {"architecture": _describe(architecture, text), "weights": _describe(weights, data)}
-    return SavedNetwork(parsed, arrays, {"recipe": "imported", "saved_by_keras": version, "files": files})
+    return _saved(read, found, Original(None, text, inner), files)
+
+
+@contextmanager
+def _importing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelError as error:
+        raise TrainingError(f"{path} cannot be imported: {error}") from None
+
+
+def _saved(read: KerasArchitecture, found: KerasWeights, original: Original, files: dict[str, Any]) -> SavedNetwork:
+    own = [f"{call.name} ({call.kind})" for call in read.scaling]
+    taken = {"own_scaling": own, "left_out": list(read.left_out), "matched_by_order": found.by_order}
+    origin = {"recipe": "imported", "saved_by_keras": read.version, "files": files, **taken}
+    return SavedNetwork(read, found, original, origin)
 
 
 def detect_output(architecture: Architecture) -> Literal["logits", "probabilities"]:
@@ -121,12 +231,13 @@ def detect_output(architecture: Architecture) -> Literal["logits", "probabilitie
     )
 
 
-def write_files(saved: SavedNetwork, folder: Path) -> None:
-    """Write `architecture.json` and `model.weights.h5` as a finished run has them."""
-    model = build_with_dropout(saved.architecture, saved.weights)
+def write_files(saved: SavedNetwork, folder: Path) -> keras.Model:
+    """Write `architecture.json` and `model.weights.h5` as a finished run has them, and return their model."""
+    model = build_with_dropout(saved.architecture, saved.found.weights)
     write_weights(model, folder / WEIGHTS)
     with naming(folder / ARCHITECTURE):
         (folder / ARCHITECTURE).write_text(model.to_json(indent=2) + "\n", encoding="utf-8")
+    return model
 
 
 def build_with_dropout(architecture: Architecture, weights: Weights) -> keras.Model:

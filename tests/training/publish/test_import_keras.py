@@ -1,17 +1,22 @@
 """`python -m training import` from files to a version that loads, and its errors."""
 
+import io
 import json
 from pathlib import Path
 
+import h5py
+import keras
 import numpy as np
 import pytest
+from keras import layers as L  # noqa: N812
 
 from model_store.network.architecture import parse_architecture
 from model_store.store import Store
 from model_store.version import load
 from tests.model_store.network.keras_models import as_network, chain, keras_values, random_images, randomised
+from tests.training import linear
 from training.__main__ import main
-from training.data.cifar10 import LABELS
+from training.data.cifar10 import LABELS, TEST_BATCH
 from training.errors import TrainingError
 from training.fit import networks
 from training.publish.import_keras import build_with_dropout, detect_output, read_labels
@@ -171,7 +176,10 @@ def ending_in(activation):
         ({"labels": ["one.txt"]}, "1 labels were given; a network has 2 to 1,000"),
         ({"labels": ["binary.txt"]}, "binary.txt is not text in UTF-8"),
         ({"options": ["--std", "0", "1", "1"]}, "--std above 0; received"),
-        ({"options": ["--mean", "nan", "0", "0"]}, "take three finite numbers each"),
+        ({"options": ["--mean", "nan", "0", "0"]}, "--mean and --std take finite numbers"),
+        ({"options": ["--mean", "0", "0"]}, "--mean has 2 numbers, but the network's images have 3 channels"),
+        ({"options": ["--preprocess-input", "tf", "--std", "1"]}, "says --mean, --std and --channel-order at once"),
+        ({"architecture": b"PK"}, "net.json cannot be imported: it is a whole model, not JSON; import it by itself"),
         ({"options": ["--mean", "125.3", "123", "113.9"]}, "0 to 255: --mean 0.4914 0.4824 0.4467\n"),
         ({"options": ["--mean", "0.5", "-0.5", "0.5"]}, "each number from 0 to 1; received 0.5 -0.5 0.5; pass that"),
         ({"options": ["--std", "51", "51", "51"]}, "0 to 255: --std 0.2 0.2 0.2\n"),
@@ -179,7 +187,7 @@ def ending_in(activation):
         ({"architecture": b"{"}, "net.json cannot be imported: it is not JSON"),
         ({"architecture": b" " * 4_000_001}, "net.json has more than 4,000,000 bytes"),
         ({"architecture": ending_in("sigmoid")}, "ends in 'activation_5' (Activation), which gives neither"),
-        ({"weights": b"PK"}, "net.h5 cannot be imported: the weights cannot be read as an HDF5 file"),
+        ({"weights": b"PK"}, "net.h5 cannot be imported: the zip cannot be read (File is not a zip file)"),
         ({"weights": NORMED[1].read_bytes()}, "net.h5 cannot be imported: kernel of layer 'conv2d' is float32"),
     ],
 )  # fmt: skip
@@ -193,3 +201,160 @@ def test_import_explains_what_is_wrong(tmp_path, monkeypatch, capsys, options, m
     assert run(files, tmp_path, *options.get("options", []), labels=options.get("labels", LABELS)) == 1
     assert message in capsys.readouterr().err
     assert Store(tmp_path).versions("old") == []
+
+
+def run_whole(path, store, *options, labels=("a", "b", "c")):
+    base = ["import", str(path), "--labels", *labels, "--store", str(store), "--create", "--name", "whole"]
+    return main([*base, *options])
+
+
+def nested_model():
+    """A network as people transfer-learn it, and saved after fit(): models in models, and augmentation."""
+    base = keras.Sequential([keras.Input((32, 32, 3)), L.Conv2D(4, 3, strides=2), L.BatchNormalization()], name="base")
+    images = keras.Input((32, 32, 3))
+    x = L.Rescaling(1 / 127.5, offset=-1)(L.RandomRotation(0.1)(images))
+    x = L.GlobalAveragePooling2D()(base(x, training=False))
+    model = keras.Model(images, L.Dense(3, activation="softmax")(L.Dropout(0.2)(x)))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 3, epochs=2, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_whole_nested_model_gives_what_keras_gives_for_it(tmp_path, capsys, suffix):
+    model = nested_model()
+    model.save(tmp_path / f"model.{suffix}")
+    assert run_whole(tmp_path / f"model.{suffix}", tmp_path, "--data", str(tmp_path / "absent")) == 0
+    out, errors = capsys.readouterr()
+    assert "mean 0.5 0.5 0.5, std 0.5 0.5 0.5, from its own layers rescaling" in out
+    assert "left out, without effect at inference: random_rotation" in out
+    assert "compared with Keras on the file itself: probabilities differ by up to" in out
+    assert "no layer of the network scales the pixels" not in errors
+    images = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    served = load(tmp_path / "whole/1", precision="float32").classifier.predict(images).probabilities
+    np.testing.assert_allclose(served, model.predict(images.astype("float32"), verbose=0), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def scaling_model(tmp_path_factory):
+    """A classifier of the patterns that scales pixels itself; fed with pixel / 255, it calls all images the same."""
+    dense = L.Dense(10)
+    model = keras.Sequential([keras.Input((32, 32, 3)), L.Rescaling(1 / 255, name="scaling"), L.Flatten(), dense])
+    with h5py.File(io.BytesIO(linear.weights())) as file:
+        dense.set_weights([file["layers/dense/vars/0"][()], np.eye(10)[0] * 0.05])
+    path = tmp_path_factory.mktemp("scaling") / "model.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("patterns")
+    images = linear.images(200)
+    planes = images.pixels.transpose(0, 3, 1, 2).reshape(200, -1)
+    (folder / TEST_BATCH).write_bytes(np.column_stack([images.labels.astype(np.uint8), planes]).tobytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "accurate"),
+    [([], True), (["--preprocess-input", "raw"], True), (["--mean", "0", "--std", "1"], False)],
+    ids=["nothing said", "said rightly", "said wrongly"],
+)
+def test_a_network_that_scales_pixels_itself_keeps_its_accuracy(
+    scaling_model, patterns, tmp_path, capsys, options, accurate
+):
+    images = linear.images(200)
+    logits = keras.saving.load_model(scaling_model).predict(images.pixels.astype("float32"), verbose=0)
+    own = float((logits.argmax(1) == images.labels).mean())
+    assert own > 0.5
+    data = ["--data", str(patterns), "--no-report"]
+    assert run_whole(scaling_model, tmp_path, *data, *options, labels=LABELS) == 0
+    errors = capsys.readouterr().err
+    received = load(tmp_path / "whole/1").manifest.metrics["test"]["accuracy"]
+    if accurate:
+        assert received == pytest.approx(own, abs=0.005)
+        assert "warning" not in errors
+    else:
+        assert received < 0.2
+        assert "begins with scaling (Rescaling), which scales its input itself: with --mean and --std" in errors
+
+
+def test_statistics_that_do_not_fit_the_pixels_are_doubted(tmp_path, capsys):
+    model = keras.Sequential([keras.Input((32, 32, 3)), L.Conv2D(4, 3), L.BatchNormalization()])
+    model.add(L.GlobalAveragePooling2D())
+    model.add(L.Dense(3))
+    convolved = model.layers[0](np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)).astype("float32")).numpy()
+    gamma, beta, *_ = model.layers[1].get_weights()
+    model.layers[1].set_weights([gamma, beta, convolved.mean((0, 1, 2)), convolved.var((0, 1, 2))])
+    model.save(tmp_path / "raw.keras")
+    absent = ["--data", str(tmp_path / "absent")]
+    assert run_whole(tmp_path / "raw.keras", tmp_path / "doubted", *absent) == 0
+    errors = capsys.readouterr().err
+    assert "no layer of the network scales the pixels, so it gets pixel / 255" in errors
+    assert "(BatchNormalization) gets values whose variance is" in errors
+    assert run_whole(tmp_path / "raw.keras", tmp_path / "said", *absent, "--preprocess-input", "raw") == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_layers_matched_in_order_need_keras_to_agree_on_different_answers(tmp_path, capsys, constant):
+    keras.utils.clear_session()
+    stack = [L.Conv2D(4, 3, padding="same"), L.Conv2D(4, 3, padding="same"), L.GlobalAveragePooling2D(), L.Dense(3)]
+    model = keras.Sequential([keras.Input((32, 32, 3)), L.Conv2D(4, 1), *stack])
+    model.layers[-1].set_weights([weight * (not constant) for weight in model.layers[-1].get_weights()])
+    model.save(tmp_path / "model.h5")
+    document = json.loads(model.to_json())
+    for entry in document["config"]["layers"][1:]:
+        entry["config"]["name"] += "_of_another_session"
+    (tmp_path / "model.json").write_text(json.dumps(document))
+    files = tmp_path / "model.json", tmp_path / "model.h5"
+    code = run(files, tmp_path / "store", "--data", str(tmp_path / "absent"), labels=("a", "b", "c"))
+    out, errors = capsys.readouterr()
+    if constant:
+        assert code == 1 and "answers the same for every image, so that their order cannot be confirmed" in errors
+    else:
+        assert code == 0 and "matched in order, which Keras's own answers confirm" in out
+
+
+def test_a_whole_model_and_two_files_exclude_each_other(tmp_path, capsys):
+    assert run_whole("whole.keras", tmp_path, "--architecture", "net.json") == 1
+    assert main(["import", "--labels", "a", "b", "--store", str(tmp_path)]) == 1
+    assert main(["import", "--weights", "net.h5", "--labels", "a", "b", "--store", str(tmp_path)]) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("pass either a whole MODEL (.keras or .h5), or --architecture with --weights") == 2
+    assert errors.count("--architecture and --weights go together") == 1
+
+
+@pytest.mark.parametrize("version", ["2.12.0", "2.15.0"])
+def test_a_whole_model_of_keras_2_is_imported(tmp_path, capsys, version):
+    path = KERAS2 / f"keras-{version}/nested.keras"
+    assert run_whole(path, tmp_path, "--data", str(tmp_path / "absent")) == 0
+    assert load(tmp_path / "whole/1").manifest.training["saved_by_keras"] == version
+    assert "compared with Keras on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lambda", "layer 'lambda' is a keras.layers.Lambda, which is custom code"),
+        ("folder", "is a folder, such as a SavedModel; load it with Keras and save it as a file"),
+        ("twice", "'base' (Sequential) is called 2 times"),
+    ],
+)
+def test_a_whole_model_that_cannot_be_served_is_refused_in_words(tmp_path, capsys, name, message):
+    path = tmp_path / f"{name}.keras"
+    images = keras.Input((32, 32, 3))
+    x = images
+    if name == "folder":
+        path.mkdir()
+    elif name == "lambda":
+        x = L.Lambda(lambda values: values / 255, name="lambda")(images)
+    else:
+        base = keras.Sequential([keras.Input((32, 32, 3)), L.Conv2D(3, 3, padding="same")], name="base")
+        x = base(base(images))
+    if name != "folder":
+        keras.Model(images, L.Dense(3)(L.GlobalAveragePooling2D()(x))).save(path)
+    assert run_whole(path, tmp_path / "store", "--data", str(tmp_path / "absent")) == 1
+    errors = capsys.readouterr().err
+    assert message in errors and "it is not JSON" not in errors

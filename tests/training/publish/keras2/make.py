@@ -9,19 +9,23 @@ runs in an environment of its own, for this project's has Keras 3. With Python 3
     keras-2.1.6     the same, with keras 2.1.6 and pyyaml before it in PYTHONPATH
 
 `notebook` has the layers of the notebook's network with fewer filters; `normed` has batch normalisation, activations
-inside layers and global pooling, and ends in logits. For each it writes
+inside layers and global pooling, and ends in logits; `nested` has models in models and was saved after fit();
+`caffe` begins with ResNet50's preprocess_input. For each it writes
 
     NAME.json          to_json()
     NAME.h5            save_weights()
     NAME.whole.h5      save()
     NAME.weights.h5    save_weights(), which Keras 2.13 and later lay out as Keras 3 does
-    NAME.npz           images (4, 32, 32, 3) uint8, and the outputs (4, K) float32 of the model for image / 255
+    NAME.keras         save(), a zip
+    NAME.npz           images (4, 32, 32, 3) uint8, and the outputs (4, K) float32 of the model for image / 255; for
+                       `nested` and `caffe`, which scale their input themselves, for the pixels
 
 of which those that differ are kept here.
 """
 
 import collections
 import collections.abc
+import contextlib
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -93,12 +97,37 @@ def residual():
     return keras.models.Model(images, L.Softmax()(L.Dense(3)(y)))
 
 
+def nested():
+    """Models in models, layers that do nothing at inference, and an optimizer's state."""
+    inner = keras.Sequential([L.Conv2D(4, 3, strides=2, input_shape=(32, 32, 3)), L.BatchNormalization()], name="stem")
+    outer = keras.Sequential([inner, L.SpatialDropout2D(0.1), L.Conv2D(4, 3, strides=2)], name="body")
+    maps = L.Input((7, 7, 4))
+    block = keras.Model(maps, L.Add()([L.Conv2D(4, 3, padding="same")(maps), maps]), name="block")
+    images = L.Input((32, 32, 3))
+    x = L.Normalization(mean=[120.0, 110.0, 100.0], variance=[3600.0, 3000.0, 4000.0])(L.RandomFlip()(images))
+    x = L.Dropout(0.2)(L.GlobalAveragePooling2D()(block(outer(x, training=False))))
+    model = keras.Model(images, L.Dense(3)(L.Dense(5, activation="swish")(x)))
+    model.compile("adam", "mse", metrics=["accuracy"])
+    model.fit(np.zeros((2, 32, 32, 3)), np.zeros((2, 3)), verbose=0)
+    return model
+
+
+def caffe():
+    images = L.Input((32, 32, 3))
+    x = keras.applications.imagenet_utils.preprocess_input(images, mode="caffe")
+    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, strides=2, activation="relu")(x))
+    return keras.Model(images, L.Dense(3, activation="softmax")(x))
+
+
 def randomised(model):
     """Random weights that keep values moderate, so that no bias or statistic is 0 or 1 and could go missing unseen."""
     random = np.random.RandomState(1)
     for layer in model.layers:
         shapes = [values.shape for values in layer.get_weights()]
         values = [random.normal(0, 2 / np.sqrt(max(np.prod(shape[:-1]), 40)), shape) for shape in shapes]
+        if isinstance(layer, keras.Model):
+            randomised(layer)
+            continue
         layer.set_weights([np.abs(v) + 0.5 if isinstance(layer, L.BatchNormalization) else v for v in values])
     return model
 
@@ -116,11 +145,15 @@ def write(build, folder):
     model.save_weights(f"{path}.h5")
     model.save(f"{path}.whole.h5")
     model.save_weights(f"{path}.weights.h5")
-    np.savez_compressed(f"{path}.npz", images=images(), outputs=model.predict(images() / np.float32(255)))
+    if not OLD:
+        with contextlib.suppress(TypeError):  # Keras 2 writes no Ellipsis, which `caffe` has
+            model.save(f"{path}.keras", save_format="keras_v3")
+    white = np.float32(1 if build in (nested, caffe) else 255)
+    np.savez_compressed(f"{path}.npz", images=images(), outputs=model.predict(images() / white))
 
 
 if __name__ == "__main__":
     into = Path(sys.argv[1])
     into.mkdir(parents=True, exist_ok=True)
-    for network in (notebook, normed) if OLD else (notebook, normed, residual):
+    for network in (notebook, normed) if OLD else (notebook, normed, residual, nested, caffe):
         write(network, into)

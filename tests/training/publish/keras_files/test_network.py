@@ -16,9 +16,11 @@ from model_store.errors import ModelError
 from model_store.manifest import Preprocessing
 from model_store.network.model import Network
 from tests.model_store.network.keras_models import served, softmax
-from training.publish.keras_files import read_keras_json, read_keras_weights
+from training.publish.import_preprocessing import as_preprocessing
+from training.publish.keras_files.archive import read_model_file
+from training.publish.keras_files.network import read_keras_json, read_keras_weights
 
-KERAS2 = Path(__file__).parent / "keras2"  # made by keras2/make.py
+KERAS2 = Path(__file__).parents[1] / "keras2"  # made by keras2/make.py
 AS_THE_NOTEBOOK = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
 NOTEBOOK = json.loads((KERAS2 / "keras-2.12.0/notebook.json").read_text())
 NORMED = json.loads((KERAS2 / "keras-2.15.0/normed.json").read_text())
@@ -27,8 +29,12 @@ WEIGHTS = (KERAS2 / "keras-2.12.0/notebook.h5").read_bytes()
 KERNEL = "conv2d/conv2d/kernel:0"
 
 
+def read(document):
+    return read_keras_json(json.dumps(document).encode())
+
+
 def parse(document):
-    return read_keras_json(json.dumps(document).encode())[0]
+    return read(document).architecture
 
 
 def changed(edit, document=NOTEBOOK):
@@ -91,16 +97,40 @@ def replaced(path, value):
     ],
 )
 def test_the_network_gives_what_keras_2_gave(architecture, weights):
-    parsed, version = read_keras_json((KERAS2 / architecture).read_bytes())
-    assert architecture.startswith(f"keras-{version}/")
-    arrays = read_keras_weights((KERAS2 / weights).read_bytes(), parsed)
-    with np.load((KERAS2 / weights).with_name(Path(weights).name.split(".")[0] + ".npz")) as file:
+    read = read_keras_json((KERAS2 / architecture).read_bytes())
+    assert architecture.startswith(f"keras-{read.version}/")
+    found = read_keras_weights((KERAS2 / weights).read_bytes(), read)
+    check(read, found, AS_THE_NOTEBOOK, (KERAS2 / weights).with_name(Path(weights).name.split(".")[0] + ".npz"))
+
+
+def check(read, found, preprocessing, outputs):
+    with np.load(outputs) as file:
         images, expected = file["images"], file["outputs"]
-    labels = tuple(map(str, range(parsed.classes)))
+    labels = tuple(map(str, range(read.architecture.classes)))
     # As "probabilities", so that nothing is done after the last layer.
-    received = served(Network(parsed, arrays, labels, AS_THE_NOTEBOOK, "probabilities"), images)
-    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-6)
+    network = Network(read.architecture, found.weights, labels, preprocessing, "probabilities")
+    np.testing.assert_allclose(served(network, images), expected, rtol=1e-4, atol=1e-6)
     assert np.ptp(softmax(expected), axis=0).max() > 1e-3  # the images can be told apart at all
+
+
+@pytest.mark.parametrize("version", ["2.12.0", "2.15.0"])
+def test_a_whole_model_of_keras_2_gives_what_it_gave(version):
+    path = KERAS2 / f"keras-{version}/nested.keras"
+    file = read_model_file(path.read_bytes())
+    read = read_keras_json(file.document, file.version)
+    found = read_keras_weights(file.weights, read)
+    assert read.version == version
+    assert read.left_out == ("random_flip (RandomFlip)", "spatial_dropout2d (SpatialDropout2D)")
+    assert [call.name for call in read.scaling] == ["normalization"]
+    check(read, found, as_preprocessing(found.scaling, 32, 32), path.with_suffix(".npz"))
+
+
+def test_nested_models_of_keras_2_are_read_by_name():
+    folder = KERAS2 / "keras-2.12.0"
+    read = read_keras_json((folder / "nested.json").read_bytes())
+    found = read_keras_weights((folder / "nested.h5").read_bytes(), read)
+    assert not found.by_order
+    check(read, found, as_preprocessing(found.scaling, 32, 32), folder / "nested.npz")
 
 
 @pytest.mark.parametrize(
@@ -162,13 +192,15 @@ def _numbers(values):
         ({"class_name": "Sequential"}, "it describes a 'Sequential'; only Sequential and functional models"),
         (with_model(class_name="Bidirectional"), "it describes a 'Bidirectional'"),
         (with_model(backend="theano"), "it was saved on 'theano', where some layers compute other numbers"),
-        (with_model(config=[]), "2 to 1,000 layers"),
+        (with_model(config=[]), "the network's input is None, it must be"),
         (with_model(config=[7]), "a layer is not an object with a class_name and a named config: 7"),
-        (with_entry(1, class_name="Lambda"), "layer 'conv2d' is a Lambda, which cannot be imported"),
-        (with_entry(1, class_name="Sequential"), "layer 'conv2d' is a Sequential, which cannot be imported"),
-        (with_entry(1, registered_name="ours>Conv2D"), "layer 'conv2d' is a ours>Conv2D, which cannot"),
-        (with_entry(1, module="os", class_name="system"), "layer 'conv2d' is a os.system, which cannot be imported"),
-        (with_config("conv2d", name="a/b"), "a layer is named 'a/b'; name it with ASCII letters"),
+        (with_entry(1, class_name="Lambda"), "layer 'conv2d' is a Lambda, which is custom code"),
+        (with_entry(1, class_name="Sequential"), "layer 'conv2d' is a Sequential, which is custom"),
+        (with_entry(1, registered_name="ours>Conv2D"), "layer 'conv2d' is a ours>Conv2D, which is custom code"),
+        (with_entry(1, module="os", class_name="system"), "layer 'conv2d' is a os.system, which is custom code"),
+        (with_entry(1, class_name="LSTM"), "layer 'conv2d' is a LSTM, which is not served yet"),
+        (with_config("conv2d", name="a b"), "a layer is named 'a b'; name it with ASCII letters"),
+        (with_config("dense", activation="hard_sigmoid"), "has the activation 'hard_sigmoid' of Keras 2, 0.2 x + 0.5"),
         (with_config("conv2d", name="\ud800"), "a layer is named"),
         (with_config("conv2d", filters=10**9), "layer 'conv2d' (Conv2D): attribute 'filters' is '1000000000'"),
         (with_config("conv2d", filters=60_000), "layer 'conv2d' has an output of (32, 32, 60000), over the limit"),
@@ -237,7 +269,7 @@ def test_whatever_stands_anywhere_in_a_document_nothing_else_is_raised(document,
         (edited(replaced(KERNEL, h5py.SoftLink("/conv2d_1"))), "is a soft or external link"),
         (edited(replaced(KERNEL, h5py.ExternalLink("/etc/hosts", "/"))), "is a soft or external link"),
         (edited(replaced("conv2d", h5py.ExternalLink("/etc/hosts", "/"))), "is a soft or external link"),
-        (edited(lambda file: file.__setitem__("_layer_checkpoint_dependencies/x/vars/0", [1.0])), "as only Keras 2.12"),
+        (edited(lambda file: file.__setitem__("_layer_checkpoint_dependencies/x/vars/0", [1.0])), "has no kernel of"),
     ],
     ids=[
         "no HDF5", "missing", "other layer", "other weight", "extra", "at the top", "twice", "shape", "type", "NaN",
@@ -246,7 +278,7 @@ def test_whatever_stands_anywhere_in_a_document_nothing_else_is_raised(document,
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(content, message):
     with pytest.raises(ModelError) as caught:
-        read_keras_weights(content, parse(NOTEBOOK))
+        read_keras_weights(content, read(NOTEBOOK))
     assert message in str(caught.value)
 
 
@@ -256,7 +288,64 @@ def test_an_optimizers_state_is_left_out():
             file.move(name, f"model_weights/{name}")
         file["optimizer_weights/RMSprop/conv2d/kernel/rms:0"] = np.zeros(3)
 
-    received, expected = (read_keras_weights(data, parse(NOTEBOOK)) for data in (edited(as_whole_model), WEIGHTS))
+    received, expected = (
+        read_keras_weights(data, read(NOTEBOOK)).weights for data in (edited(as_whole_model), WEIGHTS)
+    )
     for layer, arrays in expected.items():
         for weight, array in arrays.items():
             np.testing.assert_array_equal(received[layer][weight], array)
+
+
+def test_all_layers_that_are_not_served_are_named_at_once():
+    def spoil(document):
+        entries = document["config"]["layers"]
+        entries[1].update(class_name="Lambda")
+        for entry in entries[2:]:
+            entry["class_name"] = "LSTM"
+
+    with pytest.raises(ModelError) as caught:
+        read(changed(spoil))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "18 of its layers cannot be served:"
+    assert "pass --mean, --std and --channel-order" in lines[1]
+    assert (len(lines), lines[-1]) == (12, "  and 8 more")
+
+
+def test_a_layer_behind_one_that_cannot_be_read_is_named_too():
+    document = changed(lambda document: document["config"]["layers"][-1].update(class_name="LSTM"), RESIDUAL)
+    document["config"]["layers"][1]["inbound_nodes"] = []
+    with pytest.raises(ModelError, match=r"(?s)is called 0 times.*is a LSTM"):
+        read(document)
+
+
+def test_slashes_of_names_become_dots():
+    names = [node.layer.name for node in parse(with_config("conv2d", name="Conv/1")).nodes]
+    assert names[1] == "Conv.1"
+
+
+def renamed(file):
+    """Rename layers as another session of Keras would number them."""
+    names = [name.decode() if isinstance(name, bytes) else name for name in file.attrs["layer_names"]]
+    for name in names:
+        weights = [
+            str(weight, "ascii") if isinstance(weight, bytes) else weight for weight in file[name].attrs["weight_names"]
+        ]
+        file.move(name, f"{name}_new")
+        for weight in weights:
+            file.move(f"{name}_new/{weight}", f"{name}_new/{weight.replace(name, name + '_new')}")
+        file[f"{name}_new"].attrs["weight_names"] = [weight.replace(name, name + "_new") for weight in weights]
+    file.attrs["layer_names"] = [f"{name}_new" for name in names]
+
+
+def test_layers_of_other_names_are_matched_in_order():
+    found = read_keras_weights(edited(renamed), read(NOTEBOOK))
+    expected = read_keras_weights(WEIGHTS, read(NOTEBOOK))
+    assert (found.by_order, expected.by_order) == (True, False)
+    for layer, arrays in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[layer]["kernel"], arrays["kernel"])
+
+
+def test_layers_of_other_names_and_shapes_are_not_matched():
+    document = changed(lambda document: config(document, "conv2d_2").update(filters=5))
+    with pytest.raises(ModelError, match="the weights file has no kernel of layer 'conv2d'"):
+        read_keras_weights(edited(renamed), read(document))
