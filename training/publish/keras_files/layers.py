@@ -7,24 +7,18 @@ import keras
 
 from model_store.errors import ModelError
 from model_store.network.architecture import parse_layer
-from model_store.network.layers import INPUT_SHAPE, LAYERS
+from model_store.network.layers import LAYERS
 from training.publish.keras_files.graph import Call, Constant, Graph, is_of_keras, rewired
 
 VERSIONED = {"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"}
 ACTIVATION_NAMES = {None: "linear", "swish": "silu", "softmax_v2": "softmax"}
-# Layers that are an Activation as long as their attributes, if present, have these values.
-ACTIVATION_LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ReLU": ("relu", {"max_value": None, "negative_slope": 0, "threshold": 0}),
-    "Softmax": ("softmax", {"axis": -1}),
-}
 # Layers that return their input at inference. Dropout is one too, but stays: to train on needs its rate.
-IDLE = {
-    "ActivityRegularization", "AlphaDropout", "AugMix", "CutMix", "GaussianDropout", "GaussianNoise", "Identity",
-    "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast",
-    "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHeight",
-    "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation",
-    "RandomSharpness", "RandomShear", "RandomTranslation", "RandomWidth", "RandomZoom", "SpatialDropout2D",
-}  # fmt: skip
+IDLE = {name for name, layer in LAYERS.items() if layer.is_identity} - {"Dropout"}
+IDLE |= {"AugMix", "CutMix", "MixUp", "RandAugment", "RandomElasticTransform", "RandomHeight", "RandomWidth"}
+# Attributes that Keras 2 names otherwise.
+RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
+# Attributes that Keras 2 writes although they change nothing: of layers whose groups are their channels.
+WITHOUT_GROUPS = "DepthwiseConv2D", "SeparableConv2D"
 # Arithmetic between layers, by Keras 3's classes and by the functions of Keras 2's TFOpLambda.
 ARITHMETIC = {
     "Add": "Add", "Subtract": "Subtract", "Multiply": "Multiply", "TrueDivide": "Divide", "Divide": "Divide",
@@ -79,8 +73,9 @@ def _translate(call: Call, graph: Graph) -> dict[str, Any]:
             f"layer {name!r} ({kind}) has the activation 'hard_sigmoid' of Keras 2, 0.2 x + 0.5, which is not served: "
             "that of Keras 3 computes other numbers"
         )
-    if kind in ACTIVATION_LAYERS:
-        kind, config = "Activation", _activation_config(kind, name, config)
+    config = {RENAMED.get(kind, {}).get(key, key): value for key, value in config.items()}
+    if kind in WITHOUT_GROUPS and config.get("groups") == 1:
+        del config["groups"]
     fields = LAYERS[kind].model_fields
     served = {key: value for key, value in config.items() if key not in fields or fields[key].annotation is not Any}
     rate = {"rate": _rate(name, config)} if kind == "Dropout" else {}
@@ -115,7 +110,7 @@ def _stock_problem(kind: str, call: Call) -> str:
         return f"which is custom code: it holds Python, and no code from a file is run; {PREPROCESSING_REMEDY}"
     if not is_of_keras(call.entry) or VERSIONED.get(registered, registered) != kind:
         return "which is custom code; only Keras's own layers can be imported"
-    if kind in {*LAYERS, *ACTIVATION_LAYERS, *IDLE}:
+    if kind in {*LAYERS, *IDLE}:
         return ""
     if kind == REVERSED or _is_operation(call):
         return f"which is not served here in the network; {PREPROCESSING_REMEDY}"
@@ -205,16 +200,6 @@ def _channel(call: Call) -> int | None:
     return None
 
 
-def _activation_config(kind: str, name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of an Activation layer that does the same."""
-    function, attributes = ACTIVATION_LAYERS[kind]
-    for key, value in attributes.items():
-        if config.get(key, value) != value:
-            raise ModelError(f"layer {name!r} ({kind}) has {key} {str(config[key])[:80]}; only {value} is served")
-    rest = {key: value for key, value in config.items() if key not in attributes}
-    return {**rest, "activation": function}
-
-
 def _attributes(config: dict[str, Any]) -> dict[str, Any]:
     """Translate a layer's attributes to Keras 3; unknown ones stay, for the parser to refuse."""
     translations = {"batch_shape": _batch_shape, "dtype": _dtype, "axis": _axis, "activation": _activation}
@@ -226,12 +211,12 @@ def _attributes(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _batch_shape(value: Any) -> list[int | None]:
-    if not isinstance(value, list) or tuple(value[1:]) != INPUT_SHAPE:
+    """Return the shape for any number of images; some networks were built for a fixed one."""
+    if not isinstance(value, list) or len(value) != 4:
         raise ModelError(
-            f"the network's input is {str(value)[:80]}, it must be [null, 32, 32, 3]: any number of images of 32×32 "
-            "pixels, channels last"
+            f"the network's input is {str(value)[:80]}, it must be images: [null, height, width, channels], in numbers"
         )
-    return [None, *INPUT_SHAPE]
+    return [None, *value[1:]]
 
 
 def _dtype(value: Any) -> Any:

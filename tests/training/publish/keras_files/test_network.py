@@ -209,8 +209,10 @@ def _numbers(values):
         (with_config("dense", activation="glu"), "attribute 'activation' is 'glu'"),
         (with_config("dense", activation={"class_name": "f"}), "attribute 'activation'"),
         (with_config("dropout", rate="much"), "layer 'dropout' (Dropout) has rate much, it must be a number"),
-        (with_config("re_lu", RESIDUAL, max_value=6), "layer 're_lu' (ReLU) has max_value 6; only None is served"),
-        (with_config("conv2d_input", batch_input_shape=[None, 8, 28, 1]), "input is [None, 8, 28, 1], it must be"),
+        (
+            with_config("conv2d_input", batch_input_shape=[None, 8, 28, 1]),
+            "(InputLayer): attribute 'batch_shape.1' is '8'",
+        ),
         (changed(lambda document: [without_input_layer(document), without_input_layer(document)]), "input is None"),
         (with_entry(1, RESIDUAL, inbound_nodes=[[["input_1", 0, 0, {"mask": "x"}]]]), "arguments other than tensors"),
         (with_entry(1, RESIDUAL, inbound_nodes=[[["input_1"]]]), "must be called once"),
