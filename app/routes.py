@@ -11,7 +11,7 @@ from app import schemas
 from app.access.client import client_of
 from app.errors import Problem, problem_from_error
 from app.explain import heatmap
-from app.explain.document import explanation_json
+from app.explain.document import explanation_json, seen_address
 from app.explain.explainer import Explanation
 from app.intake import Received, encoded_images
 from app.openapi import image_body, or_picture, responses
@@ -24,6 +24,9 @@ from model_store.manifest import Manifest
 
 TopK = Annotated[int | None, Query(ge=1, le=1000, description="return only the k largest probabilities, largest first")]
 Label = Annotated[str | None, Query(alias="class", description="label to explain; default: the predicted label")]
+Seen = Annotated[
+    bool, Query(description="add `seen`, the image as the network saw it: send that, a small PNG, to /explain")
+]
 ExplanationFormat = Annotated[
     Literal["png", "json"],
     Query(alias="format", description="`png` for a picture, `json` for the numbers and two pictures"),
@@ -52,12 +55,15 @@ router = APIRouter()
     responses=responses(schemas.PredictionAnswer, *REFUSALS),
     openapi_extra=image_body("file", many=False),
 )
-async def predict(request: Request, top_k: TopK = None) -> Response:
+async def predict(request: Request, top_k: TopK = None, seen: Seen = False) -> Response:
     """Send the image as form field `file`, or as the request body with any content type but `multipart/form-data`."""
     async with Received(request, ONE_IMAGE) as (serving, (data,)):
-        row = await serving.predict(data, request.scope["stages"])
+        row, pixels = await serving.predict_seen(data, request.scope["stages"])
         with request.scope["stages"].timed("serialize"):
-            return JsonResponse(prediction_json(serving.loaded.manifest, row, top_k))
+            content = prediction_json(serving.loaded.manifest, row, top_k)
+            if seen:
+                content["seen"] = await asyncio.to_thread(seen_address, serving.loaded.manifest, pixels)
+            return JsonResponse(content)
 
 
 @router.post(

@@ -78,6 +78,7 @@ class PredictionAnswer(BaseModel):
     if no class fits the image or it is very unlike the training images, otherwise `unsure` if the confidence is low,
     otherwise `confident`.
     Both are null if the version has no fitted thresholds. `probabilities` has all labels, or the `top_k` most probable.
+    `seen` is the image as the network saw it, a PNG as `data:` URL, and absent unless asked for with `?seen=true`.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": PREDICTION_EXAMPLE})
@@ -88,6 +89,7 @@ class PredictionAnswer(BaseModel):
     novelty: float | None = Field(ge=0, le=1)
     probabilities: dict[str, float]
     model: ModelName
+    seen: str = ""
 
 
 class ProblemAnswer(BaseModel):

@@ -112,13 +112,18 @@ class Serving:
             ImageError: the bytes are not a usable image.
             QueueFullError: too many images are waiting.
         """
+        row, _ = await self.predict_seen(source, stages)
+        return row
+
+    async def predict_seen(self, source: Source, stages: Stages) -> tuple[Prediction, NDArray[np.uint8]]:
+        """Predict one image like `predict`, and return its pixels (H, W, C) as the network saw them as well."""
         began = time.perf_counter()
         with self._admission.backlog:
             image = await self._decode(source)
             stages["decode"] = began, time.perf_counter()
             row, stages["queue"], stages["infer"], stages.batch_images = await self._batcher.submit(image)
         self.drift.add([row])
-        return row
+        return row, image
 
     async def predict_all(self, sources: Sequence[Source], stages: Stages) -> list[Prediction | ImageError]:
         """Predict several images; an unusable one gets an error in its place and does not affect the others.

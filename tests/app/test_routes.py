@@ -32,6 +32,36 @@ def test_top_k_keeps_the_largest_first(client):
     assert list(largest.items()) == sorted(full.items(), key=lambda item: -item[1])[:3]
 
 
+def test_the_pixels_that_the_network_saw_are_predicted_and_explained_like_the_image(client):
+    for data in (turned_jpeg(), transparent_png(), png(5)):
+        answer = ask(client, data, params={"seen": True}).json()
+        seen = from_address(answer["seen"])
+        assert Image.open(io.BytesIO(seen)).size == (32, 32)
+        assert ask(client, seen, params={"seen": True}).json() == answer
+        assert explain(client, seen, format="json").json() == explain(client, data, format="json").json()
+        assert {**ask(client, data).json(), "seen": answer["seen"]} == answer
+
+
+def turned_jpeg() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation
+    return encoded(noise()[..., :3], format="JPEG", exif=exif)
+
+
+def transparent_png() -> bytes:
+    return encoded(noise(), format="PNG")
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (600, 400, 4), dtype=np.uint8)
+
+
+def encoded(pixels: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, **options)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     "content_type", ["image/png", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain", None]
 )
@@ -115,10 +145,14 @@ def explain(client, data, **params):
     return client.post("/explain", files={"file": ("i.png", data)}, params=params)
 
 
-def picture(address: str) -> Image.Image:
+def from_address(address: str) -> bytes:
     start, data = address.split(",")
     assert start == "data:image/png;base64"
-    return Image.open(io.BytesIO(base64.b64decode(data)))
+    return base64.b64decode(data)
+
+
+def picture(address: str) -> Image.Image:
+    return Image.open(io.BytesIO(from_address(address)))
 
 
 @pytest.mark.parametrize("params", [{}, {"format": "png"}, {"class": "ship"}], ids=str)
