@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import hashlib
+import html
 import re
 from pathlib import Path
 
@@ -33,12 +34,13 @@ class Page:
             for path in folder.glob("*.html")
         }
 
-    def answer(self, name: str, if_none_match: str) -> Response:
-        """Answer with a document, or 304 if the browser has it."""
+    def answer(self, name: str, if_none_match: str, service: str) -> Response:
+        """Answer with a document, or 304 if the browser has it; `service` is the address of / for the client."""
         headers = {"Cache-Control": REVALIDATED, "ETag": f'"{self.version}"'}
         if headers["ETag"] in if_none_match:
             return Response(status_code=304, headers=headers)
-        return Response(self._documents[name], headers=headers, media_type="text/html")
+        document = self._documents[name].replace("{service}", html.escape(service))
+        return Response(document, headers=headers, media_type="text/html")
 
 
 class PageFiles(StaticFiles):

@@ -159,7 +159,7 @@ async def openapi_document(request: Request) -> Response:
 
 def _page_document(request: Request, name: str) -> Response:
     page: Page = request.app.state.page
-    return page.answer(name, request.headers.get("if-none-match", ""))
+    return page.answer(name, request.headers.get("if-none-match", ""), str(request.base_url))
 
 
 def _result(manifest: Manifest, row: Prediction | ImageError, top_k: int | None) -> dict[str, Any]:

@@ -25,8 +25,14 @@ def test_the_version_changes_with_any_file(tmp_path):
 def test_a_document_is_read_once(tmp_path):
     page = Page(shutil.copytree(PAGE, tmp_path / "page"))
     shutil.rmtree(tmp_path / "page")
-    html = page.answer("index.html", "").body.decode()
+    html = page.answer("index.html", "", "http://here/").body.decode()
     assert f'"{page.address}js/' in html and '"page/js' not in html
+
+
+def test_the_page_has_the_command_line_for_browsers_without_javascript(client):
+    html = client.get("/", headers={"Host": "here.example:8000"}).text
+    assert '<pre class="code">curl -F file=@photo.jpg http://here.example:8000/predict</pre>' in html
+    assert "&lt;b&gt;" in client.app.state.page.answer("index.html", "", "http://<b>/").body.decode()
 
 
 def test_files_at_the_version_are_kept_for_ever_and_others_are_asked_for_again(client):

@@ -1,52 +1,82 @@
-// Shows the answer for one picture: the picture, the verdict in words, the bars and the timing.
+// The panel with one picture, in one of three states: looking, answered or failed.
+import { announce } from "./announcement.js";
 import { showBars } from "./bars.js";
-import { byId, element } from "./element.js";
-import { awaitExplanation } from "./explanation.js";
-import { announce } from "./alert.js";
+import { byId } from "./element.js";
+import { showSeen } from "./explanation.js";
+import { bytes, whole } from "./format.js";
+import { headlineFor } from "./problem.js";
 import { showPrograms } from "./programs.js";
-import { bytes, certainty, milliseconds, sentence, whole } from "./format.js";
+import { showTimes } from "./timing.js";
+import { headline, judgement } from "./verdict.js";
 
-const STAGES = {
-  receive: "receive", decode: "decode", queue: "queue", infer: "network", serialize: "write the answer", rest: "other",
-};
+const panel = byId("answer");
 const picture = byId("picture");
+const chip = byId("chip");
 
-// Calls `choose` with a label when its explanation is requested.
-export function showAnswer({ file, sample, prediction, stages, roundTrip }, choose) {
+export function showLooking(file) {
   URL.revokeObjectURL(picture.src);
   picture.parentElement.classList.remove("broken");
   picture.classList.remove("pixels");
   picture.src = URL.createObjectURL(file);
-  byId("about").textContent = `${file.name} · ${bytes(file.size)} · ${prediction.model.name} ${prediction.model.version}`;
-  byId("verdict").textContent = sentence(prediction);
-  byId("verdict").dataset.verdict = prediction.verdict ?? "";
-  byId("certainty").textContent = certainty(prediction);
-  showBars(prediction.probabilities, choose);
-  awaitExplanation(prediction.label);
+  byId("about").textContent = about(file);
+  byId("empty").hidden = true;
+  show("looking", { verdict: "Looking…" });
+  announce(`Looking at ${file.name}…`);
+  bringIntoView();
+}
+
+// Calls `choose` with a label when its explanation is requested.
+export function showAnswer({ file, sent, sample, sureFrom, prediction, stages, roundTrip }, choose) {
+  const { seen, ...answer } = prediction;
+  const texts = { verdict: headline(prediction, sureFrom), ...judgement(prediction, sureFrom) };
+  byId("about").textContent = about(file, sent);
+  showBars(prediction, choose);
+  showSeen(seen);
   showTimes(stages, roundTrip);
   showPrograms(file.name, sample);
-  byId("empty").hidden = true;
-  byId("answer").hidden = false;
-  announce(`${whole(sentence(prediction))} ${certainty(prediction)}.`);
+  byId("json").textContent = JSON.stringify(answer, null, 2);
+  show("answered", texts);
+  chip.dataset.verdict = answer.verdict ?? "";
+  announce(`${texts.verdict} ${whole(texts.chip)} ${texts.detail}`);
+}
+
+export function showFailure(file, problem, retry) {
+  const texts = { verdict: headlineFor(problem, file.size), detail: whole(problem.detail), small: problem.smallPrint };
+  byId("retry").hidden = !problem.passes;
+  byId("retry").onclick = retry;
+  show("failed", texts);
+  announce(`${file.name}: ${texts.verdict} ${texts.detail}`);
+}
+
+export function hideAnswer() {
+  panel.hidden = true;
+  byId("empty").hidden = false;
+}
+
+function show(state, { verdict, chip: words = "", detail = "", small = "" }) {
+  panel.dataset.state = state;
+  panel.setAttribute("aria-busy", state === "looking");
+  byId("verdict").textContent = verdict;
+  byId("detail").textContent = detail;
+  byId("small").textContent = small;
+  chip.hidden = !words;
+  chip.textContent = words;
+  panel.hidden = false;
+}
+
+function about(file, sent = file) {
+  const size = sent === file ? bytes(file.size) : `${bytes(file.size)}, sent as ${bytes(sent.size)}`;
+  return `${file.name} · ${size}`;
+}
+
+// On a phone the panel is below the button that was pressed.
+function bringIntoView() {
+  const { top } = panel.getBoundingClientRect();
+  if (top < window.innerHeight * 0.4 && top >= 0) return;
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  panel.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
 }
 
 // The service also reads formats that the browser may not show, such as HEIC and TIFF.
 picture.addEventListener("error", () => picture.parentElement.classList.add("broken"));
 picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 200));
-
-function showTimes(stages, roundTrip) {
-  const total = stages.find(([name]) => name === "total")?.[1] ?? 0;
-  const known = stages.filter(([name]) => name !== "total");
-  const rest = total - known.reduce((sum, [, time]) => sum + time, 0);
-  const parts = rest > 0 ? [...known, ["rest", rest]] : known;
-  byId("stages").replaceChildren(...parts.map(([name, time]) => {
-    const part = element("i", { className: name, title: STAGES[name] ?? name });
-    part.style.setProperty("flex-grow", time);
-    return part;
-  }));
-  const lines = parts.map(([name, time]) => line(name, STAGES[name] ?? name, time));
-  byId("times").replaceChildren(...lines, line("total", "in the service", total), line("trip", "including the network", roundTrip));
-}
-
-const line = (kind, name, time) =>
-  element("li", { className: kind }, element("span", { textContent: name }), element("b", { textContent: milliseconds(time) }));

@@ -7,13 +7,14 @@ const body = byId("bars");
 const more = byId("more");
 let shares = []; // [label, probability] in label order
 let all = false;
-let explained = null; // the label whose heatmap is shown
+let explained = null; // the label whose explanation is shown
 let chosen = () => {};
 
 const order = () => document.querySelector("input[name=order]:checked").value;
 
 // Calls `choose` with a label when its explanation is requested.
-export function showBars(probabilities, choose) {
+export function showBars({ probabilities, verdict }, choose) {
+  body.dataset.verdict = verdict ?? "";
   shares = Object.entries(probabilities);
   all = false;
   explained = null;
@@ -37,7 +38,7 @@ function draw() {
 }
 
 function row(label, share, isBest) {
-  const button = element("button", { type: "button", value: label, textContent: label, title: `Show the evidence for ${label}` });
+  const button = element("button", { type: "button", value: label, textContent: label, title: `Show what speaks for ${label}` });
   button.setAttribute("aria-pressed", label === explained);
   const fill = element("span", { className: "fill" });
   fill.style.setProperty("--share", share);

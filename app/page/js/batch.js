@@ -1,8 +1,8 @@
 // Classifies several pictures: sends them in chunks, fills a table as answers arrive, and exports it as CSV.
+import { announce } from "./announcement.js";
 import { answers, chunks } from "./chunks.js";
 import { csv } from "./csv.js";
 import { byId, element } from "./element.js";
-import { announce } from "./alert.js";
 import { predictAll } from "./service.js";
 import { clearTable, fillRow, listRows, sortTable } from "./table.js";
 

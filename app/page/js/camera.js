@@ -1,11 +1,25 @@
-// The dialog that takes a photo. Without HTTPS the page may not use the camera, so the device's own app takes the photo.
+// The live camera: answers in big type while one points it, and stops at a frame. Without HTTPS the page may not use the
+// camera, so the device's own app takes a photo.
 import { byId } from "./element.js";
+import { whole } from "./format.js";
+import { known } from "./manifest.js";
+import { patiently, pause } from "./patience.js";
+import { predict } from "./service.js";
+import { encoded } from "./shrink.js";
+import { headline, judgement } from "./verdict.js";
 
+const SIDE = 320; // pixels of a frame on its long side, about 15 kB
+const PERIOD = 300; // milliseconds between an answer and the next frame
+const AFTER_PROBLEM = 2_000;
 const dialog = byId("camera");
 const viewfinder = byId("viewfinder");
 const complaint = byId("camera-problem");
-const shoot = byId("shoot");
+const freeze = byId("freeze");
+const use = byId("use");
 let stream = null;
+let looking = new AbortController();
+let last = null; // the frame that was answered last, as a File
+let before = ""; // the headline before the one that is shown
 let hand = () => {};
 
 const REASONS = {
@@ -14,44 +28,100 @@ const REASONS = {
   NotReadableError: "Another program is using the camera. Close it, or choose a file.",
 };
 
-// Calls `give` with the photo as a File, if one is taken.
-export async function photograph(give) {
-  if (!navigator.mediaDevices?.getUserMedia) {
+export const isLive = () => Boolean(navigator.mediaDevices?.getUserMedia);
+
+// Calls `give` with a frame as a File, if one is chosen.
+export async function pointCamera(give) {
+  if (!isLive()) {
     byId("capture").click();
     return;
   }
   hand = give;
-  complaint.hidden = true;
-  shoot.disabled = true;
+  last = null;
+  complain("");
+  say("Point at something", "");
+  freeze.disabled = use.disabled = true;
   dialog.showModal();
   try {
     const opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     if (!dialog.open) return release(opened);
     stream = opened;
     viewfinder.srcObject = opened;
-    await viewfinder.play();
-    shoot.disabled = false;
   } catch (error) {
-    if (!dialog.open) return;
-    complaint.textContent = REASONS[error.name] ?? "The camera cannot be used. Choose a file instead.";
-    complaint.hidden = false;
+    if (dialog.open) complain(REASONS[error.name] ?? "The camera cannot be used. Choose a file instead.");
+    return;
   }
+  await thaw();
+}
+
+async function thaw() {
+  freeze.textContent = "Freeze";
+  await viewfinder.play().catch(() => {}); // closed meanwhile
+  freeze.disabled = !dialog.open;
+  look(false);
+}
+
+function stop() {
+  viewfinder.pause();
+  freeze.textContent = "Go on";
+  look(true);
+}
+
+// Asks about frame after frame, or only about the one at which the picture stands.
+async function look(isFrozen) {
+  looking.abort();
+  const { signal } = (looking = new AbortController());
+  do {
+    const rest = await lookOnce(signal, isFrozen).catch(() => AFTER_PROBLEM); // aborted, if nothing else
+    if (signal.aborted || isFrozen) return;
+    await pause(rest);
+  } while (!signal.aborted && dialog.open);
+}
+
+async function lookOnce(signal, isFrozen) {
+  const { videoWidth: width, videoHeight: height } = viewfinder;
+  const frame = await encoded(viewfinder, Math.min(1, SIDE / Math.max(width, height)));
+  if (!frame) return PERIOD;
+  const file = new File([frame], "camera.jpg", { type: frame.type });
+  try {
+    const { prediction } = await patiently(() => predict(file, signal), signal);
+    if (signal.aborted) return PERIOD;
+    complain("");
+    const { chip, detail } = judgement(prediction, known().sureFrom);
+    say(headline(prediction, known().sureFrom), [chip, detail].filter(Boolean).join(" · "), prediction.verdict, isFrozen);
+    last = file;
+    use.disabled = false;
+    return PERIOD;
+  } catch (problem) {
+    if (!signal.aborted) complain(`${problem.headline} ${whole(problem.detail)}`);
+    return AFTER_PROBLEM;
+  }
+}
+
+// A screen reader hears an answer only once it is given twice, or frozen.
+function say(text, detail, verdict = "", isFrozen = false) {
+  byId("live").textContent = text;
+  byId("live").dataset.verdict = verdict ?? "";
+  byId("live-detail").textContent = detail;
+  if (isFrozen || text === before) byId("live-status").textContent = isFrozen ? `${text} ${detail}` : text;
+  before = text;
+}
+
+function complain(text) {
+  complaint.textContent = text;
+  complaint.hidden = !text;
 }
 
 const release = (opened) => opened?.getTracks().forEach((track) => track.stop());
 
-shoot.addEventListener("click", () => {
-  const canvas = document.createElement("canvas");
-  canvas.width = viewfinder.videoWidth;
-  canvas.height = viewfinder.videoHeight;
-  canvas.getContext("2d").drawImage(viewfinder, 0, 0);
-  canvas.toBlob((blob) => {
-    dialog.close();
-    if (blob) hand(new File([blob], "photo.jpg", { type: "image/jpeg" }));
-  }, "image/jpeg", 0.92);
+freeze.addEventListener("click", () => (viewfinder.paused ? thaw() : stop()));
+use.addEventListener("click", () => {
+  dialog.close();
+  hand(last);
 });
 byId("leave").addEventListener("click", () => dialog.close());
 dialog.addEventListener("close", () => {
+  looking.abort();
   release(stream);
   stream = null;
   viewfinder.srcObject = null;

@@ -1,6 +1,7 @@
 // Splits many files into requests of limited size. Knows neither the page nor the endpoint.
+import { patiently } from "./patience.js";
+
 export const LARGEST = { files: 64, bytes: 24e6 }; // well within the service's default limits, and answered soon
-const ATTEMPTS = 4;
 
 export function* chunks(files, { files: most, bytes } = LARGEST) {
   let chunk = [], size = 0;
@@ -15,21 +16,17 @@ export function* chunks(files, { files: most, bytes } = LARGEST) {
   if (chunk.length) yield chunk;
 }
 
-// Returns one result per file. Halves a request that is too large for the service and retries one that finds it busy or its key used up.
-// Any other problem becomes the result of every file in the request.
-export async function answers(files, ask, signal, attempt = 1) {
+// Returns one result per file. Halves a request that is too large for the service and waits out one that finds it busy or
+// its key used up. Any other problem becomes the result of every file in the request.
+export async function answers(files, ask, signal) {
   try {
-    return await ask(files, signal);
+    return await patiently(() => ask(files, signal), signal);
   } catch (problem) {
     if (problem.name === "AbortError" || signal.aborted) throw problem;
     if (problem.code === "too_large" && files.length > 1) {
       const middle = Math.ceil(files.length / 2);
       const first = await answers(files.slice(0, middle), ask, signal);
       return [...first, ...await answers(files.slice(middle), ask, signal)];
-    }
-    if ((problem.code === "overloaded" || problem.code === "rate_exceeded") && attempt < ATTEMPTS) {
-      await new Promise((resolve) => setTimeout(resolve, 1000 * problem.wait));
-      return answers(files, ask, signal, attempt + 1);
     }
     return files.map(() => ({ problem }));
   }

@@ -1,74 +1,77 @@
 // Classifies pictures: shows a full answer for one, a table for several. A new request cancels the previous one.
-import { showAnswer } from "./answer.js";
+import { announce } from "./announcement.js";
+import { hideAnswer, showAnswer, showFailure, showLooking } from "./answer.js";
 import { showBatch } from "./batch.js";
 import { byId } from "./element.js";
-import { giveUpExplanation, showExplanation } from "./explanation.js";
-import { announce, complain, withdraw } from "./alert.js";
-import { Problem, explain, predict } from "./service.js";
+import { awaitHeat, hideHeat, showHeat, showNoHeat } from "./explanation.js";
+import { known, learn } from "./manifest.js";
+import { patiently } from "./patience.js";
+import { explain, predict } from "./service.js";
+import { shrunk } from "./shrink.js";
 
-let current = new AbortController();
-let asked = null; // the label whose explanation was requested last
+let prediction = new AbortController(); // of the request in progress
+let explanation = new AbortController();
 
 function begin() {
-  current.abort();
-  current = new AbortController();
-  wait(false);
-  withdraw();
-  return current.signal;
-}
-
-function wait(isAsked) {
-  for (const id of ["answer", "empty"]) byId(id).setAttribute("aria-busy", isAsked);
-  if (isAsked) announce("Classifying the picture…");
+  prediction.abort();
+  explanation.abort();
+  prediction = new AbortController();
+  return prediction.signal;
 }
 
 // `sample` is the file's address if it is one of the page's samples.
 export function classify(files, sample) {
   if (files.length === 1) return classifyOne(files[0], sample);
   begin();
+  hideAnswer();
   return showBatch(files, (file) => classifyOne(file));
+}
+
+function cancel() {
+  begin();
+  hideAnswer();
+  announce("Cancelled.");
+  byId("files").focus();
 }
 
 async function classifyOne(file, sample) {
   const signal = begin();
-  const again = () => classifyOne(file, sample);
-  wait(true);
-  await attempt(again, signal, async () => {
-    const answered = await predict(file, signal);
-    wait(false);
-    showAnswer({ file, sample, ...answered }, (label) => explainLabel(file, label, signal));
-    bringIntoView(byId("answer"));
-    await explainLabel(file, answered.prediction.label, signal);
-  });
-  if (!signal.aborted) wait(false);
-}
-
-async function explainLabel(file, label, signal) {
-  let explanation = null;
-  asked = label;
-  await attempt(() => explainLabel(file, label, signal), signal, async () => {
-    explanation = await explain(file, label, signal);
-  });
-  if (signal.aborted || label !== asked) return;
-  if (explanation) showExplanation(explanation);
-  else giveUpExplanation();
-}
-
-async function attempt(again, signal, work) {
+  showLooking(file);
   try {
-    withdraw();
-    await work();
+    const sent = await shrunk(file);
+    const answered = await patiently(() => predict(sent, signal, true), signal);
+    const { sureFrom } = await learn(answered.prediction.model).catch(known);
+    if (signal.aborted) return;
+    const seen = asFile(answered.prediction.seen) ?? sent;
+    showAnswer({ file, sent, sample, sureFrom, ...answered }, (label) => explainLabel(seen, label, true));
+    await explainLabel(seen, answered.prediction.label);
   } catch (error) {
-    if (error.name === "AbortError" || signal.aborted) return;
-    if (!(error instanceof Problem)) throw error;
-    complain(error, again);
+    if (!signal.aborted) showFailure(file, error, () => classifyOne(file, sample));
   }
 }
 
-// On a phone the answer is below the button that was pressed.
-function bringIntoView(part) {
-  const { top } = part.getBoundingClientRect();
-  if (top < window.innerHeight * 0.6 && top >= 0) return;
-  const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  part.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+// The pixels that the network saw are all that an explanation needs, and take 3 kB. Null without an address.
+function asFile(address) {
+  if (!address) return null;
+  const bytes = Uint8Array.from(atob(address.split(",")[1]), (letter) => letter.charCodeAt(0));
+  return new File([bytes], "seen.png", { type: "image/png" });
 }
+
+async function explainLabel(picture, label, isPressed = false) {
+  explanation.abort();
+  const { signal } = (explanation = new AbortController());
+  awaitHeat(label);
+  try {
+    const explained = await patiently(() => explain(picture, label, signal), signal);
+    if (explained) announceIf(isPressed, showHeat(explained));
+    else hideHeat();
+  } catch (error) {
+    if (!signal.aborted) announceIf(isPressed, showNoHeat(error, () => explainLabel(picture, label, true)));
+  }
+}
+
+function announceIf(isPressed, text) {
+  if (isPressed) announce(text);
+}
+
+byId("cancel").addEventListener("click", cancel);

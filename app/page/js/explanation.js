@@ -1,32 +1,49 @@
-// Shows the image that the network saw under the heatmap for one label; a slider fades the heatmap.
+// The pixels that the network saw, under the heat map for one label; a slider fades the heat map.
 import { markExplained } from "./bars.js";
 import { byId } from "./element.js";
+import { whole } from "./format.js";
+import { plain } from "./labels.js";
+import { region } from "./region.js";
 
 const figure = byId("explanation");
-const frame = figure.querySelector(".frame");
+const seen = byId("seen");
 const heat = byId("heat");
 const strength = byId("strength");
+const again = byId("heat-again");
 
-// Reserves space until the first explanation arrives.
-export function awaitExplanation(label) {
-  byId("explained").textContent = label;
-  frame.classList.add("waiting");
-  figure.hidden = false;
-  markExplained(null);
+// `address` is that of the pixels, or empty until the first explanation brings them.
+export function showSeen(address) {
+  if (address) seen.src = address;
+  else seen.removeAttribute("src");
 }
 
-// Stops waiting for an explanation that failed; keeps showing an earlier one.
-export function giveUpExplanation() {
-  if (frame.classList.contains("waiting")) figure.hidden = true;
-}
-
-export function showExplanation({ label, seen, overlay }) {
-  byId("seen").src = seen;
-  heat.src = overlay;
-  byId("explained").textContent = label;
-  frame.classList.remove("waiting");
-  figure.hidden = false;
+export function awaitHeat(label) {
   markExplained(label);
+  tell("waiting", `Looking for what speaks for ${plain(label)}…`);
+}
+
+export function showHeat({ label, seen: pixels, overlay, saliency }) {
+  seen.src = pixels;
+  heat.src = overlay;
+  return tell("shown", `What speaks for ${plain(label)}: ${region(saliency)}.`);
+}
+
+// Shows why there is no heat map in its place.
+export function showNoHeat(problem, retry) {
+  again.hidden = !problem.passes;
+  again.onclick = retry;
+  return tell("failed", `No heat map. ${problem.headline} ${whole(problem.detail)}`);
+}
+
+// For a service without explanations.
+export function hideHeat() {
+  tell("absent", "");
+}
+
+function tell(state, text) {
+  figure.dataset.state = state;
+  byId("reason").textContent = text;
+  return text;
 }
 
 function fade() {
@@ -34,5 +51,10 @@ function fade() {
   strength.setAttribute("aria-valuetext", `${strength.value} %`);
 }
 
+seen.addEventListener("load", () => {
+  const size = `${seen.naturalWidth}×${seen.naturalHeight} pixels`;
+  seen.alt = `The picture in ${size}, as the network saw it`;
+  byId("resolution").textContent = size;
+});
 strength.addEventListener("input", fade);
 fade();

@@ -1,5 +1,5 @@
-// Collects pictures as Files: chosen, dropped (also in folders), pasted, photographed, or samples.
-import { photograph } from "./camera.js";
+// Collects pictures as Files: chosen, dropped (also in folders), pasted, from the camera, or samples.
+import { isLive, pointCamera } from "./camera.js";
 import { byId } from "./element.js";
 
 // Calls `give` with File[] and, for a sample, its address.
@@ -11,7 +11,8 @@ export function watch(give) {
       input.value = ""; // so that the same file can be chosen again
     });
   }
-  byId("photograph").addEventListener("click", () => photograph((photo) => give([photo])));
+  byId("point").textContent = isLive() ? "Live camera" : "Take a photo";
+  byId("point").addEventListener("click", () => pointCamera((photo) => give([photo])));
   byId("samples").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) giveSample(button.querySelector("img").src, button.dataset.sample, give);

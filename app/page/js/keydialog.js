@@ -1,6 +1,5 @@
 // The dialog that asks for a key.
 import { byId } from "./element.js";
-import { HEADLINES } from "./format.js";
 
 const dialog = byId("key");
 const field = byId("key-field");
@@ -14,7 +13,7 @@ function complainOf(text) {
 
 // Resolves with the key that the user enters; null after Cancel.
 export function askForKey(problem) {
-  complainOf(problem.code === "key_unknown" ? HEADLINES.key_unknown : "");
+  complainOf(problem.code === "key_unknown" ? problem.headline : "");
   field.value = "";
   dialog.returnValue = "";
   dialog.showModal();

@@ -6,10 +6,10 @@ import { watchHealth } from "./health.js";
 import { watch } from "./intake.js";
 import { askWith, storedKey } from "./key.js";
 import { askForKey } from "./keydialog.js";
-import { model } from "./service.js";
-import { knowledge } from "./format.js";
+import { isCifar10, knowledge } from "./labels.js";
+import { learn } from "./manifest.js";
 
-const TITLES = { classify: "What is in the picture? · CIFAR-10", model: "The model and its service · CIFAR-10" };
+const TITLES = { classify: "Glimpse: what is in the picture?", model: "Glimpse: the model and its service" };
 
 function show(view) {
   for (const name of Object.keys(TITLES)) byId(`view-${name}`).hidden = name !== view;
@@ -42,7 +42,8 @@ watch((files, sample) => {
   if (!byId("view-model").hidden) location.hash = "classify";
   classify(files, sample);
 });
-model().then(({ manifest, input }) => {
-  byId("knows").textContent = knowledge(manifest.labels, input);
+learn().then(({ labels, size }) => {
+  byId("knows").textContent = `${knowledge(labels)} It takes one small look, in ${size} pixels, and guesses.`;
+  for (const id of ["samples", "credit"]) byId(id).hidden = !isCifar10(labels);
   return hideClosedDocs();
 }).catch(() => {});

@@ -1,35 +1,16 @@
 // Calls the service's endpoints. Addresses are relative to the page, so they work behind a proxy's prefix.
 // Knows nothing about the page's elements.
-import { HEADLINES } from "./format.js";
 import { obtainKey, storedKey } from "./key.js";
-
-// An error described for the user of the page.
-export class Problem extends Error {
-  constructor(headline, detail, { code = "", status = 0, requestId = "", wait = 1 } = {}) {
-    super(`${headline} ${detail}`);
-    Object.assign(this, { headline, detail, code, status, requestId, wait });
-  }
-
-  // True if the same request may succeed later.
-  get passes() {
-    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
-  }
-}
-
-export const problemOf = (document) =>
-  new Problem(HEADLINES[document.code] ?? document.title, document.detail, {
-    code: document.code, status: document.status, requestId: document.request_id,
-  });
+import { Problem, problemOf } from "./problem.js";
 
 async function refusal(response) {
   const kind = response.headers.get("content-type") ?? "";
+  const wait = Number(response.headers.get("retry-after")) || 1;
   if (!kind.startsWith("application/problem+json")) {
     const detail = `The response has status ${response.status} and no explanation; it may come from a proxy.`;
-    return new Problem("The service did not answer.", detail, { status: response.status });
+    return new Problem("The service did not answer.", detail, { status: response.status, wait });
   }
-  const problem = problemOf(await response.json());
-  problem.wait = Number(response.headers.get("retry-after")) || 1;
-  return problem;
+  return problemOf(await response.json(), wait);
 }
 
 async function unreachable() {
@@ -60,6 +41,15 @@ async function ask(path, options = {}, isBackground = false) {
   }
 }
 
+// Reads an answer whose connection may break in its middle.
+async function json(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    throw error.name === "AbortError" ? error : await unreachable();
+  }
+}
+
 const look = (path) => ask(path, {}, true); // a request that the user did not make
 
 function form(field, files) {
@@ -75,17 +65,18 @@ export const timings = (header) =>
     return [name, Number(milliseconds)];
   });
 
-export async function predict(file, signal) {
+// With `seen`, the prediction has the pixels that the network saw, for `explain`.
+export async function predict(file, signal, seen = false) {
   const began = performance.now();
-  const response = await ask("predict", { method: "POST", body: form("file", [file]), signal });
-  const prediction = await response.json();
+  const response = await ask(seen ? "predict?seen=true" : "predict", { method: "POST", body: form("file", [file]), signal });
+  const prediction = await json(response);
   return { prediction, stages: timings(response.headers.get("server-timing")), roundTrip: performance.now() - began };
 }
 
 // Returns a {prediction} or {problem} for each file, in order.
 export async function predictAll(files, signal) {
   const response = await ask("predict/batch", { method: "POST", body: form("files", files), signal });
-  const { results } = await response.json();
+  const { results } = await json(response);
   return results.map(({ prediction, problem }) => (problem ? { problem: problemOf(problem) } : { prediction }));
 }
 
@@ -94,15 +85,15 @@ export async function explain(file, label, signal) {
   try {
     const query = `?format=json&class=${encodeURIComponent(label)}`;
     const response = await ask(`explain${query}`, { method: "POST", body: form("file", [file]), signal });
-    return await response.json();
+    return await json(response);
   } catch (error) {
     if (error.status === 404) return null;
     throw error;
   }
 }
 
-export const model = async () => (await look("model")).json();
-export const health = async () => (await look("health")).json();
+export const model = async () => json(await look("model"));
+export const health = async () => json(await look("health"));
 export const metrics = async () => (await look("metrics")).text();
 export const card = async () => (await ask("model/card")).text();
 export const picture = async (address) => URL.createObjectURL(await (await look(address)).blob());
@@ -110,7 +101,7 @@ export const picture = async (address) => URL.createObjectURL(await (await look(
 // Returns null if the service does not report drift.
 export async function drift() {
   try {
-    return await (await look("model/drift")).json();
+    return await json(await look("model/drift"));
   } catch (error) {
     if (error.status === 404) return null;
     throw error;

@@ -1,7 +1,7 @@
 // Shows many answers as a table with a row per picture, sortable by column.
 import { byId, element } from "./element.js";
-import { smallPrint } from "./alert.js";
-import { VERDICTS, percent, whole } from "./format.js";
+import { percent, whole } from "./format.js";
+import { VERDICTS } from "./verdict.js";
 
 const body = byId("results");
 const head = document.querySelector(".results thead");
@@ -40,7 +40,7 @@ export function fillRow({ row, prediction, problem }) {
   row.classList.toggle("failed", Boolean(problem));
   if (problem) {
     const cell = element("td", { colSpan: 4, textContent: `${problem.headline} ${whole(problem.detail)}` });
-    cell.append(element("span", { className: "small", textContent: smallPrint(problem) }));
+    cell.append(element("span", { className: "small", textContent: problem.smallPrint }));
     row.append(cell);
   } else if (prediction) {
     const { label, confidence, verdict, novelty } = prediction;

@@ -1,0 +1,8 @@
+// Says a text to screen readers.
+import { byId } from "./element.js";
+
+const region = byId("announcement");
+
+export function announce(text) {
+  region.textContent = text;
+}
