@@ -17,6 +17,7 @@ from starlette.types import Scope
 IMMUTABLE, REVALIDATED = "public, max-age=31536000, immutable", "no-cache"
 COMPRESSED = (".js", ".css", ".svg")
 _VERSION = re.compile(r"[0-9a-f]{12}")
+_IMPORT = re.compile(r'^import .* from "\./([a-z0-9]+\.js)";$', re.MULTILINE)
 _GZIP = re.compile(r"(?i)(?:^|[,\s])gzip\s*(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))(?:[;,]|$)")
 
 
@@ -30,7 +31,9 @@ class Page:
         self.folder, self.version = folder, digest.hexdigest()[:12]
         self.address = f"page/{self.version}/"  # relative to /
         self._documents = {  # 10 kB
-            path.name: path.read_text(encoding="utf-8").replace('"page/', f'"{self.address}')
+            path.name: path.read_text(encoding="utf-8")
+            .replace("{preloads}", _preloads(folder / "js" / "page.js"))
+            .replace('"page/', f'"{self.address}')
             for path in folder.glob("*.html")
         }
 
@@ -81,6 +84,15 @@ class PageFiles(StaticFiles):
         if path not in self._compressed:
             self._compressed[path] = await asyncio.to_thread(_read_compressed, Path(file.path))
         return Response(self._compressed[path], headers=headers)
+
+
+def _preloads(script: Path) -> str:
+    """Return links to the modules that a script imports, directly or not; else each level would cost a round trip."""
+    found: list[str] = [script.name]
+    for name in found:  # grows
+        source = script.with_name(name).read_text(encoding="utf-8")
+        found += [each for each in _IMPORT.findall(source) if each not in found]
+    return "".join(f'<link rel="modulepreload" href="page/js/{name}">' for name in found[1:])
 
 
 def accepts_gzip(request: Headers) -> bool:

@@ -35,6 +35,13 @@ def test_the_page_has_the_command_line_for_browsers_without_javascript(client):
     assert "&lt;b&gt;" in client.app.state.page.answer("index.html", "", "http://<b>/").body.decode()
 
 
+def test_every_module_of_the_page_is_loaded_in_the_first_round_trip(client):
+    html = client.get("/").text
+    preloaded = re.findall(r'<link rel="modulepreload" href="page/[0-9a-f]{12}/js/(.*?)">', html)
+    modules = {path.name for path in (PAGE / "js").glob("*.js")} - {"page.js", "docs.js"}
+    assert set(preloaded) == modules and len(preloaded) == len(modules)
+
+
 def test_files_at_the_version_are_kept_for_ever_and_others_are_asked_for_again(client):
     version = client.app.state.page.version
     for path, policy in (

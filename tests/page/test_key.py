@@ -160,9 +160,7 @@ def test_the_programs_read_the_key_from_the_environment(closed, keys, tmp_path, 
 def test_the_documentation_sends_the_key_of_the_tab(open_page, keys, tmp_path):
     settings = {"access": "keys", "keys_file": keys["file"], "public": "docs"}
     with serving(tmp_path, workers="1", **settings) as server:
-        watched = open_page(at=server.url("/"))
-        watched.expected.append(MADE_TO_FAIL)
-        page = watched.page
+        page = open_page(at=server.url("/"), expected=[MADE_TO_FAIL]).page
         enter(page, keys["any"])
         expect(page.locator("#knows")).to_contain_text("airplane")
         page.get_by_role("link", name="API").click()
