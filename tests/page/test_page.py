@@ -371,6 +371,7 @@ def test_what_may_pass_can_be_tried_again(watched):
     expect(again).to_be_visible()
     watched.page.unroute("**/predict?*")
     again.click()
+    assert watched.page.evaluate("document.activeElement.id") == "verdict"
     expect_answer(watched.page, "it.png")
     expect(watched.page.locator("#verdict")).to_have_text("Looks like a cat.")
 
@@ -428,8 +429,16 @@ def test_an_explanation_that_fails_says_so_in_its_place_and_can_be_tried_again(w
     expect(page.locator("#seen")).to_be_visible()
     page.unroute("**/explain?*")
     page.locator("#heat-again").click()
+    assert page.evaluate("document.activeElement.id") == "verdict"
     expect(page.locator("#reason")).to_contain_text("What speaks for cat: mostly the")
     expect(page.locator("#heat")).to_be_visible()
+
+
+def test_an_error_of_the_page_itself_is_shown_too(page):
+    page.evaluate("() => { window.FormData = class { constructor() { throw new Error('no memory'); } }; }")
+    give(page, ("it.png", CAT))
+    expect(page.locator("#verdict")).to_have_text("Something went wrong on this page.")
+    expect(page.locator("#detail")).to_have_text("No memory.")
 
 
 def test_a_service_without_explanations_shows_what_it_saw(watched):

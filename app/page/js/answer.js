@@ -43,10 +43,16 @@ export function showAnswer({ file, sent, sample, sureFrom, prediction, stages, r
 export function showFailure(file, problem, retry) {
   const texts = { verdict: headlineFor(problem, file.size), detail: whole(problem.detail), small: problem.smallPrint };
   byId("retry").hidden = !problem.passes;
-  byId("retry").onclick = retry;
+  byId("retry").onclick = () => {
+    focusVerdict();
+    retry();
+  };
   show("failed", texts);
   announce(`${file.name}: ${texts.verdict} ${texts.detail}`);
 }
+
+// For buttons that vanish when they are pressed.
+export const focusVerdict = () => byId("verdict").focus({ preventScroll: true });
 
 export function hideAnswer() {
   panel.hidden = true;

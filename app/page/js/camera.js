@@ -4,6 +4,7 @@ import { byId } from "./element.js";
 import { whole } from "./format.js";
 import { known } from "./manifest.js";
 import { patiently, pause } from "./patience.js";
+import { asProblem } from "./problem.js";
 import { predict } from "./service.js";
 import { encoded } from "./shrink.js";
 import { headline, judgement } from "./verdict.js";
@@ -92,7 +93,8 @@ async function lookOnce(signal, isFrozen) {
     last = file;
     use.disabled = false;
     return PERIOD;
-  } catch (problem) {
+  } catch (error) {
+    const problem = asProblem(error);
     if (!signal.aborted) complain(`${problem.headline} ${whole(problem.detail)}`);
     return AFTER_PROBLEM;
   }

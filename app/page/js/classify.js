@@ -1,11 +1,12 @@
 // Classifies pictures: shows a full answer for one, a table for several. A new request cancels the previous one.
 import { announce } from "./announcement.js";
-import { hideAnswer, showAnswer, showFailure, showLooking } from "./answer.js";
+import { focusVerdict, hideAnswer, showAnswer, showFailure, showLooking } from "./answer.js";
 import { showBatch } from "./batch.js";
 import { byId } from "./element.js";
 import { awaitHeat, hideHeat, showHeat, showNoHeat } from "./explanation.js";
 import { known, learn } from "./manifest.js";
 import { patiently } from "./patience.js";
+import { asProblem } from "./problem.js";
 import { explain, predict } from "./service.js";
 import { shrunk } from "./shrink.js";
 
@@ -46,7 +47,7 @@ async function classifyOne(file, sample) {
     showAnswer({ file, sent, sample, sureFrom, ...answered }, (label) => explainLabel(seen, label, true));
     await explainLabel(seen, answered.prediction.label);
   } catch (error) {
-    if (!signal.aborted) showFailure(file, error, () => classifyOne(file, sample));
+    if (!signal.aborted) showFailure(file, asProblem(error), () => classifyOne(file, sample));
   }
 }
 
@@ -66,7 +67,11 @@ async function explainLabel(picture, label, isPressed = false) {
     if (explained) announceIf(isPressed, showHeat(explained));
     else hideHeat();
   } catch (error) {
-    if (!signal.aborted) announceIf(isPressed, showNoHeat(error, () => explainLabel(picture, label, true)));
+    const retry = () => {
+      focusVerdict();
+      explainLabel(picture, label, true);
+    };
+    if (!signal.aborted) announceIf(isPressed, showNoHeat(asProblem(error), retry));
   }
 }
 

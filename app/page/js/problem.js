@@ -47,6 +47,10 @@ export const problemOf = (document, wait) =>
     code: document.code, status: document.status, requestId: document.request_id, wait,
   });
 
+// Errors of the page itself, such as too little memory for a picture, are shown like the service's.
+export const asProblem = (error) =>
+  error instanceof Problem ? error : new Problem("Something went wrong on this page.", error.message);
+
 // The headline for a picture of `size` bytes: of one that is too large, with both sizes.
 export function headlineFor({ code, headline, detail }, size) {
   const [, limit] = (code === "too_large" && /limit is ([\d,]+)/.exec(detail)) || [];
