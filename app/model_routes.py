@@ -15,6 +15,7 @@ from app.card.results import ServedVersion
 from app.errors import Problem
 from app.monitoring.metrics import Metrics
 from app.monitoring.replicas import drift_counts
+from app.page_files import compress_body
 from app.pipeline import Pipeline
 from app.responses import JsonResponse
 from app.versions.listing import list_versions
@@ -87,18 +88,18 @@ async def model_drift(request: Request) -> Response:
     response_class=HTMLResponse,
     responses=openapi.responses(openapi.CARD, "not_ready"),
 )
-async def model_card(request: Request) -> HTMLResponse:
+async def model_card(request: Request) -> Response:
     """Intended use, training data, quality and limits, from the manifest and the report."""
     serving: Serving = request.app.state.pipeline.require_serving()
     if card := serving.documents.get("card"):
-        return HTMLResponse(card)
+        return compress_body(HTMLResponse(card), request.headers)
     loaded, classifier = serving.loaded, serving.loaded.classifier
     report = await _published_report(loaded)
     served = ServedVersion(loaded.manifest, report, classifier.engine, classifier.precision)
     card = await asyncio.to_thread(render_card, served, request.app.state.page.address)  # it compiles the template
     if report or EVALUATION not in loaded.manifest.files:  # else the report may be restored
         serving.documents["card"] = card
-    return HTMLResponse(card)
+    return compress_body(HTMLResponse(card), request.headers)
 
 
 @router.get(

@@ -15,7 +15,7 @@ from app.explain.document import explanation_json, seen_address
 from app.explain.explainer import Explanation
 from app.intake import Received, encoded_images
 from app.openapi import image_body, or_picture, responses
-from app.page_files import Page
+from app.page_files import Page, compress_body
 from app.pipeline import Pipeline
 from app.prediction import Prediction, model_name, prediction_json
 from app.responses import JsonResponse
@@ -154,12 +154,12 @@ async def docs(request: Request) -> Response:
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi_document(request: Request) -> Response:
     """Serve the API's description."""
-    return Response(request.app.state.openapi(), media_type="application/json")
+    return compress_body(Response(request.app.state.openapi(), media_type="application/json"), request.headers)
 
 
 def _page_document(request: Request, name: str) -> Response:
     page: Page = request.app.state.page
-    return page.answer(name, request.headers.get("if-none-match", ""), str(request.base_url))
+    return page.answer(name, request.headers, str(request.base_url))
 
 
 def _result(manifest: Manifest, row: Prediction | ImageError, top_k: int | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_the_version_changes_with_any_file(tmp_path):
 def test_a_document_is_read_once(tmp_path):
     page = Page(shutil.copytree(PAGE, tmp_path / "page"))
     shutil.rmtree(tmp_path / "page")
-    html = page.answer("index.html", "", "http://here/").body.decode()
+    html = page.answer("index.html", Headers(), "http://here/").body.decode()
     assert f'"{page.address}js/' in html and '"page/js' not in html
 
 
@@ -70,6 +70,18 @@ def test_a_script_is_sent_compressed_to_those_that_accept_it(client):
     assert response.headers["vary"] == whole.headers["vary"] == "Accept-Encoding"
     assert response.headers["etag"] != whole.headers["etag"]
     assert response.headers["content-type"] == whole.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/model/card"])
+def test_documents_are_sent_compressed_to_those_that_accept_it(client, path):
+    with client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as response:
+        sent = b"".join(response.iter_raw())
+    whole = client.get(path, headers=PLAIN)
+    assert response.headers["content-encoding"] == "gzip" and "content-encoding" not in whole.headers
+    assert gzip.decompress(sent) == whole.content
+    assert int(response.headers["content-length"]) == len(sent) < len(whole.content)
+    assert response.headers["vary"] == whole.headers["vary"] == "Accept-Encoding"
+    assert whole.headers.get("etag") is None or whole.headers["etag"] != response.headers["etag"]
 
 
 def test_ranges_and_images_are_not_compressed(client):
