@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.card.captions import CaptionedPlot, caption_plots
+from app.card.plots import Picture, Plot, draw_plots, list_pictures
 from app.card.results import (
     ClassResults,
     Fact,
@@ -46,7 +46,8 @@ class Card:
     classes: ClassResults | None
     robustness: RobustnessResults | None
     fitted_on: str | None  # number of images that the temperature was fitted on
-    plots: dict[str, CaptionedPlot]
+    plots: dict[str, Plot]
+    pictures: dict[str, Picture]
     mentions_cifar10: bool
 
 
@@ -75,7 +76,8 @@ def make_card(served: ServedVersion) -> Card:
         classes=class_results(report) if report else None,
         robustness=robustness_results(served),
         fitted_on=f"{fitted_on:,.0f}" if fitted_on else None,
-        plots=caption_plots(manifest, report) if report else {},
+        plots=draw_plots(report) if report else {},
+        pictures=list_pictures(manifest, report) if report else {},
         mentions_cifar10=mentions_cifar10(manifest),
     )
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from app.card.captions import recall_by_class
+from app.card.plots import Confusion, confusion_matrix, describe_confusion, frequent_confusions, recall_by_class
 from app.card.values import MAX_NUMBER, items, number, percent, points, text
 from model_store.manifest import Manifest
 from model_store.report import Report, RobustnessReport
 from model_store.wilson import decimals, wilson_interval
 
 Fact: TypeAlias = tuple[str, str]
+MAX_CONFUSIONS = 20
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,17 @@ class People:
 
 @dataclass(frozen=True)
 class ClassResults:
-    """Recall and precision of each class, with people's accuracy if the report has it."""
+    """Recall and precision of each class, with people's accuracy if the report has it, and what is confused.
+
+    The confusion matrix of many classes is too large to be read: `confusions` lists its largest entries instead.
+    """
 
     table: FigureTable
     people: People | None
+    confusion: Confusion | None
+    confusions: FigureTable | None
+    most_confused: str
+    mistakes: FigureTable | None
 
 
 @dataclass(frozen=True)
@@ -111,17 +119,16 @@ def verdict_shares(served: ServedVersion) -> list[Fact]:
 
 
 def class_results(report: Report) -> ClassResults:
-    """Tabulate recall and precision by class."""
-    classes, people = report.classes, _people(report)
-    rows = [(label, percent(figures.recall, 1), percent(figures.precision, 1)) for label, figures in classes.items()]
-    caption = (
-        "Recall: share of a class's images that were recognised. Precision: share of its predictions that were right."
+    """Tabulate recall, precision and confusions by class."""
+    confusion, people = confusion_matrix(report), _people(report)
+    return ClassResults(
+        table=_by_class(report, with_people=people is not None),
+        people=people,
+        confusion=confusion,
+        confusions=None if confusion else _confusions(report),
+        most_confused=describe_confusion(report),
+        mistakes=_mistakes(report),
     )
-    if people is None:
-        return ClassResults(FigureTable(caption, ("class", "recall", "precision"), rows), None)
-    accuracies = [_share(figures.human_accuracy) for figures in classes.values()]
-    beside = [(*row, accuracy) for row, accuracy in zip(rows, accuracies, strict=True)]
-    return ClassResults(FigureTable(caption, ("class", "recall", "precision", "people"), beside), people)
 
 
 def robustness_results(served: ServedVersion) -> RobustnessResults | None:
@@ -214,6 +221,28 @@ def _int8(served: ServedVersion) -> Int8Comparison | None:
         return None
     adopted = served.manifest.metrics["quantization"].get("adopted") is True
     return Int8Comparison(percent(before), percent(after), adopted)
+
+
+def _by_class(report: Report, with_people: bool) -> FigureTable:
+    caption = (
+        "Recall: share of a class's images that were recognised. Precision: share of its predictions that were right."
+    )
+    heads = ("class", "recall", "precision", *["people"][: int(with_people)])
+    rows = [
+        (label, percent(figures.recall, 1), percent(figures.precision, 1), _share(figures.human_accuracy))[: len(heads)]
+        for label, figures in report.classes.items()
+    ]
+    return FigureTable(caption, heads, rows)
+
+
+def _confusions(report: Report) -> FigureTable | None:
+    rows = [(true, called, f"{count:,}") for count, true, called in frequent_confusions(report, MAX_CONFUSIONS)]
+    return FigureTable("The most frequent confusions", ("is", "called", "images"), rows) if rows else None
+
+
+def _mistakes(report: Report) -> FigureTable | None:
+    rows = [(each.label, each.called, percent(each.confidence, 1)) for each in report.mistakes]
+    return FigureTable("The most confident mistakes", ("is", "called", "confidence"), rows) if rows else None
 
 
 def _people(report: Report) -> People | None:

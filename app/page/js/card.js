@@ -5,9 +5,12 @@ import { card, picture } from "./service.js";
 import { whole } from "./format.js";
 
 const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view already has a heading
+const PAUSE = 2; // seconds, at least, before a service that does not answer is asked again
 let isShown = false;
+let timer = null;
 
 export async function showCard() {
+  clearTimeout(timer);
   if (isShown) return;
   try {
     const read = new DOMParser().parseFromString(await card(), "text/html");
@@ -16,8 +19,15 @@ export async function showCard() {
   } catch (problem) {
     byId("card").replaceChildren(
       element("p", { className: "wrong", textContent: `The model card cannot be shown. ${problem.headline ?? ""} ${whole(problem.detail ?? problem.message)}` }),
+      ...(problem.passes ? [element("p", { textContent: "It appears here when the service has it." })] : []),
     );
+    if (problem.passes) timer = setTimeout(tryAgain, 1_000 * Math.max(PAUSE, problem.wait));
   }
+}
+
+// Not while the view is hidden: showing it asks again.
+function tryAgain() {
+  if (!byId("view-model").hidden) showCard();
 }
 
 // Resolves addresses against the card's own URL, since they are not relative to this page.
