@@ -66,7 +66,9 @@ def missing(expected: Any, received: Any, where: str = "") -> list[str]:
     """What was recorded and is not there any more; additions are welcome."""
     if where.endswith(".allow"):
         return [f"{where} lacks {method}" for method in set(expected.split(", ")) - set(received.split(", "))]
-    if where.endswith(".parameters"):  # by name, since there may be more
+    if where.endswith("Answer.required"):
+        return [f"{where} lacks {name}" for name in set(expected) - set(received)]
+    if where.endswith(".parameters") and isinstance(expected, list):  # of a path: by name, since there may be more
         expected, received = ({each["name"]: each for each in side} for side in (expected, received))
     match expected, received:
         case dict(), dict():
