@@ -32,7 +32,7 @@ def test_a_document_is_read_once(tmp_path):
 def test_the_page_has_the_command_line_for_browsers_without_javascript(client):
     html = client.get("/", headers={"Host": "here.example:8000"}).text
     assert '<pre class="code">curl -F file=@photo.jpg http://here.example:8000/predict</pre>' in html
-    assert "&lt;b&gt;" in client.app.state.page.answer("index.html", "", "http://<b>/").body.decode()
+    assert "&lt;b&gt;" in client.app.state.page.answer("index.html", Headers({}), "http://<b>/").body.decode()
 
 
 def test_every_module_of_the_page_is_loaded_in_the_first_round_trip(client):
