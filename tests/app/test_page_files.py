@@ -42,6 +42,11 @@ def test_every_module_of_the_page_is_loaded_in_the_first_round_trip(client):
     assert set(preloaded) == modules and len(preloaded) == len(modules)
 
 
+def test_the_page_takes_less_than_150_kib():
+    files = [path for path in PAGE.rglob("*") if path.is_file() and "swagger" not in path.parts]
+    assert sum(path.stat().st_size for path in files) < 150 * 1024
+
+
 def test_files_at_the_version_are_kept_for_ever_and_others_are_asked_for_again(client):
     version = client.app.state.page.version
     for path, policy in (

@@ -1,7 +1,6 @@
 """The page as people use it, in a real browser, on the real service."""
 
 import ast
-import csv
 import io
 import json
 import re
@@ -277,60 +276,6 @@ def check_programs(page: Page, folder: Path) -> None:
     assert json.loads(ran.stdout)["label"] == "cat", ran.stderr
 
 
-def names(page: Page) -> list[str]:
-    return page.locator("#results th").all_inner_texts()
-
-
-def test_several_pictures_become_a_table_that_can_be_sorted(page):
-    give(page, *MANY, *BROKEN)
-    expect(page.locator("#batch-title")).to_have_text("8 pictures, 2 without an answer")
-    expect(page.locator("#announcement")).to_have_text("8 pictures, 2 without an answer")
-    given = [name for name, _ in MANY + BROKEN]
-    assert names(page) == given
-    expect(page.locator("#results .failed")).to_have_count(2)
-    expect(page.locator("#results .failed").first).to_contain_text("That is not a picture the service can read.")
-    expect(page.locator("#results .failed").first).to_contain_text("unsupported_image · request ")
-    page.get_by_role("button", name="Label").click()
-    assert names(page) == given  # the labels of these are their names; what has none comes last
-    page.get_by_role("button", name="Label").click()
-    assert names(page) == [*reversed(given[:6]), *given[6:]]
-    page.get_by_role("button", name="Confidence").click()
-    expect(page.locator("th[aria-sort]")).to_have_text("Confidence")
-    expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "descending")
-    shares = [float(re.sub("[^0-9.]", "", text)) for text in page.locator("#results td:nth-child(4)").all_inner_texts()]
-    assert len(shares) == 6 and shares == sorted(shares, reverse=True)
-
-
-def test_a_row_opens_the_whole_answer_and_the_table_stays(page):
-    give(page, *MANY)
-    page.get_by_role("button", name="frog.png").click()
-    expect_answer(page, "frog.png")
-    expect(page.locator("#results tr")).to_have_count(6)
-
-
-def test_the_table_is_downloaded_as_csv(page):
-    give(page, *MANY, *BROKEN)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
-    assert download.value.suggested_filename == "predictions.csv"
-    lines = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8"), newline="")))
-    assert [line["file"] for line in lines] == [name for name, _ in MANY + BROKEN]
-    for line in lines[:6]:
-        assert line["label"] == line["file"].removesuffix(".png") and line["problem"] == ""
-        shares = {name: float(value) for name, value in line.items() if name.startswith("probability_")}
-        assert len(shares) == 10 and sum(shares.values()) == pytest.approx(1, abs=1e-3)
-        assert float(line["confidence"]) == shares[f"probability_{line['label']}"]
-    assert lines[6]["label"] == "" and "not a picture" in lines[6]["problem"]
-
-
-def test_more_pictures_than_one_request_takes_are_sent_in_several(page):
-    sent = []
-    page.on("request", lambda request: sent.append(request) if request.url.endswith("/predict/batch") else None)
-    give(page, *((f"{index}.png", png(index)) for index in range(150)))
-    expect(page.locator("#batch-title")).to_have_text("150 pictures")
-    assert len(sent) == 3 and names(page) == [f"{index}.png" for index in range(150)]
-
-
 def refuse(page: Page, code: str) -> None:
     """From now on, let every prediction be answered with this problem."""
     status, _ = CODES[code]
@@ -463,8 +408,7 @@ RECORD = """
   const send = window.fetch;
   window.sent = [];
   window.fetch = (path, options) => {
-    const file = options?.body?.get("file");
-    if (file) window.sent.push(file);
+    window.sent.push(...["file", "files"].flatMap((field) => options?.body?.getAll(field) ?? []));
     return send(path, options);
   };
 }
@@ -579,26 +523,18 @@ def test_a_service_with_small_limits_and_then_stopped(open_page, tmp_path):
         give(page, ("large.png", png(side=400)))
         expect(page.locator("#verdict")).to_have_text(re.compile(r"^This picture has \d+ kB; at most 30 kB\.$"))
         give(page, *MANY, ("large.png", png(side=400)))  # halved until each part fits
-        expect(page.locator("#batch-title")).to_have_text("7 pictures, 1 without an answer")
+        expect(page.locator("#batch-title")).to_have_text("7 pictures")
+        expect(page.locator("#results .failed")).to_have_count(1)
+        expect(page.locator("#results .failed")).to_contain_text(
+            re.compile(r"This picture has \d+ kB; at most 30 kB\.")
+        )
         expect(page.locator("#results .failed")).to_contain_text("too_large")
         stop(small)
         give(page, ("later.png", CAT))
         expect(page.locator("#answer")).to_contain_text("The service cannot be reached.")
         give(page, *MANY)
-        expect(page.locator("#batch-title")).to_have_text("6 pictures, 6 without an answer")
+        expect(page.locator("#results .failed")).to_have_count(6)
         expect(page.get_by_role("button", name="Try 6 again")).to_be_visible()
-
-
-def test_rows_that_were_not_reached_can_be_tried_again(watched):
-    page = watched.page
-    watched.expected.append(MADE_TO_FAIL)
-    page.context.set_offline(True)
-    give(page, *MANY)
-    expect(page.locator("#results .failed")).to_have_count(6)
-    page.context.set_offline(False)
-    page.get_by_role("button", name="Try 6 again").click()
-    expect(page.locator("#batch-title")).to_have_text("6 pictures")
-    expect(page.locator("#results .failed")).to_have_count(0)
 
 
 DRIFT = {
@@ -669,8 +605,9 @@ def test_quantiles_are_those_between_two_scrapes(page):
 def answered(page: Page) -> None:
     """A table with a problem in it, and an answer with all its parts."""
     give(page, *MANY, *BROKEN)
-    expect(page.locator("#batch-title")).to_contain_text("2 without an answer")
-    give_sample(page)
+    expect(page.locator("#results .failed")).to_have_count(1)
+    give(page, ("cat.png", CAT))
+    expect_answer(page, "cat.png")
     unfold(page)
 
 
@@ -733,11 +670,11 @@ def test_every_state_is_accessible_and_nothing_scrolls_sideways(open_page, width
 
 
 def small_targets(page: Page) -> list[str]:
-    """The visible controls outside batch and card with a side below 44 px; labels stand for their inputs."""
+    """The visible controls outside the card with a side below 44 px; labels stand for their inputs."""
     controls = "button, summary, .top nav a, .brand, .button, .segments span, input[type=range]"
     return page.evaluate(
         """(controls) => [...document.querySelectorAll(controls)]
-          .filter((control) => control.checkVisibility() && !control.closest(".results, .batch"))
+          .filter((control) => control.checkVisibility())
           .map((control) => [control.getBoundingClientRect(), control.id || control.textContent.trim()])
           .filter(([{ width, height }]) => Math.min(width, height) < 43.9).map(([, name]) => name)""",
         controls,
@@ -804,6 +741,8 @@ def test_all_of_it_can_be_done_with_the_keyboard(page):
     assert focused(page) == "files"  # Enter opens the browser's own dialog
     ring = page.locator("label[for=files]").evaluate("label => getComputedStyle(label).outlineStyle")
     assert ring == "solid"
+    press("Tab")
+    assert focused(page) == "folder"
     press("Tab")
     assert focused(page) == "Live camera"
     for _ in range(3):

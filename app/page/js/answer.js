@@ -4,6 +4,7 @@ import { showBars } from "./bars.js";
 import { byId } from "./element.js";
 import { showSeen } from "./explanation.js";
 import { bytes, whole } from "./format.js";
+import { pathOf } from "./paths.js";
 import { headlineFor } from "./problem.js";
 import { showPrograms } from "./programs.js";
 import { showTimes } from "./timing.js";
@@ -72,7 +73,7 @@ function show(state, { verdict, chip: words = "", detail = "", small = "" }) {
 
 function about(file, sent = file) {
   const size = sent === file ? bytes(file.size) : `${bytes(file.size)}, sent as ${bytes(sent.size)}`;
-  return `${file.name} · ${size}`;
+  return `${pathOf(file)} · ${size}`;
 }
 
 // On a phone the panel is below the button that was pressed.

@@ -1,76 +1,223 @@
-// Classifies several pictures: sends them in chunks, fills a table as answers arrive, and exports it as CSV.
+// Classifies the pictures of a batch: sends them in chunks, and connects the parts of the workbench that show them.
+import { onCell, showAccuracy, unpressCells } from "./accuracy.js";
 import { announce } from "./announcement.js";
 import { answers, chunks } from "./chunks.js";
+import { askCorrection, hideCorrection, onCorrection } from "./correction.js";
 import { csv } from "./csv.js";
-import { byId, element } from "./element.js";
+import { download } from "./download.js";
+import { byId } from "./element.js";
+import { isDone, pictures } from "./entry.js";
+import { countFilters, markFilter, onFilter, summary } from "./filters.js";
+import { hasUnsaved, showLabelled } from "./labelled.js";
+import { close as closePager, hidePager, openEntry, showPager, walk } from "./pager.js";
+import { classReader, isPicture, pathOf } from "./paths.js";
 import { predictAll } from "./service.js";
-import { clearTable, fillRow, listRows, sortTable } from "./table.js";
+import { shrunk } from "./shrink.js";
+import { byPath, fillRow, listRows, markOpen, showOnly, showThumbnail, shownEntries, sortTable } from "./table.js";
 
+const MOST = 10_000; // pictures
+const THUMBNAIL = 128; // pixels on the long side
+const LANES = 2; // requests at a time: one is answered while the other is sent
 const section = byId("batch");
 const progress = byId("progress");
-const again = byId("again");
-let entries = []; // {file, name, prediction or problem, row}
+const resend = byId("resend");
+let entries = []; // as entry.js describes them, with the elements of their rows
+let labels = []; // that the model knows
+let classOf = () => undefined;
 let sending = new AbortController();
+let isSending = false;
+let answer = { open: () => {}, close: () => {} };
 
-// Calls `open` with a file when its full answer is requested.
-export async function showBatch(files, open) {
-  clearTable(entries);
-  entries = files.map((file) => ({ file, name: file.webkitRelativePath || file.name }));
-  listRows(entries, open);
-  byId("empty").hidden = true;
+// `open` shows the full answer of a file beside the table, `close` takes it away.
+export async function showBatch(files, { open, close }) {
+  if (!mayForget()) return;
+  answer = { open, close };
+  forget();
+  close();
+  const found = files.filter(isPicture).map((file) => ({ file, path: pathOf(file) })).sort(byPath);
+  entries = found.slice(0, MOST);
+  labels = [];
+  listRows(entries, openRow);
+  showLeftOut(files.length - found.length, found.length - entries.length);
   section.hidden = false;
+  window.addEventListener("beforeunload", warn);
   section.scrollIntoView({ block: "nearest" });
   await send(entries);
+}
+
+// Returns false if nothing is open beside the table.
+export function closeRow() {
+  if (byId("pager").hidden) return false;
+  closePager();
+  return true;
+}
+
+// Shows that an answer beside the table is not of the batch.
+export function leaveRow() {
+  if (section.hidden) return;
+  markOpen(null);
+  hideCorrection();
+  showPager(null);
+}
+
+const mayForget = () => !hasUnsaved() || window.confirm("You have corrected pictures and not downloaded them. Forget them?");
+
+function forget() {
+  sending.abort();
+  for (const { address } of entries) URL.revokeObjectURL(address);
+  entries = [];
+  hidePager();
+  hideCorrection();
+  markFilter("all");
+  showLabelled(entries);
+  showAccuracy(entries);
+  section.hidden = true;
+  window.removeEventListener("beforeunload", warn);
+}
+
+function warn(event) {
+  event.preventDefault();
+  event.returnValue = true; // browsers of before 2024
+}
+
+function showLeftOut(others, tooMany) {
+  const lines = [];
+  if (others) lines.push(`${others.toLocaleString("en")} other ${others === 1 ? "file" : "files"} left out, not named like a picture.`);
+  if (tooMany) lines.push(`${pictures(tooMany)} left out; a table holds ${MOST.toLocaleString("en")}.`);
+  byId("left-out").hidden = lines.length === 0;
+  byId("left-out").textContent = lines.join(" ");
 }
 
 async function send(waiting) {
   sending.abort();
   const { signal } = (sending = new AbortController());
-  const files = new Map(waiting.map((entry) => [entry.file, entry]));
+  const parts = chunks(waiting, prepare);
+  isSending = true;
   report();
   try {
-    for (const chunk of chunks([...files.keys()])) {
-      const results = await answers(chunk, predictAll, signal);
-      if (signal.aborted) return;
-      chunk.forEach((file, index) => fillRow(Object.assign(files.get(file), { problem: undefined }, results[index])));
-      report();
-    }
+    await Promise.all(Array.from({ length: LANES }, () => sendChunks(parts, signal)));
   } catch (error) {
     if (error.name !== "AbortError") throw error;
     return;
   }
+  isSending = false;
   sortTable();
-  announce(summary());
+  report();
+  announce(`${pictures(entries.length)}: ${summary(entries) || "no answers"}.`);
 }
 
-const isDone = (entry) => Boolean(entry.prediction || entry.problem);
-const failed = () => entries.filter((entry) => entry.problem?.passes);
-
-function summary() {
-  const broken = entries.filter((entry) => entry.problem).length;
-  const pictures = `${entries.length.toLocaleString("en")} pictures`;
-  return broken ? `${pictures}, ${broken.toLocaleString("en")} without an answer` : pictures;
+// Rows of photos have thumbnails of their own: a browser takes a second to draw a screen of large ones.
+async function prepare(entry) {
+  const sent = await shrunk(entry.file);
+  showThumbnail(entry, sent === entry.file ? sent : await shrunk(sent, THUMBNAIL, 0));
+  return sent;
 }
+
+async function sendChunks(parts, signal) {
+  for await (const part of parts) {
+    signal.throwIfAborted();
+    const results = await answers(part.map(({ sent }) => sent), predictAll, signal);
+    signal.throwIfAborted();
+    learnLabels(results);
+    part.forEach(({ item }, index) => fill(item, results[index]));
+    report();
+  }
+}
+
+function learnLabels(results) {
+  const first = results.find(({ prediction }) => prediction);
+  if (labels.length || !first) return;
+  labels = Object.keys(first.prediction.probabilities);
+  classOf = classReader(labels);
+}
+
+function fill(entry, { prediction, problem }) {
+  Object.assign(entry, { prediction, problem, folder: classOf(entry.path) });
+  fillRow(entry);
+}
+
+const unanswered = () => entries.filter((entry) => !isDone(entry) || entry.problem?.passes);
 
 function report() {
   const done = entries.filter(isDone).length;
+  const left = unanswered().length;
   progress.max = entries.length;
   progress.value = done;
-  progress.hidden = done === entries.length;
-  byId("batch-title").textContent = progress.hidden ? summary() : `${done} of ${entries.length} pictures`;
-  byId("csv").disabled = !progress.hidden;
-  again.hidden = !progress.hidden || failed().length === 0;
-  again.textContent = `Try ${failed().length.toLocaleString("en")} again`;
+  progress.hidden = !isSending;
+  byId("batch-title").textContent = isSending ? `${done.toLocaleString("en")} of ${pictures(entries.length)}` : pictures(entries.length);
+  byId("csv").disabled = isSending || done === 0;
+  resend.hidden = !isSending && left === 0;
+  resend.textContent = isSending ? "Stop" : done < entries.length ? `Go on with ${left.toLocaleString("en")}` : `Try ${left.toLocaleString("en")} again`;
+  countFilters(entries);
+  showAccuracy(entries);
 }
 
-again.addEventListener("click", () => {
-  const waiting = failed();
-  for (const entry of waiting) fillRow(Object.assign(entry, { problem: undefined }));
+function openRow(entry) {
+  const isBeside = entry === openEntry();
+  markOpen(entry);
+  showPager(entry);
+  hideCorrection();
+  if (entry.prediction) askCorrection(entry, knownWords());
+  if (!isBeside) answer.open(entry.file);
+  if (!section.checkVisibility()) byId("one").scrollIntoView(); // on a phone it takes the table's place
+  if (!byId("pager").contains(document.activeElement)) byId("verdict").focus({ preventScroll: true });
+}
+
+// The labels of the model, and the words that the user gave.
+const knownWords = () => [...new Set([...labels, ...entries.map((entry) => entry.correction).filter(Boolean)])];
+
+walk({
+  list: shownEntries,
+  open: openRow,
+  close(entry) {
+    answer.close();
+    hideCorrection();
+    markOpen(null);
+    (entry?.button ?? byId("batch-title")).focus();
+  },
+});
+
+onFilter((keeps) => {
+  unpressCells();
+  show(keeps);
+});
+onCell((keeps) => {
+  markFilter(null);
+  show(keeps);
+});
+
+function show(keeps) {
+  showOnly(keeps);
+  if (openEntry()) showPager(openEntry());
+  announce(`${pictures(shownEntries().length)} shown.`);
+}
+
+onCorrection((entry) => {
+  fillRow(entry);
+  countFilters(entries);
+  showAccuracy(entries);
+  showLabelled(entries, true);
+  askCorrection(entry, knownWords());
+  announce(entry.correction ? `Corrected: ${entry.correction}.` : "Correction taken back.");
+});
+
+resend.addEventListener("click", () => {
+  if (isSending) {
+    sending.abort();
+    isSending = false;
+    report();
+    return;
+  }
+  const waiting = unanswered();
+  for (const entry of waiting) fill(entry, {});
   send(waiting);
 });
 
-byId("csv").addEventListener("click", () => {
-  const address = URL.createObjectURL(new Blob([csv(entries)], { type: "text/csv" }));
-  element("a", { href: address, download: "predictions.csv" }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000); // the browser reads it after the click
+byId("csv").addEventListener("click", () => download(new Blob([csv(entries)], { type: "text/csv" }), "predictions.csv"));
+
+byId("clear").addEventListener("click", () => {
+  if (!mayForget()) return;
+  if (openEntry()) answer.close();
+  forget();
+  byId("files").focus();
 });

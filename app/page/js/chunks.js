@@ -1,19 +1,33 @@
-// Splits many files into requests of limited size. Knows neither the page nor the endpoint.
+// Splits many items into requests of limited size. Knows neither the page nor the endpoint.
 import { patiently } from "./patience.js";
+import { asProblem } from "./problem.js";
 
-export const LARGEST = { files: 64, bytes: 24e6 }; // well within the service's default limits, and answered soon
+// Well within the service's default limits, answered soon, and sent in ten seconds over a slow line.
+export const LARGEST = { files: 64, bytes: 2e6 };
+const AHEAD = 4; // items prepared at a time
 
-export function* chunks(files, { files: most, bytes } = LARGEST) {
+// Yields arrays of {item, sent}, where `sent` is the file that `prepare` makes of an item.
+export async function* chunks(items, prepare, { files: most, bytes } = LARGEST) {
   let chunk = [], size = 0;
-  for (const file of files) {
-    if (chunk.length && (chunk.length === most || size + file.size > bytes)) {
+  for await (const part of ahead(items, async (item) => ({ item, sent: await prepare(item) }))) {
+    if (chunk.length && (chunk.length === most || size + part.sent.size > bytes)) {
       yield chunk;
       chunk = [], size = 0;
     }
-    chunk.push(file);
-    size += file.size + 500; // overhead of a form for each file
+    chunk.push(part);
+    size += part.sent.size + 500; // overhead of a form for each file
   }
   if (chunk.length) yield chunk;
+}
+
+// Yields the results of `work` in order, with some of them under way.
+async function* ahead(items, work) {
+  const waiting = [];
+  for (const item of items) {
+    waiting.push(work(item));
+    if (waiting.length === AHEAD) yield waiting.shift();
+  }
+  yield* waiting;
 }
 
 // Returns one result per file. Halves a request that is too large for the service and waits out one that finds it busy or
@@ -28,6 +42,6 @@ export async function answers(files, ask, signal) {
       const first = await answers(files.slice(0, middle), ask, signal);
       return [...first, ...await answers(files.slice(middle), ask, signal)];
     }
-    return files.map(() => ({ problem }));
+    return files.map(() => ({ problem: asProblem(problem) }));
   }
 }

@@ -1,7 +1,7 @@
 // Classifies pictures: shows a full answer for one, a table for several. A new request cancels the previous one.
 import { announce } from "./announcement.js";
 import { focusVerdict, hideAnswer, showAnswer, showFailure, showLooking } from "./answer.js";
-import { showBatch } from "./batch.js";
+import { closeRow, leaveRow, showBatch } from "./batch.js";
 import { byId } from "./element.js";
 import { awaitHeat, hideHeat, showHeat, showNoHeat } from "./explanation.js";
 import { known, learn } from "./manifest.js";
@@ -22,17 +22,20 @@ function begin() {
 
 // `sample` is the file's address if it is one of the page's samples.
 export function classify(files, sample) {
-  if (files.length === 1) return classifyOne(files[0], sample);
+  if (files.length > 1) return showBatch(files, { open: classifyOne, close });
+  leaveRow();
+  return classifyOne(files[0], sample);
+}
+
+function close() {
   begin();
   hideAnswer();
-  return showBatch(files, (file) => classifyOne(file));
 }
 
 function cancel() {
-  begin();
-  hideAnswer();
+  close();
   announce("Cancelled.");
-  byId("files").focus();
+  if (!closeRow()) byId("files").focus();
 }
 
 async function classifyOne(file, sample) {

@@ -1,4 +1,7 @@
-// Formats predictions as CSV (RFC 4180), with the columns of `python -m app classify --format csv` and one for problems.
+// Formats predictions as CSV (RFC 4180), with the columns of `python -m app classify --format csv`, one for what a picture
+// was said to show, if that is known of any, and one for problems.
+import { truthOf } from "./entry.js";
+
 const COLUMNS = ["file", "label", "confidence", "verdict", "novelty"];
 
 const cell = (value) => {
@@ -8,11 +11,16 @@ const cell = (value) => {
 
 export function csv(entries) {
   const labels = Object.keys(entries.find((entry) => entry.prediction)?.prediction.probabilities ?? {});
-  const head = [...COLUMNS, ...labels.map((label) => `probability_${label}`), "problem"];
-  const lines = entries.map(({ name, prediction, problem }) => {
+  const truths = entries.some(truthOf) ? ["true_label"] : [];
+  const head = [...COLUMNS, ...labels.map((label) => `probability_${label}`), ...truths, "problem"];
+  const lines = entries.map((entry) => {
+    const { path, prediction, problem } = entry;
     const { label, confidence, verdict, novelty, probabilities } = prediction ?? {};
     const shares = labels.map((each) => probabilities?.[each]);
-    return [name, label, confidence, verdict, novelty, ...shares, problem && `${problem.headline} ${problem.detail}`];
+    return [
+      path, label, confidence, verdict, novelty, ...shares, ...truths.map(() => truthOf(entry)),
+      problem && `${problem.headline} ${problem.detail}`,
+    ];
   });
   return [head, ...lines].map((line) => `${line.map(cell).join(",")}\r\n`).join("");
 }

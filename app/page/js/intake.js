@@ -1,16 +1,18 @@
 // Collects pictures as Files: chosen, dropped (also in folders), pasted, from the camera, or samples.
 import { isLive, pointCamera } from "./camera.js";
 import { byId } from "./element.js";
+import { keepPath } from "./paths.js";
 
-// Calls `give` with File[] and, for a sample, its address.
+// Calls `give` with File[], whose paths are in paths.js, and, for a sample, its address.
 export function watch(give) {
-  for (const id of ["files", "capture"]) {
+  for (const id of ["files", "folder", "capture"]) {
     const input = byId(id);
     input.addEventListener("change", () => {
       if (input.files.length) give([...input.files]);
       input.value = ""; // so that the same file can be chosen again
     });
   }
+  byId("folder-chooser").hidden = !("webkitdirectory" in HTMLInputElement.prototype);
   byId("point").textContent = isLive() ? "Live camera" : "Take a photo";
   byId("point").addEventListener("click", () => pointCamera((photo) => give([photo])));
   byId("samples").addEventListener("click", (event) => {
@@ -60,7 +62,7 @@ async function dropped(transfer) {
 async function within(entry) {
   if (entry.isFile) {
     const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
-    return entry.name.startsWith(".") ? [] : [file];
+    return file ? [keepPath(file, entry.fullPath.slice(1))] : [];
   }
   const reader = entry.createReader();
   const read = () => new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));

@@ -4,11 +4,11 @@ const SMALL = 200_000; // bytes that are not worth shrinking
 const QUALITY = 0.85;
 
 // Returns the file itself if it is small, or if this browser cannot decode it; the service may.
-export async function shrunk(file) {
-  if (file.size <= SMALL) return file;
+export async function shrunk(file, side = SIDE, small = SMALL) {
+  if (file.size <= small) return file;
   const bitmap = await createImageBitmap(file).catch(() => null); // upright, by its EXIF tag
   if (!bitmap) return file;
-  const blob = await encoded(bitmap, Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height)));
+  const blob = await encoded(bitmap, Math.min(1, side / Math.max(bitmap.width, bitmap.height)));
   bitmap.close();
   return blob && blob.size < file.size ? new File([blob], file.name, { type: blob.type }) : file;
 }
