@@ -74,7 +74,9 @@ class Serving:
             partial(metrics.observe_batch, self.model),
             initializer=give_way,
         )
-        self._explainer = Explainer(self._batcher, masks, max_wait_seconds, min(CHUNK, self._max_batch, max_waiting_images))
+        self._explainer = Explainer(
+            self._batcher, masks, max_wait_seconds, min(CHUNK, self._max_batch, max_waiting_images)
+        )
         self._max_waiting_images, self._batched = max_waiting_images, 0  # images of batches in progress
         self._requests, self._unused = 0, asyncio.Event()
 

@@ -8,7 +8,7 @@ from app.uploads import parse_images
 from benchmarks.load import bodies
 from benchmarks.peers.starts import PEERS
 from model_store.images.decode import decode, read_header
-from model_store.manifest import Resize
+from model_store.manifest import UNNORMALISED
 
 PNG, JPEG = bodies.pictures()
 
@@ -44,7 +44,7 @@ def test_a_request_has_a_complete_head_and_the_body():
 
 def test_an_enlarged_picture_is_decoded_to_what_it_was():
     large = bodies.enlarge(Image.open(io.BytesIO(PNG.data)), 512, 512)
-    pixels = [decode(data, Resize()).ravel() for data in (PNG.data, bodies.encode(large, "PNG").data)]
+    pixels = [decode(data, UNNORMALISED).ravel() for data in (PNG.data, bodies.encode(large, "PNG").data)]
     assert np.corrcoef(*pixels)[0, 1] > 0.9
 
 
