@@ -399,6 +399,7 @@ def test_a_correction_is_shown_and_can_be_taken_back(page, folder):
     page.locator("#truth").select_option("cat (its folder)")
     expect(page.locator("#score")).to_contain_text("66.7 % right")
     button(page, "b.png").click()
+    expect(page.locator("#announcement")).to_contain_text("Looks like")  # or else it would follow the next words
     page.locator("#truth").select_option("choose a word")
     expect(page.locator("#announcement")).to_have_text("Correction taken back.")
     expect(row).not_to_contain_text("should be")
