@@ -109,12 +109,11 @@ def test_tensorflows_formats_take_a_grey_image(grey, tmp_path, kind):
 @pytest.mark.parametrize(
     ("options", "received"),
     [
-        (["--mean", ".5", ".5", ".5"], "take one finite number for this network of 1 channel,"),
-        (["--channel-order", "BGR"], "--channel-order is for three"),
+        (["--mean", ".5", ".5", ".5"], "--mean has 3 numbers, but the network's images have 1 channel; pass one"),
+        (["--channel-order", "BGR"], "--channel-order BGR needs images of three channels"),
     ],
 )
 def test_means_that_do_not_fit_the_channels_are_refused(tmp_path, options, received, capsys):
-
     with pytest.raises(AssertionError):
         publish(tmp_path, Input(GREY.shape, tuple(options)))
     assert received in capsys.readouterr().err

@@ -108,7 +108,7 @@ def publish_import(
         pixels = dataset.test.pixels if dataset else generate_images(COMPARED_IMAGES, height, width)
         few = as_inputs(pixels[:ORIGINAL_IMAGES], preprocessing.model_copy(update={"channel_order": "RGB"}))
         doubts.append(doubt_statistics(model, saved.architecture, scaling.apply(few)))
-        compared = compare_with_original(saved, network, folder, few, first)
+        compared = compare_with_original(saved, network, folder, pixels[:ORIGINAL_IMAGES], first)
         record = {"doubts": [doubt for doubt in doubts if doubt], "compared_with_original": compared}
         candidate = Candidate(folder, CompiledNetwork(network), saved.origin | record)
         test = dataset.test if dataset and dataset.labels == labels else None
@@ -122,7 +122,7 @@ def compare_with_original(
 
     Args:
         folder: the rebuilt network's two files.
-        pixels: (N, H, W, C), of the network's size, RGB or grey.
+        pixels: (N, H, W, 3), RGB.
         first: what is done with the pixels before the network in the files.
 
     Returns:
@@ -135,7 +135,8 @@ def compare_with_original(
     try:
         if saved.read.mixed:
             raise NotLoaded("it computes in 16 bits there, and in float32 here")
-        outputs = original_outputs(saved.original, first.apply(pixels))
+        inputs = as_inputs(pixels, network.preprocessing.model_copy(update={"channel_order": "RGB"}))
+        outputs = original_outputs(saved.original, first.apply(inputs))
     except NotLoaded as error:
         if saved.found.by_order:
             raise TrainingError(

@@ -127,10 +127,15 @@ def _described(call: Call) -> str:
 
 
 def _is_operation(call: Call) -> bool:
-    """Tell if it is arithmetic or indexing between layers rather than a layer."""
-    module = str(call.entry.get("module"))
-    return module.startswith("keras.src.ops.") or (
-        call.kind in ("TFOpLambda", "SlicingOpLambda") and is_of_keras(call.entry)
+    """Tell if it is arithmetic or indexing between layers rather than a layer.
+
+    Keras 3 names no modules in `.h5`; there, operations are what lacks the attributes that every layer has.
+    """
+    if call.kind in ("TFOpLambda", "SlicingOpLambda"):
+        return is_of_keras(call.entry)
+    module = call.entry.get("module")
+    return str(module).startswith("keras.src.ops.") or (
+        module is None and call.kind != "InputLayer" and "trainable" not in call.config
     )
 
 
