@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def original_outputs(original: Original, images: NDArray[np.float32]) -> NDArray
         NotLoaded: this Keras cannot load or run them, such as operations saved by Keras 2.
     """
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's, about the optimizer that is passed over
             model = _load(original, Path(folder))
             outputs: NDArray[np.float32] = np.asarray(model.predict(images, batch_size=32, verbose=0), np.float32)
             return outputs

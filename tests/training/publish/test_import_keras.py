@@ -326,6 +326,63 @@ def test_a_whole_model_and_two_files_exclude_each_other(tmp_path, capsys):
     assert errors.count("--architecture and --weights go together") == 1
 
 
+def transfer_learned(build, side, scaling=()):
+    """A network of `keras.applications` under a new head, with statistics and answers that differ between images."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    base = build(include_top=False, input_shape=(side, side, 3), weights=None)
+    images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3)).repeat(side // 8, 1).repeat(side // 8, 2)
+    pixels = images.astype("float32")
+    for layer in scaling:
+        pixels = layer(pixels)
+    norms = [layer for layer in base.layers if isinstance(layer, L.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    features = base(pixels, training=True).numpy().mean((1, 2))
+    dense = L.Dense(3, activation="softmax")
+    head = [L.GlobalAveragePooling2D(), L.Dropout(0.2), dense]
+    model = keras.Sequential([keras.Input((side, side, 3)), L.RandomFlip(), *scaling, base, *head])
+    kernel, bias = dense.get_weights()
+    dense.set_weights([0.1 * kernel / features.std(0).mean(), bias])  # moderate enough for bfloat16
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "scaling", "suffix"),
+    [("MobileNetV2", 96, [L.Rescaling(1 / 127.5, offset=-1)], "keras"), ("MobileNetV3Small", 64, [], "h5")],
+    ids=["MobileNetV2", "MobileNetV3Small"],
+)
+def test_a_transfer_learned_network_gives_what_keras_gives_for_it(tmp_path, capsys, name, side, scaling, suffix):
+    model = transfer_learned(getattr(keras.applications, name), side, scaling)
+    model.save(tmp_path / f"model.{suffix}")
+    assert run_whole(tmp_path / f"model.{suffix}", tmp_path, "--data", str(tmp_path / "absent")) == 0
+    assert f"its images: {side}×{side}, RGB" in capsys.readouterr().out
+    images = np.random.default_rng(1).integers(0, 256, (5, side, side, 3), dtype=np.uint8)
+    expected = model.predict(images.astype("float32"), verbose=0)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    served = load(tmp_path / "whole/1", precision="float32").classifier.predict(images).probabilities
+    np.testing.assert_allclose(served, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "order"),
+    [
+        ("2.12.0/mobile.whole.h5", "RGB"),
+        ("2.15.0/mobile.keras", "RGB"),
+        ("2.15.0/caffe.whole.h5", "BGR"),  # preprocess_input of ResNet50
+    ],
+)
+def test_layers_of_keras_2s_applications_give_what_it_gave(tmp_path, capsys, file, order):
+    path = KERAS2 / f"keras-{file}"
+    assert run_whole(path, tmp_path, "--data", str(tmp_path / "absent")) == 0
+    assert f"its images: 32×32, {order}" in capsys.readouterr().out
+    with np.load(path.with_name(f"{path.name.partition('.')[0]}.npz")) as saved:
+        images = saved["images"][..., ::-1] if order == "BGR" else saved["images"]
+        assert np.ptp(saved["outputs"], axis=0).max() > 0.02
+        served = load(tmp_path / "whole/1", precision="float32").classifier.predict(images).probabilities
+        np.testing.assert_allclose(served, saved["outputs"], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("version", ["2.12.0", "2.15.0"])
 def test_a_whole_model_of_keras_2_is_imported(tmp_path, capsys, version):
     path = KERAS2 / f"keras-{version}/nested.keras"

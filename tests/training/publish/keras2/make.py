@@ -10,7 +10,7 @@ runs in an environment of its own, for this project's has Keras 3. With Python 3
 
 `notebook` has the layers of the notebook's network with fewer filters; `normed` has batch normalisation, activations
 inside layers and global pooling, and ends in logits; `nested` has models in models and was saved after fit();
-`caffe` begins with ResNet50's preprocess_input. For each it writes
+`caffe` begins with ResNet50's preprocess_input; `mobile` has the layers of MobileNets. For each it writes
 
     NAME.json          to_json()
     NAME.h5            save_weights()
@@ -18,7 +18,7 @@ inside layers and global pooling, and ends in logits; `nested` has models in mod
     NAME.weights.h5    save_weights(), which Keras 2.13 and later lay out as Keras 3 does
     NAME.keras         save(), a zip
     NAME.npz           images (4, 32, 32, 3) uint8, and the outputs (4, K) float32 of the model for image / 255; for
-                       `nested` and `caffe`, which scale their input themselves, for the pixels
+                       `nested`, `caffe` and `mobile`, which scale their input themselves, for the pixels
 
 of which those that differ are kept here.
 """
@@ -115,8 +115,23 @@ def nested():
 def caffe():
     images = L.Input((32, 32, 3))
     x = keras.applications.imagenet_utils.preprocess_input(images, mode="caffe")
-    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, strides=2, activation="relu")(x))
+    x = L.Rescaling(0.02)(L.GlobalAveragePooling2D()(L.Conv2D(4, 3, strides=2, activation="relu")(x)))
     return keras.Model(images, L.Dense(3, activation="softmax")(x))
+
+
+def mobile():
+    """What MobileNets and EfficientNet are made of: names with slashes, arithmetic between layers, and gates."""
+    images = L.Input((32, 32, 3))
+    x = L.Conv2D(4, 3, strides=2, use_bias=False, name="Conv")(images / 127.5 - 1.0)
+    x = y = L.ReLU(6.0)(L.BatchNormalization(name="Conv/BatchNorm")(x))
+    x = L.DepthwiseConv2D(3, strides=2, use_bias=False, name="expanded/depthwise")(L.ZeroPadding2D(((0, 1), (0, 1)))(x))
+    x = L.BatchNormalization()(x) * (L.ReLU(6.0)(L.BatchNormalization()(x) + 3.0) * (1.0 / 6.0))
+    gate = L.Conv2D(4, 1, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))
+    x = L.LeakyReLU(alpha=0.2)(L.Multiply()([x, gate]))
+    y = L.SeparableConv2D(4, 3, strides=2, activation="swish")(y)
+    x = L.Concatenate()([L.ELU()(x), L.PReLU(shared_axes=[1, 2])(y)])
+    x = L.Rescaling(20.0)(L.Reshape((8,))(L.GlobalAveragePooling2D(keepdims=True)(x)))
+    return keras.Model(images, L.Dense(3, activation="softmax")(L.Dropout(0.2)(x)))
 
 
 def randomised(model):
@@ -138,6 +153,9 @@ def images():
     return blocks.repeat(4, axis=1).repeat(4, axis=2)
 
 
+SCALING = nested, caffe, mobile  # scale their input themselves
+
+
 def write(build, folder):
     keras.backend.clear_session()  # names count from one again
     model, path = randomised(build()), str(folder / build.__name__)
@@ -148,12 +166,12 @@ def write(build, folder):
     if not OLD:
         with contextlib.suppress(TypeError):  # Keras 2 writes no Ellipsis, which `caffe` has
             model.save(f"{path}.keras", save_format="keras_v3")
-    white = np.float32(1 if build in (nested, caffe) else 255)
+    white = np.float32(1 if build in SCALING else 255)
     np.savez_compressed(f"{path}.npz", images=images(), outputs=model.predict(images() / white))
 
 
 if __name__ == "__main__":
     into = Path(sys.argv[1])
     into.mkdir(parents=True, exist_ok=True)
-    for network in (notebook, normed) if OLD else (notebook, normed, residual, nested, caffe):
+    for network in (notebook, normed) if OLD else (notebook, normed, residual, nested, caffe, mobile):
         write(network, into)
