@@ -6,7 +6,7 @@ measured is the network served.
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
@@ -17,7 +17,7 @@ from openvino import InferRequest
 
 from model_store.errors import ModelError
 from model_store.files import QUANTIZATION
-from model_store.manifest import Precision, Verdicts
+from model_store.manifest import PRECISIONS, Precision, Verdicts
 from model_store.network.gaussian import Gaussian, ood_scores, rejection_scores
 from model_store.network.model import Network
 from model_store.network.openvino import build_network
@@ -69,7 +69,7 @@ class Classifier:
         self._widths = [len(network.labels)] * (2 if network.output == "logits" else 1)
         self._widths += [len(network.gaussian.mean)] if network.gaussian else []
         self.engine: EngineName = engine
-        self.precision: Precision = choose_precision(engine, precision, network.ranges is not None)
+        self.precision: Precision = choose_precision(engine, precision, network.ranges is not None, network.precisions)
         if engine == "openvino":
             numbers = [threads] if wide_threads in (None, threads) else [threads, wide_threads]
             infers = _openvino(network, self.precision, numbers)
@@ -139,13 +139,19 @@ def judge(
     return Predictions(predictions.probabilities, energy, features, ood_score, rejection_score, share, rejected)
 
 
-def choose_precision(engine: EngineName, choice: PrecisionChoice, quantized: bool = False) -> Precision:
+def choose_precision(
+    engine: EngineName,
+    choice: PrecisionChoice,
+    quantized: bool = False,
+    verified: Collection[Precision] = PRECISIONS,
+) -> Precision:
     """Choose the fastest precision that the processor and the version allow, or check the one that was set.
 
     `auto` takes int8 on x86 only; on other processors it has not been tested.
 
     Args:
         quantized: the version has the ranges that int8 needs.
+        verified: precisions in which the version's answers were close enough to Keras's.
 
     Raises:
         ModelError: the version or the processor does not support the choice.
@@ -160,11 +166,15 @@ def choose_precision(engine: EngineName, choice: PrecisionChoice, quantized: boo
         raise ModelError(
             "this processor has no bfloat16 instructions, which bfloat16 needs; leave the precision at auto or float32"
         )
+    if choice != "auto" and choice not in verified:
+        raise ModelError(
+            f"this version is not served in {choice}, which changes its answers too much; leave the precision at auto"
+        )
     if choice != "auto":
         return choice
-    if quantized and is_x86():
+    if quantized and "int8" in verified and is_x86():
         return "int8"
-    return "bfloat16" if has_bfloat16() else "float32"
+    return "bfloat16" if "bfloat16" in verified and has_bfloat16() else "float32"
 
 
 def _openvino(network: Network, precision: Precision, threads: Sequence[int | None]) -> list[Infer]:

@@ -42,6 +42,7 @@ class Resize(Frozen):
 
 
 Precision = Literal["float32", "bfloat16", "int8"]
+PRECISIONS: frozenset[Precision] = frozenset(get_args(Precision))
 Side = Annotated[int, Field(ge=16, le=256)]
 ChannelOrder = Literal["RGB", "BGR"]
 Positive = Annotated[float, Field(gt=0)]

@@ -123,5 +123,6 @@ def read_network(manifest: Manifest, files: dict[str, bytes]) -> Network:
         manifest.temperature,
         read_ranges(files[QUANTIZATION], architecture) if QUANTIZATION in files else None,
         manifest.verdicts,
+        frozenset(manifest.golden_tolerance),
         read_gaussian(files[NOVELTY], architecture) if NOVELTY in files else None,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model_store.errors import ModelError
-from model_store.manifest import Preprocessing, Verdicts
+from model_store.manifest import PRECISIONS, Precision, Preprocessing, Verdicts
 from model_store.network.architecture import Architecture
 from model_store.network.gaussian import Gaussian
 from model_store.network.quantization import Ranges
@@ -23,6 +23,7 @@ class Network:
     temperature: float = 1.0
     ranges: Ranges | None = None  # for int8
     verdicts: Verdicts | None = None
+    precisions: frozenset[Precision] = PRECISIONS  # in which its answers are close enough to Keras's
     gaussian: Gaussian | None = None  # of an early layer; without it novelty depends on the energy alone
 
     def __post_init__(self) -> None:

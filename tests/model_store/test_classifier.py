@@ -125,6 +125,13 @@ def test_int8_is_what_auto_takes_where_the_version_allows(tiny, monkeypatch):
         Classifier(tiny.network(), precision="int8")
 
 
+def test_a_precision_that_a_version_was_not_verified_in_is_not_used(tiny):
+    assert choose_precision("openvino", "auto", True, frozenset({"float32"})) == "float32"
+    assert Classifier(tiny.network(precisions=frozenset({"float32"}))).precision == "float32"
+    with pytest.raises(ModelError, match="not served in int8, which changes its answers too much"):
+        choose_precision("openvino", "int8", True, frozenset({"float32"}))
+
+
 def test_the_tensorflow_engine_computes_in_float32_only(tiny):
     assert Classifier(tiny.network(), "tensorflow").precision == "float32"
     with pytest.raises(ModelError, match="computes in float32"):

@@ -176,7 +176,7 @@ def test_a_half_copied_version_is_not_loaded(store, published):
 
 def test_a_precision_without_a_tolerance_is_refused(store, write):
     folder = store.folder(NAME, store.publish(NAME, lambda *place: write(*place, golden_tolerance={"bfloat16": 0.05})))
-    with pytest.raises(ModelError, match="the tolerance for float32 is None"):
+    with pytest.raises(ModelError, match="this version is not served in float32"):
         load(folder, precision="float32")
 
 

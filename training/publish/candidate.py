@@ -4,7 +4,7 @@ Before the version appears in the store, it is compared with Keras on the same f
 """
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,11 @@ def publish_candidate(
         target.check_unevaluated()  # before it takes time
     compared = as_inputs(pixels[:COMPARED_IMAGES], candidate.network.preprocessing)
     references = keras_probabilities(candidate.folder, candidate.network, compared)
-    differences = check_served(candidate.compiled.by_precision(), compared, references)
+    classifiers = candidate.compiled.by_precision()
+    differences = check_served(classifiers, compared, references)
+    refused = {classifier.precision for classifier in classifiers} - differences.keys()
+    verified = candidate.compiled.replace(precisions=candidate.network.precisions - refused)
+    candidate = replace(candidate, compiled=verified)
     measurements = _measure(candidate.compiled, target, test, show) if test else None
     golden = Golden(compared[:GOLDEN_IMAGES], references[:GOLDEN_IMAGES])
     earlier = {key: value for key, value in candidate.metrics.items() if key not in (ROBUSTNESS, LEFT_OUT, COMPARED)}
@@ -164,7 +168,7 @@ def _manifest(candidate: Candidate, name: str, version: int, metrics: dict[str, 
         temperature=network.temperature,
         verdicts=network.verdicts,
         reference=candidate.reference,
-        golden_tolerance=TOLERANCES,
+        golden_tolerance={name: value for name, value in TOLERANCES.items() if name in network.precisions},
         files={},  # the store hashes them
         metrics=metrics,
         training=candidate.training,

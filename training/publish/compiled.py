@@ -19,7 +19,8 @@ class CompiledNetwork:
     @property
     def served(self) -> Classifier:
         """The classifier at the precision that this machine serves."""
-        return self.classifier(choose_precision("openvino", "auto", self.network.ranges is not None))
+        network = self.network
+        return self.classifier(choose_precision("openvino", "auto", network.ranges is not None, network.precisions))
 
     def classifier(self, precision: Precision) -> Classifier:
         """Return the classifier at a precision."""
@@ -29,7 +30,7 @@ class CompiledNetwork:
 
     def by_precision(self) -> list[Classifier]:
         """Return the classifier of each precision that this machine has for the network, float32 first, served last."""
-        unrounded = choose_precision("openvino", "auto")
+        unrounded = choose_precision("openvino", "auto", verified=self.network.precisions)
         classifiers = self.classifier("float32"), self.classifier(unrounded), self.served
         return list({classifier.precision: classifier for classifier in classifiers}.values())
 
@@ -37,7 +38,8 @@ class CompiledNetwork:
         """Change fields of the network. Only another temperature or layer of the Gaussian needs to be compiled anew.
 
         Args:
-            changes: any of temperature, verdicts, Gaussian, and ranges as long as int8 has not been compiled.
+            changes: any of temperature, verdicts, precisions, Gaussian, and ranges as long as int8 has not been
+                compiled.
         """
         network = dataclasses.replace(self.network, **changes)
         if _compiled_parameters(network) != _compiled_parameters(self.network):

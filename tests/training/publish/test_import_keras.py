@@ -11,6 +11,7 @@ import pytest
 from keras import layers as L  # noqa: N812
 
 from model_store.network.architecture import parse_architecture
+from model_store.network.processor import has_bfloat16
 from model_store.store import Store
 from model_store.version import load
 from tests.model_store.network.keras_models import as_network, chain, keras_values, random_images, randomised
@@ -19,6 +20,7 @@ from training.__main__ import main
 from training.data.cifar10 import LABELS, TEST_BATCH
 from training.errors import TrainingError
 from training.fit import networks
+from training.publish.compare_with_keras import TOLERANCES
 from training.publish.import_keras import build_with_dropout, detect_output, read_labels
 from training.recipes import Airbench, NotebookCNN
 
@@ -64,6 +66,17 @@ def test_an_imported_network_is_a_whole_version(imported):
     with np.load(KERAS2 / "keras-2.12.0/notebook.npz") as file:
         received = loaded.classifier.predict(file["images"]).probabilities
         np.testing.assert_allclose(received, file["outputs"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
+def test_a_network_whose_answers_change_in_bfloat16_is_served_in_float32(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(TOLERANCES, "bfloat16", 1e-9)
+    assert run(NOTEBOOK, tmp_path, "--data", str(tmp_path / "absent")) == 0
+    assert "it is not served in bfloat16" in capsys.readouterr().out
+    loaded = load(Store(tmp_path).folder("old", 1))
+    assert loaded.manifest.golden_tolerance.keys() == {"float32", "int8"}
+    assert loaded.manifest.metrics["differences_from_keras"].keys() == {"float32"}
+    assert loaded.classifier.precision == "float32"
 
 
 def test_keras_opens_the_version_and_gives_what_keras_2_gave(imported):
