@@ -18,7 +18,7 @@ IMMUTABLE, REVALIDATED = "public, max-age=31536000, immutable", "no-cache"
 COMPRESSED = (".js", ".css", ".svg")
 VARY = {"Vary": "Accept-Encoding"}
 _VERSION = re.compile(r"[0-9a-f]{12}")
-_IMPORT = re.compile(r'^import .* from "\./([a-z0-9]+\.js)";$', re.MULTILINE)
+_IMPORT = re.compile(r'^import .* from "(\.\.?/[a-z0-9/]+\.js)";$', re.MULTILINE)
 _GZIP = re.compile(r"(?i)(?:^|[,\s])gzip\s*(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))(?:[;,]|$)")
 
 
@@ -89,11 +89,12 @@ class PageFiles(StaticFiles):
 
 def _preloads(script: Path) -> str:
     """Return links to the modules that a script imports, directly or not; else each level would cost a round trip."""
-    found: list[str] = [script.name]
-    for name in found:  # grows
-        source = script.with_name(name).read_text(encoding="utf-8")
-        found += [each for each in _IMPORT.findall(source) if each not in found]
-    return "".join(f'<link rel="modulepreload" href="page/js/{name}">' for name in found[1:])
+    found = [script.resolve()]
+    for path in found:  # grows
+        imported = [(path.parent / name).resolve() for name in _IMPORT.findall(path.read_text(encoding="utf-8"))]
+        found += [each for each in imported if each not in found]
+    names = [path.relative_to(found[0].parent).as_posix() for path in found[1:]]
+    return "".join(f'<link rel="modulepreload" href="page/js/{name}">' for name in names)
 
 
 def compress_body(response: Response, request: Headers) -> Response:

@@ -38,7 +38,8 @@ def test_the_page_has_the_command_line_for_browsers_without_javascript(client):
 def test_every_module_of_the_page_is_loaded_in_the_first_round_trip(client):
     html = client.get("/").text
     preloaded = re.findall(r'<link rel="modulepreload" href="page/[0-9a-f]{12}/js/(.*?)">', html)
-    modules = {path.name for path in (PAGE / "js").glob("*.js")} - {"page.js", "docs.js"}
+    folder = PAGE / "js"
+    modules = {path.relative_to(folder).as_posix() for path in folder.rglob("*.js")} - {"page.js", "docs.js"}
     assert set(preloaded) == modules and len(preloaded) == len(modules)
 
 

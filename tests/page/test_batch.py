@@ -460,7 +460,7 @@ def test_names_in_the_download_are_ones_that_every_system_can_write(page):
 def test_more_than_a_zip_file_holds_is_said(page):
     found = page.evaluate(
         """async () => {
-          const { zip } = await import("./page/js/zip.js");
+          const { zip } = await import("./page/js/batch/zip.js");
           const said = (files) => zip(files).catch((error) => `${error.name}: ${error.message}`);
           return [await said(Array(65536).fill(["a", new File([], "a")])), await said([["a", { size: 5e9 }]])];
         }"""

@@ -447,7 +447,7 @@ def test_a_picture_that_is_small_or_that_the_browser_cannot_read_is_sent_as_it_i
 def test_the_region_of_a_map_is_put_in_words(page):
     found = page.evaluate(
         """async () => {
-          const { region } = await import("./page/js/region.js");
+          const { region } = await import("./page/js/answer/region.js");
           const map = (weigh) => Array.from({ length: 9 }, (_, y) => Array.from({ length: 12 }, (_, x) => weigh(x, y)));
           return [map((x, y) => +(x < 4 && y < 3)), map((x) => +(x > 3)), map(() => 1), map(() => 0),
             map((x, y) => (x > 3 && x < 8 && y > 2 && y < 6 ? 1 : 0.1))].map(region);
@@ -589,7 +589,7 @@ def test_a_service_that_stops_is_seen_in_the_second_view(open_page):
 def test_quantiles_are_those_between_two_scrapes(page):
     found = page.evaluate(
         """async () => {
-          const { buckets, between, quantile } = await import("./page/js/scrape.js");
+          const { buckets, between, quantile } = await import("./page/js/model/scrape.js");
           const text = (a, b, c) => [["0.1", a], ["0.2", b], ["+Inf", c]].map(([le, n]) =>
             `cifar10_request_seconds_bucket{le="${le}",route="/predict",status="200"} ${n}\\n` +
             `cifar10_request_seconds_bucket{le="${le}",route="/metrics",status="200"} 1000`).join("\\n");

@@ -2,12 +2,12 @@
 // camera, so the device's own app takes a photo.
 import { byId } from "./element.js";
 import { whole } from "./format.js";
-import { known } from "./manifest.js";
-import { patiently, pause } from "./patience.js";
-import { asProblem } from "./problem.js";
-import { predict } from "./service.js";
+import { known } from "./model/manifest.js";
+import { patiently, pause } from "./service/patience.js";
+import { asProblem } from "./service/problem.js";
+import { predict } from "./service/service.js";
 import { encoded } from "./shrink.js";
-import { headline, judgement } from "./verdict.js";
+import { headline, judgement } from "./answer/verdict.js";
 
 const SIDE = 320; // pixels of a frame on its long side, about 15 kB
 const PERIOD = 300; // milliseconds between an answer and the next frame

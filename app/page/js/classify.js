@@ -1,13 +1,13 @@
 // Classifies pictures: shows a full answer for one, a table for several. A new request cancels the previous one.
 import { announce } from "./announcement.js";
-import { focusVerdict, hideAnswer, showAnswer, showFailure, showLooking } from "./answer.js";
-import { closeRow, leaveRow, showBatch } from "./batch.js";
+import { focusVerdict, hideAnswer, showAnswer, showFailure, showLooking } from "./answer/answer.js";
+import { closeRow, leaveRow, showBatch } from "./batch/batch.js";
 import { byId } from "./element.js";
-import { awaitHeat, hideHeat, showHeat, showNoHeat } from "./explanation.js";
-import { known, learn } from "./manifest.js";
-import { patiently } from "./patience.js";
-import { asProblem } from "./problem.js";
-import { explain, predict } from "./service.js";
+import { awaitHeat, hideHeat, showHeat, showNoHeat } from "./answer/explanation.js";
+import { known, learn } from "./model/manifest.js";
+import { patiently } from "./service/patience.js";
+import { asProblem } from "./service/problem.js";
+import { explain, predict } from "./service/service.js";
 import { shrunk } from "./shrink.js";
 
 let prediction = new AbortController(); // of the request in progress

@@ -1,13 +1,13 @@
 // Entry point of the page: switches between its two views and connects the modules.
-import { showCard } from "./card.js";
+import { showCard } from "./model/card.js";
 import { classify } from "./classify.js";
 import { byId } from "./element.js";
-import { watchHealth } from "./health.js";
+import { watchHealth } from "./model/health.js";
 import { watch } from "./intake.js";
-import { askWith, storedKey } from "./key.js";
-import { askForKey } from "./keydialog.js";
+import { askWith, storedKey } from "./service/key.js";
+import { askForKey } from "./service/keydialog.js";
 import { isCifar10, knowledge } from "./labels.js";
-import { learn } from "./manifest.js";
+import { learn } from "./model/manifest.js";
 
 const TITLES = { classify: "Glimpse: what is in the picture?", model: "Glimpse: the model and its service" };
 

@@ -1,11 +1,11 @@
 // The panel with one picture, in one of three states: looking, answered or failed.
-import { announce } from "./announcement.js";
+import { announce } from "../announcement.js";
 import { showBars } from "./bars.js";
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 import { showSeen } from "./explanation.js";
-import { bytes, whole } from "./format.js";
-import { pathOf } from "./paths.js";
-import { headlineFor } from "./problem.js";
+import { bytes, whole } from "../format.js";
+import { pathOf } from "../paths.js";
+import { headlineFor } from "../service/problem.js";
 import { showPrograms } from "./programs.js";
 import { showTimes } from "./timing.js";
 import { headline, judgement } from "./verdict.js";

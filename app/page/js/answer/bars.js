@@ -1,6 +1,6 @@
 // Shows the probabilities as bars, in the selected order; many labels are hidden behind "Show all".
-import { byId, element } from "./element.js";
-import { percent } from "./format.js";
+import { byId, element } from "../element.js";
+import { percent } from "../format.js";
 
 const FEW = 10;
 const body = byId("bars");

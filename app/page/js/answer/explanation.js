@@ -1,8 +1,8 @@
 // The pixels that the network saw, under the heat map for one label; a slider fades the heat map.
 import { markExplained } from "./bars.js";
-import { byId } from "./element.js";
-import { whole } from "./format.js";
-import { plain } from "./labels.js";
+import { byId } from "../element.js";
+import { whole } from "../format.js";
+import { plain } from "../labels.js";
 import { region } from "./region.js";
 
 const figure = byId("explanation");

@@ -1,6 +1,6 @@
 // Shows a command line and a Python program that send the same request; the tests run both.
-import { byId } from "./element.js";
-import { storedKey } from "./key.js";
+import { byId } from "../element.js";
+import { storedKey } from "../service/key.js";
 
 const inShell = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 // curl interprets ; and , in a file name unless it is quoted again.

@@ -1,5 +1,5 @@
 // Where in a picture a saliency map has most of its weight, in words. Pure functions.
-import { list } from "./format.js";
+import { list } from "../format.js";
 
 const ROWS = ["top", "", "bottom"];
 const COLUMNS = ["left", "", "right"];

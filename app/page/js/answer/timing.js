@@ -1,6 +1,6 @@
 // Shows how long each stage of a request took.
-import { byId, element } from "./element.js";
-import { milliseconds } from "./format.js";
+import { byId, element } from "../element.js";
+import { milliseconds } from "../format.js";
 
 const STAGES = {
   receive: "receive", decode: "decode", queue: "queue", infer: "network", serialize: "write the answer", rest: "other",

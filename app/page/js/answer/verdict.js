@@ -1,6 +1,6 @@
 // An answer in words, from verdict and confidence together.
-import { capital, inSentence, percent } from "./format.js";
-import { named, plain, things } from "./labels.js";
+import { capital, inSentence, percent } from "../format.js";
+import { named, plain, things } from "../labels.js";
 
 // The verdicts in words.
 export const VERDICTS = { confident: "sure", unsure: "not sure", none_of_these: "unusual" };

@@ -1,5 +1,5 @@
 // Shows how many pictures were labelled right, and what was mixed up with what, where folders are named like classes.
-import { byId, element } from "./element.js";
+import { byId, element } from "../element.js";
 import { isMeasured, isWrong, pictures, truthOf } from "./entry.js";
 
 const MOST = 25; // classes in the matrix

@@ -1,18 +1,18 @@
 // Classifies the pictures of a batch: sends them in chunks, and connects the parts of the workbench that show them.
 import { onCell, showAccuracy, unpressCells } from "./accuracy.js";
-import { announce } from "./announcement.js";
+import { announce } from "../announcement.js";
 import { answers, chunks } from "./chunks.js";
 import { askCorrection, hideCorrection, onCorrection } from "./correction.js";
 import { csv } from "./csv.js";
 import { download } from "./download.js";
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 import { isDone, pictures } from "./entry.js";
 import { countFilters, markFilter, onFilter, summary } from "./filters.js";
 import { hasUnsaved, showLabelled } from "./labelled.js";
 import { close as closePager, hidePager, openEntry, showPager, walk } from "./pager.js";
-import { classReader, isPicture, pathOf } from "./paths.js";
-import { predictAll } from "./service.js";
-import { shrunk } from "./shrink.js";
+import { classReader, isPicture, pathOf } from "../paths.js";
+import { predictAll } from "../service/service.js";
+import { shrunk } from "../shrink.js";
 import { byPath, fillRow, listRows, markOpen, showOnly, showThumbnail, shownEntries, sortTable } from "./table.js";
 
 const MOST = 10_000; // pictures

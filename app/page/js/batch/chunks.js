@@ -1,6 +1,6 @@
 // Splits many items into requests of limited size. Knows neither the page nor the endpoint.
-import { patiently } from "./patience.js";
-import { asProblem } from "./problem.js";
+import { patiently } from "../service/patience.js";
+import { asProblem } from "../service/problem.js";
 
 // Well within the service's default limits, answered soon, and sent in ten seconds over a slow line.
 export const LARGEST = { files: 64, bytes: 2e6 };

@@ -1,5 +1,5 @@
 // Lets the user say what a picture of a batch shows, in a known word or another.
-import { byId, element } from "./element.js";
+import { byId, element } from "../element.js";
 
 const form = byId("correction");
 const truth = byId("truth");

@@ -1,5 +1,5 @@
 // Saves a Blob as a file of the user's.
-import { element } from "./element.js";
+import { element } from "../element.js";
 
 export function download(blob, name) {
   const address = URL.createObjectURL(blob);

@@ -1,8 +1,8 @@
 // Shows how many pictures of a batch are of each kind, and lets the user show one kind only.
-import { byId, element } from "./element.js";
+import { byId, element } from "../element.js";
 import { isWrong, stateOf } from "./entry.js";
-import { capital } from "./format.js";
-import { VERDICTS } from "./verdict.js";
+import { capital } from "../format.js";
+import { VERDICTS } from "../answer/verdict.js";
 
 const FILTERS = {
   all: { text: "All", keeps: () => true },

@@ -1,9 +1,9 @@
 // Downloads pictures under their right labels, a folder for each, as `python -m training own` reads them.
-import { announce } from "./announcement.js";
+import { announce } from "../announcement.js";
 import { download } from "./download.js";
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 import { pictures } from "./entry.js";
-import { list } from "./format.js";
+import { list } from "../format.js";
 import { zip } from "./zip.js";
 
 const ENOUGH = 10; // pictures of a class, for a training

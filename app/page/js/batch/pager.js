@@ -1,5 +1,5 @@
 // Walks from picture to picture of a batch while one of them is open beside the table.
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 
 const bar = byId("pager");
 let current = null;

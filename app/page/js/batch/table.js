@@ -1,9 +1,9 @@
 // Shows the answers of a batch as a table with a row per picture: sorted by column, filtered, and walked by arrow keys.
-import { byId, element } from "./element.js";
+import { byId, element } from "../element.js";
 import { isWrong, stateOf, truthOf } from "./entry.js";
-import { capital, percent, whole } from "./format.js";
-import { headlineFor } from "./problem.js";
-import { VERDICTS } from "./verdict.js";
+import { capital, percent, whole } from "../format.js";
+import { headlineFor } from "../service/problem.js";
+import { VERDICTS } from "../answer/verdict.js";
 
 const body = byId("results");
 const head = document.querySelector(".results thead");

@@ -1,8 +1,8 @@
 // Shows the model card: inserts the service's document into the page instead of using a frame.
-import { byId, element } from "./element.js";
-import { storedKey } from "./key.js";
-import { card, picture } from "./service.js";
-import { whole } from "./format.js";
+import { byId, element } from "../element.js";
+import { storedKey } from "../service/key.js";
+import { card, picture } from "../service/service.js";
+import { whole } from "../format.js";
 
 const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view already has a heading
 const PAUSE = 2; // seconds, at least, before a service that does not answer is asked again

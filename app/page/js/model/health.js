@@ -1,8 +1,8 @@
 // Shows the service's current health, polled every few seconds while the view is visible.
-import { byId, element } from "./element.js";
+import { byId, element } from "../element.js";
 import { between, buckets, quantile } from "./scrape.js";
-import { drift, health, metrics } from "./service.js";
-import { milliseconds } from "./format.js";
+import { drift, health, metrics } from "../service/service.js";
+import { milliseconds } from "../format.js";
 
 const PERIOD = 2_000; // milliseconds
 const WINDOW = 30_000;

@@ -1,5 +1,5 @@
 // What the served model knows: its labels, the size of its input, and the confidence from which it counts as sure.
-import { model } from "./service.js";
+import { model } from "../service/service.js";
 
 let served = { labels: [], size: "32×32", sureFrom: 0.9 }; // until the manifest is there
 let name = "";

@@ -1,5 +1,5 @@
 // The dialog that asks for a key.
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 
 const dialog = byId("key");
 const field = byId("key-field");

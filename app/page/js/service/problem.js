@@ -1,5 +1,5 @@
 // An error described for the user of the page. Knows neither the page nor the service.
-import { bytes } from "./format.js";
+import { bytes } from "../format.js";
 
 const HEADLINES = {
   malformed_request: "The service could not read what this page sent.",
