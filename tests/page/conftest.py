@@ -54,7 +54,7 @@ class Watched:
         assert self.problems == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # the pictures of other files would count in drift
 def server(tmp_path_factory) -> Iterator[Server]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")

@@ -366,7 +366,7 @@ def test_a_matrix_of_many_classes_has_those_that_are_mixed_up_most(page):
           const right = Array.from({ length: 300 }, (_, index) => entry(named(index), named(index)));
           showAccuracy([...right, entry(named(7), named(250)), entry(named(7), named(250))]);
         }""",
-        module(page, "accuracy"),
+        module(page, "batch/accuracy"),
     )
     expect(page.locator("#matrix-note")).to_contain_text(
         "Of 300 classes, the 25 that are mixed up most.", use_inner_text=False
@@ -438,7 +438,7 @@ def test_names_in_the_download_are_ones_that_every_system_can_write(page):
           return pathsOf(given.map(([label, name]) => [label, new File([], name)])).map(([path]) => path);
         }""",
         [
-            module(page, "labelled"),
+            module(page, "batch/labelled"),
             [
                 *(("cat", "a.png"), ("cat", "A.png"), ("dog", "a.png"), ("cat", "a.png")),
                 *(("../x", 'b<1>:"?*|.png'), ("..", ".."), ("Zoë\n猫", "noending"), ("end. ", ".hidden.png")),
