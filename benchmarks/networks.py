@@ -33,7 +33,6 @@ Infer: TypeAlias = Callable[[NDArray[np.uint8]], Any]
 BATCHES = (1, 32)
 ROUNDS = 5
 ROUND_SECONDS = 2.0  # for each engine and batch size
-CENTRED = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def main() -> None:
@@ -61,7 +60,9 @@ def as_network(model: keras.Model) -> Network:
         architecture = parse_architecture(model.to_json())
         weights = read_weights(path.read_bytes(), architecture)
     labels = tuple(map(str, range(architecture.classes)))
-    return Network(architecture, weights, labels, CENTRED, "probabilities")
+    height, width, channels = architecture.input
+    centred = Preprocessing(mean=(0.5,) * channels, std=(0.5,) * channels, height=height, width=width)
+    return Network(architecture, weights, labels, centred, "probabilities")
 
 
 def engines(model: keras.Model, network: Network) -> dict[str, Infer]:

@@ -104,14 +104,16 @@ def as_network(
     temperature: float = 1.0,
     preprocessing: Preprocessing = PREPROCESSING,
 ) -> Network:
-    """The network that model_store reads from the model's files.
+    """The network that model_store reads from the model's files, whatever its images' size.
 
     With `output="probabilities"` nothing is done after the last layer, so whatever it gives can be compared.
     """
     text, content = saved(model)
     architecture = parse_architecture(text)
     weights = read_weights(content, architecture)
-    return Network(**asdict_network(architecture, weights, output, temperature, preprocessing))
+    height, width, _ = architecture.input
+    sized = preprocessing.model_copy(update={"height": height, "width": width})
+    return Network(**asdict_network(architecture, weights, output, temperature, sized))
 
 
 def asdict_network(architecture, weights, output, temperature, preprocessing=PREPROCESSING):

@@ -7,11 +7,13 @@ import { whole } from "../format.js";
 const LOWER = { H1: "h2", H2: "h3", H3: "h4" }; // the view already has a heading
 const PAUSE = 2; // seconds, at least, before a service that does not answer is asked again
 let isShown = false;
+let isAsked = false; // once at a time: an answer replaces what a person may have opened
 let timer = null;
 
 export async function showCard() {
   clearTimeout(timer);
-  if (isShown) return;
+  if (isShown || isAsked) return;
+  isAsked = true;
   try {
     const read = new DOMParser().parseFromString(await card(), "text/html");
     byId("card").replaceChildren(...adopted(read.querySelector("main")));
@@ -22,6 +24,8 @@ export async function showCard() {
       ...(problem.passes ? [element("p", { textContent: "It appears here when the service has it." })] : []),
     );
     if (problem.passes) timer = setTimeout(tryAgain, 1_000 * Math.max(PAUSE, problem.wait));
+  } finally {
+    isAsked = false;
   }
 }
 
