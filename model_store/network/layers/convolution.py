@@ -21,7 +21,7 @@ from model_store.network.layers.layer import (
 
 
 class _Linear(Layer):
-    """What these layers have in common."""
+    """A kernel, an optional bias and an activation."""
 
     activation: ActivationName = "linear"
     use_bias: bool = True
