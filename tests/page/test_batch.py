@@ -107,6 +107,24 @@ def test_a_folder_keeps_its_paths_and_its_other_files_are_counted(page, folder, 
     assert "cannot be used" in found[4]["problem"]
 
 
+def test_the_workbench_is_loaded_before_it_is_needed(page):
+    with page.expect_response("**/js/batch/batch.js"):
+        page.reload()
+
+
+def test_a_workbench_that_could_not_be_loaded_is_loaded_when_it_is_needed(tolerant):
+    page = tolerant
+    page.route("**/js/batch/*", lambda route: route.abort())
+    page.reload()
+    give(page, *MANY)
+    expect(page.locator("#verdict")).to_have_text("A part of this page could not be loaded.")
+    expect(page.locator("#batch")).to_be_hidden()
+    page.unroute("**/js/batch/*")
+    button(page, "Try again").click()
+    title(page, f"{len(MANY)} pictures")
+    expect(page.locator("#answer")).to_be_hidden()
+
+
 def test_a_folder_without_pictures_says_so(page, tmp_path):
     (tmp_path / "notes").mkdir()
     for name in ("a.txt", "b.svg"):
@@ -286,6 +304,7 @@ def test_photos_are_made_smaller_before_they_are_sent(page):
 
 
 def test_rows_that_were_not_reached_can_be_tried_again(tolerant):
+    tolerant.wait_for_load_state("networkidle")
     tolerant.context.set_offline(True)
     give(tolerant, *MANY)
     expect(tolerant.locator("#results .failed")).to_have_count(6)

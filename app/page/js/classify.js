@@ -1,17 +1,17 @@
 // Classifies pictures: shows a full answer for one, a table for several. A new request cancels the previous one.
 import { announce } from "./announcement.js";
 import { focusVerdict, hideAnswer, showAnswer, showFailure, showLooking } from "./answer/answer.js";
-import { closeRow, leaveRow, showBatch } from "./batch/batch.js";
 import { byId } from "./element.js";
 import { awaitHeat, hideHeat, showHeat, showNoHeat } from "./answer/explanation.js";
 import { known, learn } from "./model/manifest.js";
 import { patiently } from "./service/patience.js";
-import { asProblem } from "./service/problem.js";
+import { asProblem, Problem } from "./service/problem.js";
 import { explain, predict } from "./service/service.js";
 import { shrunk } from "./shrink.js";
 
 let prediction = new AbortController(); // of the request in progress
 let explanation = new AbortController();
+let workbench = null; // the module of the table, once it is loaded
 
 function begin() {
   prediction.abort();
@@ -22,9 +22,31 @@ function begin() {
 
 // `sample` is the file's address if it is one of the page's samples.
 export function classify(files, sample) {
-  if (files.length > 1) return showBatch(files, { open: classifyOne, close });
-  leaveRow();
+  if (files.length > 1) return classifyMany(files);
+  workbench?.leaveRow();
   return classifyOne(files[0], sample);
+}
+
+async function classifyMany(files) {
+  const signal = workbench ? null : begin();
+  try {
+    await loadWorkbench();
+  } catch {
+    if (!signal.aborted) showUnloaded(files);
+    return;
+  }
+  if (!signal?.aborted) await workbench.showBatch(files, { open: classifyOne, close });
+}
+
+// Loads what only several pictures need: a third of the page.
+export async function loadWorkbench() {
+  workbench ??= await import("./batch/batch.js");
+}
+
+function showUnloaded(files) {
+  const problem = new Problem("A part of this page could not be loaded.", "The service may have been stopped, or this device may be offline.");
+  showLooking(files[0]);
+  showFailure(files[0], problem, () => classifyMany(files));
 }
 
 function close() {
@@ -35,7 +57,7 @@ function close() {
 function cancel() {
   close();
   announce("Cancelled.");
-  if (!closeRow()) byId("files").focus();
+  if (!workbench?.closeRow()) byId("files").focus();
 }
 
 async function classifyOne(file, sample) {

@@ -1,6 +1,6 @@
 // Entry point of the page: switches between its two views and connects the modules.
 import { showCard } from "./model/card.js";
-import { classify } from "./classify.js";
+import { classify, loadWorkbench } from "./classify.js";
 import { byId } from "./element.js";
 import { watchHealth } from "./model/health.js";
 import { watch } from "./intake.js";
@@ -46,4 +46,4 @@ learn().then(({ labels, size }) => {
   byId("knows").textContent = `${knowledge(labels)} It takes one small look, in ${size} pixels, and guesses.`;
   for (const id of ["samples", "credit"]) byId(id).hidden = !isCifar10(labels);
   return hideClosedDocs();
-}).catch(() => {});
+}).catch(() => {}).then(loadWorkbench).catch(() => {}); // or when it is needed
