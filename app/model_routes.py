@@ -52,7 +52,7 @@ async def model(request: Request) -> Response:
         "precision": loaded.classifier.precision,
         "golden_difference": loaded.golden_difference,
     }
-    return JsonResponse(document)
+    return compress_body(JsonResponse(document), request.headers)
 
 
 @router.get(
@@ -136,7 +136,8 @@ async def metrics(request: Request) -> Response:
     """Covers all processes of the service, in Prometheus's text format."""
     service_metrics: Metrics = request.app.state.metrics
     replicas = await request.app.state.ask_replicas()
-    return Response(service_metrics.render(replicas), media_type=CONTENT_TYPE_LATEST)
+    text = service_metrics.render(replicas)
+    return compress_body(Response(text, media_type=CONTENT_TYPE_LATEST), request.headers)
 
 
 async def _published_file(loaded: Loaded, name: str) -> bytes | None:

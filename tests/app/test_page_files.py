@@ -79,7 +79,7 @@ def test_a_script_is_sent_compressed_to_those_that_accept_it(client):
     assert response.headers["content-type"] == whole.headers["content-type"]
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/model/card"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/model", "/model/card"])
 def test_documents_are_sent_compressed_to_those_that_accept_it(client, path):
     with client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as response:
         sent = b"".join(response.iter_raw())

@@ -1,6 +1,7 @@
 """The model card in a browser, at its own address and in the page: its plots can be read on every screen."""
 
 import json
+import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -20,6 +21,12 @@ OUTSIDE = """
   const [drawn, box] = [text.getBoundingClientRect(), text.closest("svg").getBoundingClientRect()];
   return drawn.left < box.left - 1 || drawn.right > box.right + 1;
 }).map((text) => text.textContent)
+"""
+SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const { value } of list.getEntries()) window.shifted += value;
+}).observe({ type: "layout-shift", buffered: true });
 """
 
 
@@ -93,3 +100,17 @@ def test_a_card_that_never_comes_is_not_asked_for_again(open_page):
     watched.page.get_by_role("link", name="Model").click()
     expect(watched.page.locator("#card")).to_contain_text("The model card cannot be shown.")
     expect(watched.page.locator("#card")).not_to_contain_text("It appears here")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_health_arrives_without_moving_the_card(open_page, width):
+    watched = open_page(viewport={"width": width, "height": 800})
+    page = watched.page
+    page.add_init_script(SHIFTS)
+    page.route("**/metrics", lambda route: time.sleep(0.3) or route.continue_())  # after the card
+    page.goto(watched.address + "#model")
+    page.reload()
+    expect(page.locator("#card h2").first).to_be_visible()
+    expect(page.locator(".tile.good dd")).to_have_text("ready")
+    expect(page.locator("#features tr")).not_to_have_count(0)
+    assert page.evaluate("window.shifted") < 0.02

@@ -45,6 +45,14 @@ def test_metrics_count_requests_stages_batches_and_refusals(client_with):
     assert "marked" not in client.get("/metrics").text
 
 
+def test_metrics_are_sent_compressed_to_those_that_accept_it(client):
+    compressed = client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    plain = client.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert compressed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
+    assert compressed.num_bytes_downloaded < plain.num_bytes_downloaded / 8
+    assert compressed.text.splitlines()[:5] == plain.text.splitlines()[:5]
+
+
 def test_what_is_known_at_the_start_is_there_with_zero(client_with):
     lines = client_with().get("/metrics").text.splitlines()
     for code in CODES:
