@@ -68,7 +68,7 @@ def classify_bulk(bulk: Bulk, settings: Settings) -> str:
         discard(bulk.to)
     with closing(Parts(bulk.to, answer_schema(manifest.labels), run)) as parts:
         selection = Selection(bulk.shard, parts.cursor)
-        with BulkProgress(parts.cursor.done, lambda: _total(places, bulk.shard)) as progress:
+        with BulkProgress(parts.cursor.done, count_images(places), bulk.shard.size) as progress:
             items = read_sources(places, reading, selection)
             pinned = settings.model_copy(update={"model_version": manifest.version})
             with _answering(bulk, pinned, places, _chunks(items)) as answers:
@@ -91,11 +91,6 @@ def _describe(bulk: Bulk, settings: Settings) -> tuple[Manifest, Description]:
         "precision": loaded.classifier.precision,
         "CIFAR10_MAX_BODY_BYTES": settings.max_body_bytes,
     }
-
-
-def _total(places: Sequence[Place], shard: Shard) -> int | None:
-    images = count_images(places)
-    return None if images is None else shard.size(images)
 
 
 @contextmanager

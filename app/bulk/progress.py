@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -17,12 +17,20 @@ LINE_SECONDS = 60.0
 class BulkProgress:
     """Counts of images, on stderr. The total may become known later, or never."""
 
-    def __init__(self, done: int, count: Callable[[], int | None], clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin to count the images in a thread.
+    def __init__(
+        self,
+        done: int,
+        counts: Iterable[int | None],
+        share: Callable[[int], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Describe the images.
 
         Args:
             done: images answered by former runs.
-            count: returns their total, or None if that takes reading them.
+            counts: images of each file, added up in a thread; None if they cannot be counted.
+            share: how many of that many images are this run's.
+            clock: seconds.
         """
         self.done, self.errors, self.others, self._former = done, Counter[str](), 0, done
         self._clock, self._began, self._line = clock, clock(), clock()
@@ -31,16 +39,20 @@ class BulkProgress:
         columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal, transient=True)
         self._task = self._bar.add_task("", total=None, completed=done)
-        threading.Thread(target=self._find_total, args=(count,), name="count", daemon=True).start()
+        self._counter = threading.Thread(target=self._add_up, args=(counts, share), name="count", daemon=True)
+        self._ended = threading.Event()
 
     def __enter__(self) -> Self:
         self._bar.start()
+        self._counter.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        self._ended.set()
+        self._counter.join()  # a thread in PyArrow's code aborts a process that ends
 
     def show(self, images: int, errors: Counter[str], others: int) -> None:
         """Add the images of a chunk."""
@@ -75,8 +87,13 @@ class BulkProgress:
             return ""
         return f"  {_duration(max(0, self._total - self.done) / self.rate)} left"
 
-    def _find_total(self, count: Callable[[], int | None]) -> None:
-        self._total = count()
+    def _add_up(self, counts: Iterable[int | None], share: Callable[[int], int]) -> None:
+        total = 0
+        for count in counts:
+            if count is None or self._ended.is_set():
+                return
+            total += count
+        self._total = share(total)
 
 
 def _duration(seconds: float) -> str:

@@ -53,29 +53,21 @@ def check_sources(places: Sequence[Place], reading: Reading) -> None:
             pass  # damaged: its row says so
 
 
-def count_images(places: Sequence[Place]) -> int | None:
-    """Count what `read_sources` yields; None if that takes reading it: a tar has no index."""
-    counts = [_count(place) for place in places]
-    return None if None in counts else sum(count or 0 for count in counts)
+def count_images(places: Sequence[Place]) -> Iterator[int | None]:
+    """Count what `read_sources` yields, file by file; None for a tar, which has no index and would have to be read."""
+    for place in places:
+        try:
+            is_folder = place.kind() == "folder"
+        except OSError:
+            yield 1
+        else:
+            yield from _count_folder(place) if is_folder else (_count_file(place),)
 
 
-def _count(place: Place) -> int | None:
-    with suppress(OSError, *_DAMAGE):
-        if place.kind() == "folder":
-            return _count_folder(place)
-        return _count_file(place)
-    return 1
-
-
-def _count_folder(folder: Place) -> int | None:
-    total = 0
+def _count_folder(folder: Place) -> Iterator[int | None]:
     with suppress(OSError):
         for place, is_folder in folder.children():
-            count = _count_folder(place) if is_folder else _count_file(place)
-            if count is None:
-                return None
-            total += count
-    return total
+            yield from _count_folder(place) if is_folder else (_count_file(place),)
 
 
 def _count_file(place: Place) -> int | None:
