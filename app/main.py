@@ -24,7 +24,6 @@ from app.access.keys import Keys
 from app.admission import BODY_COPIES
 from app.batcher import QueueFullError
 from app.errors import CODES, Problem, answer_error
-from app.fast_path import FastPath
 from app.monitoring.finished import FinishedRequests
 from app.monitoring.metrics import Metrics, Sample
 from app.monitoring.middleware import RequestContext
@@ -35,8 +34,9 @@ from app.process.core_share import ONE_CORE, CoreShare
 from app.process.cores import memory_limit
 from app.process.open_connections import REASONS, OpenConnections
 from app.process.supervisor import END_REASONS, Workers
+from app.requests.fast_path import FastPath
+from app.requests.uploads import Uploads
 from app.settings import Settings, split_list
-from app.uploads import Uploads
 from app.versions.loading import Skipped, in_daemon_thread
 from model_store.errors import ImageError
 

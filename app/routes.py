@@ -13,11 +13,11 @@ from app.errors import Problem, problem_from_error
 from app.explain import heatmap
 from app.explain.document import explanation_json, seen_address
 from app.explain.explainer import Explanation
-from app.intake import Received, encoded_images
 from app.openapi import image_body, or_picture, responses
 from app.page_files import Page, compress_body
 from app.pipeline import Pipeline
 from app.prediction import Prediction, model_name, prediction_json
+from app.requests.intake import Received, encoded_images
 from app.responses import JsonResponse
 from model_store.errors import ImageError
 from model_store.manifest import Manifest

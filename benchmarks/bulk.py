@@ -37,13 +37,14 @@ from pyarrow import parquet
 
 from app.settings import Settings
 from app.versions.loading import choose
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.machine import cores
+from benchmarks.harness.processes import default_signals, resident_megabytes
+from benchmarks.harness.server import ROOT
+from benchmarks.harness.slow_bucket import slow_bucket
+from benchmarks.harness.tables import Row, percent, table
 from benchmarks.load.closed_loop import whole_number
-from benchmarks.machine import cores
-from benchmarks.processes import default_signals, resident_megabytes
-from benchmarks.server import ROOT
-from benchmarks.slow_bucket import slow_bucket
-from benchmarks.tables import Row, percent, table
 from model_store.images.decode import decode
 from model_store.version import Loaded
 from training.data.cifar10 import FOLDER, Cifar10

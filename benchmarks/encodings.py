@@ -17,12 +17,13 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.server import serving
+from benchmarks.harness.tables import Row, table
 from benchmarks.load import bodies
 from benchmarks.load.bodies import HEADER_LENGTH, Body, Picture
 from benchmarks.load.closed_loop import Load, closed_loop, require_wrk, whole_number
-from benchmarks.server import serving
-from benchmarks.tables import Row, table
 
 CONNECTIONS = (1, 32)
 INFER, PREDICT = "/v2/models/{}/infer", "/v1/models/{}:predict"

@@ -30,16 +30,17 @@ from urllib.request import urlopen
 
 import uvloop
 
-from benchmarks import BenchmarkError, machine
-from benchmarks.control_groups import control_group
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.control_groups import control_group
+from benchmarks.harness.processes import family, running, wait_for
+from benchmarks.harness.server import ROOT, free_port
+from benchmarks.harness.tables import Row, table
 from benchmarks.load import bodies
 from benchmarks.load.client import Client
 from benchmarks.load.closed_loop import whole_number
 from benchmarks.load.open_loop import at_rate
-from benchmarks.processes import family, running, wait_for
-from benchmarks.server import ROOT, free_port
 from benchmarks.sizing import MEGABYTE, encoded
-from benchmarks.tables import Row, table
 from model_store.manifest import read_manifest
 from model_store.store import SHIPPED_STORE, Store
 

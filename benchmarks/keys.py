@@ -25,11 +25,12 @@ from app.access.gate import Gate
 from app.access.key_file import append_key
 from app.access.keys import Keys
 from app.settings import Settings
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.server import serving
+from benchmarks.harness.tables import Row, ratio, table
 from benchmarks.load import bodies
 from benchmarks.load.closed_loop import Load, closed_loop, require_wrk, whole_number
-from benchmarks.server import serving
-from benchmarks.tables import Row, ratio, table
 
 CONNECTIONS = 32
 RATE = "1000000000"  # images a second, which no client reaches

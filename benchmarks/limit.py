@@ -16,8 +16,8 @@ import numpy as np
 from app.settings import Settings
 from app.versions.loading import choose
 from app.versions.serving import MAX_BATCH
+from benchmarks.harness.machine import cores
 from benchmarks.load.bodies import Body
-from benchmarks.machine import cores
 from model_store.images.decode import decode
 from model_store.version import Loaded
 

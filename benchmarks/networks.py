@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from benchmarks.machine import describe
-from benchmarks.tables import table
+from benchmarks.harness.machine import describe
+from benchmarks.harness.tables import table
 from model_store.classifier import Classifier, PrecisionChoice
 from model_store.manifest import Preprocessing
 from model_store.network.architecture import parse_architecture

@@ -27,14 +27,15 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.processes import running, wait_for
+from benchmarks.harness.server import ROOT, free_port
+from benchmarks.harness.tables import Row, table
 from benchmarks.load import bodies
 from benchmarks.load.client import Client
 from benchmarks.load.closed_loop import whole_number
 from benchmarks.load.open_loop import percentile_ms
-from benchmarks.processes import running, wait_for
-from benchmarks.server import ROOT, free_port
-from benchmarks.tables import Row, table
 
 PROXIES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
 DOCUMENTED_PORTS = "8000", "8001", "8002"  # of the proxy and the instances in deploy/proxies

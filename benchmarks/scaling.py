@@ -20,12 +20,13 @@ from PIL import Image
 
 from app.settings import Settings
 from app.versions.loading import choose
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.machine import on_cores
+from benchmarks.harness.server import serving
+from benchmarks.harness.tables import Row, table, write_json
 from benchmarks.load import bodies
 from benchmarks.load.closed_loop import closed_loop, require_wrk, whole_number
-from benchmarks.machine import on_cores
-from benchmarks.server import serving
-from benchmarks.tables import Row, table, write_json
 from model_store.images.formats import MAX_PIXELS
 
 CONNECTIONS = (1, 32)

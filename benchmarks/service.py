@@ -14,16 +14,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import BenchmarkError, limit, machine
+from benchmarks import BenchmarkError, limit
+from benchmarks.harness import machine
+from benchmarks.harness.machine import CpuTimes
+from benchmarks.harness.report import Overload, Results, draw_latency, peak
+from benchmarks.harness.server import Server, serving
+from benchmarks.harness.tables import write_json
+from benchmarks.harness.turns import check_checkout, compare_checkouts, summary
 from benchmarks.load import bodies
 from benchmarks.load.bodies import Body
 from benchmarks.load.closed_loop import Load, closed_loop, require_wrk, whole_number
 from benchmarks.load.open_loop import Offered, offer
-from benchmarks.machine import CpuTimes
-from benchmarks.report import Overload, Results, draw_latency, peak
-from benchmarks.server import Server, serving
-from benchmarks.tables import write_json
-from benchmarks.turns import check_checkout, compare_checkouts, summary
 
 SECONDS, SECONDS_AGAINST = 4, 2
 CONNECTIONS = (1, 2, 8, 32, 128)

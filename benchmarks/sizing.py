@@ -2,7 +2,7 @@
 
     python -m benchmarks.sizing [--cores 0.5 1 2] [--megabytes 256 512 1024] [--seconds 5]
 
-Serves in a real control group for each quota and limit (benchmarks/control_groups.py), with libraries of its own, so
+Serves in a real control group for each quota and limit (control_groups.py), with libraries of its own, so
 that the group pays for the cache of their files as in a container. Measures small PNGs over 8 connections, and sends
 what takes most memory: large images and bodies, alone and many at once, uploads that stop half-way, and clients that
 never read their answers. The exit code is 1 if a process was killed, a request was lost or failed otherwise than by a
@@ -32,16 +32,17 @@ import uvloop
 from PIL import Image
 
 from app.settings import Settings
-from benchmarks import BenchmarkError, machine
-from benchmarks.control_groups import Group, control_group
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.control_groups import Group, control_group
+from benchmarks.harness.processes import family
+from benchmarks.harness.server import ROOT, Server, serving
+from benchmarks.harness.tables import Row, table
 from benchmarks.load import bodies
 from benchmarks.load.bodies import Body, Picture
 from benchmarks.load.client import Answer, Client
 from benchmarks.load.closed_loop import closed_loop, require_wrk, whole_number
-from benchmarks.processes import family
-from benchmarks.server import ROOT, Server, serving
 from benchmarks.swaps import MODELS, NAME, put
-from benchmarks.tables import Row, table
 from model_store.store import Store
 
 CONNECTIONS = 8

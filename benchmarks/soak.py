@@ -24,14 +24,15 @@ from typing import NamedTuple
 import uvloop
 from matplotlib import pyplot as plt
 
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.processes import descriptors, resident_megabytes, threads
+from benchmarks.harness.server import Server, serving
+from benchmarks.harness.tables import Row, cell, percent, table, write_json
 from benchmarks.load.client import Client
 from benchmarks.load.closed_loop import whole_number
 from benchmarks.load.mixed import Mix, Outcome
 from benchmarks.load.open_loop import at_rate, percentile_ms
-from benchmarks.processes import descriptors, resident_megabytes, threads
-from benchmarks.server import Server, serving
-from benchmarks.tables import Row, cell, percent, table, write_json
 from training.publish.plots import DPI, MISTAKE, NETWORK, STYLE
 
 MINUTE = 60.0

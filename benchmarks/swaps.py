@@ -28,15 +28,16 @@ import uvloop
 
 from app.settings import Settings
 from app.versions.loading import choose
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.processes import family, resident_megabytes
+from benchmarks.harness.server import Server, serving
+from benchmarks.harness.tables import Row, table
 from benchmarks.load.bodies import raw
 from benchmarks.load.client import Client
 from benchmarks.load.closed_loop import whole_number
 from benchmarks.load.mixed import Known, Result, small_pictures
 from benchmarks.load.open_loop import at_rate, percentile_ms
-from benchmarks.processes import family, resident_megabytes
-from benchmarks.server import Server, serving
-from benchmarks.tables import Row, table
 from model_store.manifest import read_manifest, write_manifest
 from model_store.store import SHIPPED_STORE, Store
 from model_store.version import Loaded

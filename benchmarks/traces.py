@@ -21,11 +21,12 @@ from statistics import median, quantiles
 from subprocess import DEVNULL, PIPE
 from threading import Thread
 
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.tables import Row, ratio, table
+from benchmarks.harness.turns import check_checkout
 from benchmarks.load import bodies
 from benchmarks.load.closed_loop import whole_number
-from benchmarks.tables import Row, ratio, table
-from benchmarks.turns import check_checkout
 
 HERE = Path(__file__).parent
 WARM_UP = 300
@@ -117,7 +118,7 @@ def _variables(name: str, port: int) -> dict[str, str]:
 @contextmanager
 def _driver(checkout: Path, image: Path, variables: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
     environment = environ | {"PYTHONPATH": str(checkout)} | variables
-    command = [sys.executable, "-P", str(HERE / "traces_driver.py"), str(image)]
+    command = [sys.executable, "-P", str(HERE / "harness" / "traces_driver.py"), str(image)]
     process = subprocess.Popen(
         command, cwd=checkout, env=environment, text=True, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
     )

@@ -4,7 +4,8 @@
 
 The other Python has PyTorch: `python3 -m venv torch && torch/bin/pip install torch numpy`. Ours is the whole loop of
 `train --recipe fast`: augmentation, batches, bfloat16, optimizer. It runs once more with Keras's layers instead of
-`training.fit.tensorflow_layers`. PyTorch has its batches ready in memory, which favours it: see `pytorch_step.py`.
+`training.fit.tensorflow_layers`. PyTorch has its batches ready in memory, which favours it: see
+`harness/pytorch_step.py`.
 Compare ratios within one run; absolute figures depend on the machine more than on the code.
 """
 
@@ -20,14 +21,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 BATCHES, EPOCHS, ROUNDS = 6, 2, 3
-PEER = Path(__file__).with_name("pytorch_step.py")
+PEER = Path(__file__).parent / "harness" / "pytorch_step.py"
 
 
 def keras_rates(data: Path) -> list[float]:
     """Measure images/s in each epoch except the first, which compiles."""
     from training.data.load import load_dataset
     from training.fit.loop import train
-    from training.fit.run_directory import Run
+    from training.fit.run.directory import Run
     from training.fit.start import new_info
     from training.recipes import get_recipe
 

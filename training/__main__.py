@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _how_to_resume(options: argparse.Namespace) -> str:
-    from training.fit.run_directory import Run
+    from training.fit.run.directory import Run
 
     if "unfinished" in options:
         return options.unfinished and f"; {options.unfinished}"

@@ -10,8 +10,8 @@ from fastapi import Request
 
 from app.admission import BODY_COPIES, ImageMemory
 from app.errors import Problem
-from app.intake import Parse
 from app.pipeline import Pipeline
+from app.requests.intake import Parse
 from model_store.network.layers import Shape
 from model_store.reading import parse_json
 

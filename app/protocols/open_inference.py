@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app import __version__
-from app.intake import Received
 from app.pipeline import Pipeline
 from app.protocols.inference_answer import check_outputs, inference_response, output_shapes
 from app.protocols.inference_request import PLACE, parse_inference
 from app.protocols.requests import adder, check_model, predict_images, ready_model, served_model
+from app.requests.intake import Received
 from app.responses import JsonResponse
 
 MODEL = "/v2/models/{model}"

@@ -3,12 +3,12 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.intake import Received, encoded_images
 from app.pipeline import Pipeline
 from app.prediction import prediction_json
 from app.protocols.json_body import json_parser
 from app.protocols.requests import predict_images
 from app.protocols.tensorflow_request import read_rows
+from app.requests.intake import Received, encoded_images
 from app.responses import JsonResponse
 
 ONE_IMAGE, ROWS = encoded_images("file", 1), json_parser(read_rows)

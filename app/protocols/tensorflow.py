@@ -8,7 +8,6 @@ from fastapi.responses import Response
 
 from app.access.client import client_of
 from app.explain.document import explanation_json
-from app.intake import Received
 from app.pipeline import Pipeline
 from app.prediction import largest
 from app.protocols.json_body import JsonObject, json_parser
@@ -22,6 +21,7 @@ from app.protocols.tensorflow_request import (
     read_images,
     read_rows,
 )
+from app.requests.intake import Received
 from app.responses import JsonResponse
 from model_store.errors import ImageError
 from model_store.manifest import Manifest

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import BenchmarkError
+from benchmarks.harness.processes import cpu_seconds, settle
 from benchmarks.load.bodies import Body
-from benchmarks.processes import cpu_seconds, settle
 
 WARM_UP_SECONDS, MAX_SECONDS, SETTLE_SECONDS = 1, 30, 2.0
 SCRIPT, MARK = Path(__file__).with_name("post.lua"), "measured: "

@@ -20,15 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.settings import Settings
-from benchmarks import BenchmarkError, machine
+from benchmarks import BenchmarkError
+from benchmarks.harness import machine
+from benchmarks.harness.machine import CpuTimes, Machine
+from benchmarks.harness.server import serving
+from benchmarks.harness.tables import write_json
+from benchmarks.harness.turns import Turn
 from benchmarks.load.closed_loop import require_wrk, whole_number
-from benchmarks.machine import CpuTimes, Machine
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import our_turns, peer_turn, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS, TUNED_PEERS
-from benchmarks.server import serving
-from benchmarks.tables import write_json
-from benchmarks.turns import Turn
 from model_store.files import MANIFEST
 from model_store.manifest import read_manifest
 from model_store.store import Store

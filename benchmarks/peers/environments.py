@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import BenchmarkError
+from benchmarks.harness.server import ROOT
 from benchmarks.peers.starts import Peer
-from benchmarks.server import ROOT
 
 HOME = Path.home() / ".cache" / "peer-bench"
 SHARED = ("openvino", "pillow", "numpy")  # for peers with their own decoding

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from benchmarks.harness.processes import resident_megabytes, running, wait_for
+from benchmarks.harness.server import Server, free_port
+from benchmarks.harness.tables import Row, ratio, table
+from benchmarks.harness.turns import Turn, load_ratios, turn_pairs
 from benchmarks.load import bodies
 from benchmarks.load.bodies import Body
 from benchmarks.load.closed_loop import Load, closed_loop
 from benchmarks.peers.environments import environment
 from benchmarks.peers.starts import PEERS, SERVERS
-from benchmarks.processes import resident_megabytes, running, wait_for
-from benchmarks.server import Server, free_port
-from benchmarks.tables import Row, ratio, table
-from benchmarks.turns import Turn, load_ratios, turn_pairs
 
 WARM_UP_SECONDS = 2
 RAW, FORM = "ours, raw body", "ours, form"

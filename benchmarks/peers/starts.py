@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.harness.server import ROOT, free_port
 from benchmarks.load.bodies import FORM, Body, Picture, multipart
 from benchmarks.peers import triton
-from benchmarks.server import ROOT, free_port
 
 SERVERS = Path(__file__).with_name("servers")
 JSON, OCTETS = "application/json", "application/octet-stream"

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from benchmarks.processes import default_signals
+from benchmarks.harness.processes import default_signals
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent

@@ -1,9 +1,9 @@
 """Results of a made-up run."""
 
+from benchmarks.harness.machine import Machine
+from benchmarks.harness.report import Overload, Results
 from benchmarks.load.closed_loop import Load
 from benchmarks.load.open_loop import Offered
-from benchmarks.machine import Machine
-from benchmarks.report import Overload, Results
 
 MACHINE = Machine("2026-11-24", "Test (avx2)", 2, 24.0, "Linux 6", "3.11.7", 0.0)
 LOAD = Load("PNG 32×32", 1, 8, 4_100, 2.0, 3.5, 12.25, 100, 0, 0.91, 0.05)

@@ -5,14 +5,14 @@ import sys
 import pytest
 
 from benchmarks import BenchmarkError
+from benchmarks.harness.processes import running, wait_for
+from benchmarks.harness.server import ROOT, free_port
+from benchmarks.harness.turns import Turn
 from benchmarks.load import bodies
 from benchmarks.peers.__main__ import _peers
 from benchmarks.peers.environments import environment
 from benchmarks.peers.rounds import FORM, RAW, _answers, ratios_table, servers_table
 from benchmarks.peers.starts import PEERS, PLAIN_PEERS, SERVERS
-from benchmarks.processes import running, wait_for
-from benchmarks.server import ROOT, free_port
-from benchmarks.turns import Turn
 from model_store.store import Store
 from tests.benchmarks.samples import LOAD, cells
 

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks import BenchmarkError
-from benchmarks.control_groups import control_group
+from benchmarks.harness.control_groups import control_group
 from benchmarks.load import bodies
 from benchmarks.sizing import MEGABYTE, Case, encoded, largest_body, measure
 

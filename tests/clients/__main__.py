@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import BenchmarkError
+from benchmarks.harness.server import ROOT, serving
 from benchmarks.peers.environments import make_environment
-from benchmarks.server import ROOT, serving
 from tests.clients.recorder import RECORDED, recording
 
 CLIENTS = ("triton", "kserve")

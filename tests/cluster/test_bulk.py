@@ -15,7 +15,7 @@ from app.bulk.parts import parts_folder
 from app.bulk.places import LocalPlace
 from app.bulk.selection import BLOCK
 from app.settings import Settings
-from benchmarks.processes import default_signals
+from benchmarks.harness.processes import default_signals
 from tests.app.bulk.conftest import parquet_file, zip_file
 from tests.app.conftest import png
 from tests.cluster.environment import ROOT

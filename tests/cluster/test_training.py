@@ -13,7 +13,7 @@ from tests.waiting import wait_until
 from training.commands.seeds.cluster import train_on_cluster
 from training.commands.seeds.process import SeedJob
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 EPOCHS = 40
 SMALL = ["--recipe", "teacher", "--set", "network.widths=[8,8,8]", "--set", 'precision="float32"', "--batch-size", "64"]

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from app.settings import Settings
-from benchmarks.processes import running
+from benchmarks.harness.processes import running
+from benchmarks.harness.server import free_port
 from benchmarks.rolling import PROXIES
-from benchmarks.server import free_port
 from benchmarks.sizing import largest_body
 from tests.app.conftest import png
 from tests.app.service import ROOT, serving

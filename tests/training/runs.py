@@ -14,7 +14,7 @@ from training.data import cifar10
 from training.data.load import load_dataset
 from training.evaluate import robustness, speed
 from training.fit import loop, start
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.fit.sources import read_source
 from training.publish import fitting
 from training.recipes import RECIPES

@@ -12,7 +12,7 @@ from model_store.command_line import python_command
 from tests.app.service import MOUNTING, needs_mounts
 from training.__main__ import main
 from training.data.cifar10 import TRAIN_BATCHES
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from model_store.manifest import UNNORMALISED, Preprocessing
 from model_store.store import Store, check_name
 from training.data.cifar10 import LABELS
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.places import default_store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from model_store.network.architecture import Architecture
 from training.commands.arguments import DATA_OF_RUN, Jobs, add_data, load_data
 from training.commands.output import add_json, print_json, print_table, progress_line
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.fit.sources import read_source
 
 if TYPE_CHECKING:

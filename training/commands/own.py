@@ -23,7 +23,7 @@ from training.commands.lock import locked
 from training.commands.outcome import print_next_steps, report_fits, report_published
 from training.commands.train import show_gain, train_to_end
 from training.errors import TrainingError
-from training.fit.run_directory import Run, RunInfo
+from training.fit.run.directory import Run, RunInfo
 from training.fit.sources import Source, read_source
 from training.places import RUNS
 from training.recipes import get_recipe

@@ -21,7 +21,7 @@ from training.commands.arguments import (
 from training.commands.outcome import print_next_steps, report_fits, report_imported, report_published
 from training.commands.output import progress_line
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.fit.sources import check_version
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 
 from training.errors import TrainingError
-from training.fit.run_directory import Run, RunInfo
+from training.fit.run.directory import Run, RunInfo
 from training.fit.sources import read_record
 from training.recipe_values import recipe_from_values, set_options
 from training.recipes import Recipe, get_recipe

@@ -23,8 +23,8 @@ from training.commands.seeds.run import run_seeds
 from training.commands.settings import check_resumed_settings, choose_settings
 from training.data.cifar10 import Cifar10
 from training.errors import TrainingError
-from training.fit.checkpoints import VAL_ACCURACY
-from training.fit.run_directory import Run, RunInfo, best_epoch
+from training.fit.run.checkpoints import VAL_ACCURACY
+from training.fit.run.directory import Run, RunInfo, best_epoch
 from training.fit.sources import Source, read_record, read_source
 from training.recipes import RECIPES, Pretrained, get_recipe
 
@@ -132,8 +132,8 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def _train(run: Run, options: argparse.Namespace) -> None:
+    from training.fit.run.tensorboard import TensorBoard
     from training.fit.start import new_info, recipe_from_info
-    from training.fit.tensorboard import TensorBoard
 
     resumed = options.resume and run.begun
     start = read_source(options.start) if options.start else None

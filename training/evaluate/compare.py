@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from training.evaluate.intervals import accuracy_document
-from training.fit.checkpoints import AGREEMENT, VAL_ACCURACY, VAL_LOSS, History
-from training.fit.run_directory import Run, RunInfo
+from training.fit.run.checkpoints import AGREEMENT, VAL_ACCURACY, VAL_LOSS, History
+from training.fit.run.directory import Run, RunInfo
 from training.pace import format_duration
 
 ROWS: dict[str, Callable[[RunInfo, History], str]] = {

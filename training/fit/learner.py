@@ -4,11 +4,11 @@ import keras
 from keras import layers
 
 from training.errors import TrainingError
-from training.fit.checkpoints import AGREEMENT
 from training.fit.device import STEPS_PER_EXECUTION
 from training.fit.networks import SHAPE, normalisation
 from training.fit.optimizer import optimizer_from_recipe
-from training.fit.run_directory import RunInfo
+from training.fit.run.checkpoints import AGREEMENT
+from training.fit.run.directory import RunInfo
 from training.recipes import Recipe
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model_store.manifest import Preprocessing
 from training.data.dataset import Images
 from training.fit.networks import load_keras, normalise
-from training.fit.run_directory import RunInfo
+from training.fit.run.directory import RunInfo
 
 STEPS, L2 = 300, 1e-3
 PREDICT_BATCH = 500

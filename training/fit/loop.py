@@ -17,14 +17,15 @@ from model_store.files import WEIGHTS
 from model_store.os_errors import naming
 from training.data.dataset import Images
 from training.errors import TrainingError
-from training.fit import checkpoints, networks
-from training.fit.checkpoints import VAL_ACCURACY, VAL_LOSS, Checkpoint, History
+from training.fit import networks
 from training.fit.device import computed_precision, dtype_policy, use_fast_layers
 from training.fit.distillation import Teachers
 from training.fit.learner import compile_learner, state, steps_per_epoch
 from training.fit.linear_probe import fit_head, start_accuracy
 from training.fit.progress import Progress
-from training.fit.run_directory import Baselines, Run, best_epoch
+from training.fit.run import checkpoints
+from training.fit.run.checkpoints import VAL_ACCURACY, VAL_LOSS, Checkpoint, History
+from training.fit.run.directory import Baselines, Run, best_epoch
 from training.fit.sources import Source
 from training.fit.start import check_resumed, recipe_from_info
 from training.fit.views import View, batches, make_views

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from training.fit.checkpoints import AGREEMENT, VAL_ACCURACY
+from training.fit.run.checkpoints import AGREEMENT, VAL_ACCURACY
 from training.pace import Clock, Pace, format_duration
 
 

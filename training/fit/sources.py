@@ -12,7 +12,7 @@ from model_store.manifest import Preprocessing, read_manifest
 from model_store.version import verify
 from training.data.dataset import compose
 from training.errors import TrainingError
-from training.fit.run_directory import Run, RunInfo
+from training.fit.run.directory import Run, RunInfo
 from training.places import guess
 
 

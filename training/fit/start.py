@@ -20,9 +20,9 @@ from training.data.dataset import Dataset, Images, check_labels
 from training.errors import TrainingError
 from training.fit.device import computed_precision, device_name
 from training.fit.distillation import check_teachers
-from training.fit.environment import describe_environment
 from training.fit.learner import steps_per_epoch
-from training.fit.run_directory import Run, RunInfo
+from training.fit.run.directory import Run, RunInfo
+from training.fit.run.environment import describe_environment
 from training.fit.sources import Source, check_input
 from training.recipe_values import recipe_from_values
 from training.recipes import Pretrained, Recipe

@@ -23,7 +23,7 @@ from training.evaluate.novelty_statistics import fit_gaussian, standard_gaussian
 from training.evaluate.quantization import measure_quantization, quantize
 from training.evaluate.simulated_uploads import as_uploads
 from training.evaluate.thresholds import count_verdicts, fit_thresholds
-from training.fit.run_directory import Run, RunInfo
+from training.fit.run.directory import Run, RunInfo
 from training.publish.compare_with_keras import GOLDEN_IMAGES, TOLERANCES
 from training.publish.compiled import CompiledNetwork
 

@@ -11,7 +11,7 @@ from model_store.network.model import Network
 from model_store.network.weights import read_weights
 from model_store.version import read_network, verify
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.fit.sources import check_version
 
 

@@ -18,7 +18,7 @@ from training.errors import TrainingError
 from training.evaluate.out_of_distribution import read_folder
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.evaluate.thresholds import count_verdicts, fit_rejection
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.fit.sources import read_source
 from training.publish.candidate import LEFT_OUT, LEFT_OUT_OF_REPORT, Candidate, publish_candidate, timestamp
 from training.publish.compare_with_keras import check_served, keras_probabilities

@@ -7,8 +7,8 @@ from model_store.os_errors import naming
 from model_store.report import REPORT_FILE, REPORT_FOLDER, EpochReport, read_report, report_to_json
 from training.evaluate.accuracy import Evaluation
 from training.evaluate.robustness import Robustness
-from training.fit.checkpoints import History
-from training.fit.run_directory import Run, best_epoch
+from training.fit.run.checkpoints import History
+from training.fit.run.directory import Run, best_epoch
 from training.publish import plots
 
 

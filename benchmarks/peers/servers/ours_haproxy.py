@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.harness.server import ROOT, free_port
 from benchmarks.rolling import proxy_configuration
-from benchmarks.server import ROOT, free_port
 
 if __name__ == "__main__":
     port, folder = int(sys.argv[1]), Path(sys.argv[2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.uploads import parse_images
+from app.requests.uploads import parse_images
 from benchmarks.load import bodies
 from benchmarks.peers.starts import PEERS
 from model_store.images.decode import decode, read_header

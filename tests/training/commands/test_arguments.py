@@ -10,7 +10,7 @@ from training.__main__ import main
 from training.commands.arguments import choose_data, load_data
 from training.data.load import load_dataset
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 pytestmark = pytest.mark.slow  # trains a run
 

@@ -11,7 +11,7 @@ from model_store.version import load
 from tests.training import linear
 from training.__main__ import main
 from training.fit.progress import Progress
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 pytestmark = pytest.mark.slow
 

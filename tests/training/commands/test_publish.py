@@ -21,7 +21,7 @@ from training.data.cifar10 import LABELS, TEST_BATCH, TRAIN_BATCHES
 from training.data.load import load_dataset
 from training.errors import TrainingError
 from training.evaluate.accuracy import evaluate
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.publish import fitting
 from training.publish.network import network_from_run
 

@@ -19,7 +19,7 @@ from training.commands.seeds.run import seed_job
 from training.commands.seeds.table import summary, table
 from training.commands.train import add_train
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,7 +12,7 @@ from tests.training.runs import assert_same_weights, few_val_images, train
 from training.__main__ import main
 from training.data.cifar10 import TEST_BATCH, TRAIN_BATCHES
 from training.fit import device
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.fit.sources import read_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_reports", "narrow")]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from training.data.load import load_dataset
 from training.evaluate.accuracy import evaluate
 from training.fit import device
 from training.fit.augmentation import augment
-from training.fit.checkpoints import load_soft_targets, save_soft_targets
 from training.fit.distillation import Teachers
-from training.fit.run_directory import Run
+from training.fit.run.checkpoints import load_soft_targets, save_soft_targets
+from training.fit.run.directory import Run
 from training.fit.sources import read_source
 from training.fit.views import make_views
 from training.publish.network import network_from_run

@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.runs import assert_same_weights, few_val_images, narrow_recipes, train
 from training.commands.train import show_gain
-from training.fit.run_directory import Baselines, Run, best_epoch
+from training.fit.run.directory import Baselines, Run, best_epoch
 from training.publish.report import read_history
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ import pytest
 from tests.training.runs import assert_same_weights, interrupt_training, narrow_recipes, read_arrays, train
 from training.__main__ import main
 from training.fit import device, loop
-from training.fit.checkpoints import load_checkpoint
-from training.fit.run_directory import Run
+from training.fit.run.checkpoints import load_checkpoint
+from training.fit.run.directory import Run
 from training.recipes import RECIPES, RMSprop
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 
 from model_store.manifest import Preprocessing
 from training.errors import TrainingError
-from training.fit.run_directory import RunInfo
+from training.fit.run.directory import RunInfo
 from training.fit.start import recipe_from_info
 from training.recipe_values import set_options
 from training.recipes import RECIPES, LookaheadSGD, Mixing, Muon, RMSprop, Uploads, get_recipe

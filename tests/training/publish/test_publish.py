@@ -23,7 +23,7 @@ from training.data.cifar10 import LABELS
 from training.data.dataset import Dataset, Images
 from training.data.load import load_dataset
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 from training.publish.candidate import Candidate, publish_candidate
 from training.publish.compiled import CompiledNetwork
 from training.publish.network import network_from_folder, network_from_run

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from training.commands.lock import locked
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 ATTEMPTS = 3
 END_SECONDS = 30.0  # that an interrupted process has to end by itself: a step of a large network takes seconds

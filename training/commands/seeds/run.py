@@ -12,7 +12,7 @@ from training.commands.seeds.process import SeedJob, train_seed
 from training.commands.seeds.table import check_same_settings, summary, table
 from training.commands.settings import check_settings
 from training.errors import TrainingError
-from training.fit.run_directory import Run
+from training.fit.run.directory import Run
 
 OPTIONS = {"start": "--from"}
 RESUME = "run the same command with --resume"

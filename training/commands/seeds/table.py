@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from training.errors import TrainingError
-from training.fit.checkpoints import VAL_ACCURACY
-from training.fit.run_directory import Run, best_epoch
+from training.fit.run.checkpoints import VAL_ACCURACY
+from training.fit.run.directory import Run, best_epoch
 from training.pace import format_duration
 
 COLUMNS = "seed>", "epochs>", "{figure}>", "training time>", "state"

@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import BenchmarkError
+from benchmarks.harness.server import ROOT, serving
+from benchmarks.harness.tables import Row, ratio, table
 from benchmarks.load import bodies
 from benchmarks.load.bodies import Body
 from benchmarks.load.closed_loop import Load, closed_loop
-from benchmarks.server import ROOT, serving
-from benchmarks.tables import Row, ratio, table
 
 REQUIRED = ("app/__main__.py", "model_store/__init__.py")
 NOW, BEFORE = "now", "before"

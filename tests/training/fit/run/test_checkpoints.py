@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.errors import TrainingError
-from training.fit.checkpoints import (
+from training.fit.run.checkpoints import (
     load_checkpoint,
     load_history,
     load_soft_targets,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 
+from benchmarks.harness.machine import Machine
+from benchmarks.harness.tables import Row, percent, table
 from benchmarks.load.closed_loop import Load
 from benchmarks.load.open_loop import Offered
-from benchmarks.machine import Machine
-from benchmarks.tables import Row, percent, table
 from training.publish.plots import DPI, GREY, MISTAKE, NETWORK, PEOPLE, STYLE
 
 

@@ -27,7 +27,7 @@ from model_store.files import ARCHITECTURE, MANIFEST, WEIGHTS
 from model_store.manifest import Frozen, Preprocessing
 from model_store.os_errors import naming
 from training.errors import TrainingError
-from training.fit.checkpoints import (
+from training.fit.run.checkpoints import (
     VAL_LOSS,
     History,
     load_history,

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from benchmarks import BenchmarkError
-from benchmarks.server import listeners, serving
+from benchmarks.harness.server import listeners, serving
 
 pytestmark = pytest.mark.process
 

@@ -13,7 +13,7 @@ from app.monitoring.stages import Stages
 from app.pipeline import Pipeline
 from app.process.connection import STOP
 from app.process.stop import Stop
-from app.uploads import Uploads, is_large_form, parse_images
+from app.requests.uploads import Uploads, is_large_form, parse_images
 from app.versions.serving import Serving
 
 T = TypeVar("T")

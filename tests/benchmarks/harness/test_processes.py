@@ -3,17 +3,22 @@ import sys
 import pytest
 
 from benchmarks import BenchmarkError
-from benchmarks.processes import cpu_seconds, family, relations, resident_megabytes, running, wait_for
+from benchmarks.harness.processes import cpu_seconds, family, relations, resident_megabytes, running, wait_for
 
 # A process with a child in a session of its own, as the service's workers are, which says so and waits.
-PARENT = """
+PARENT = '''
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; sum(range(10**6)); print(1, flush=True); time.sleep(99)"],
-                         stdout=subprocess.PIPE, start_new_session=True)
+CHILD = """
+import time
+while time.process_time() < 0.1: pass
+print(1, flush=True)
+time.sleep(99)
+"""
+child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, start_new_session=True)
 child.stdout.readline()
 print(child.pid, flush=True)
 time.sleep(99)
-"""
+'''
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from fastapi import APIRouter, Body, Cookie, Depends, Header, Query, Request
 from fastapi.responses import Response
 
-from app.fast_path import FastPath
+from app.requests.fast_path import FastPath
 
 HIDDEN_INPUTS = {
     "a header": Annotated[str, Header()],

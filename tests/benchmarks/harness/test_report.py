@@ -2,7 +2,7 @@ import dataclasses
 
 from PIL import Image
 
-from benchmarks.report import closed_rows, draw_latency, opened_rows, overload_rows, peak
+from benchmarks.harness.report import closed_rows, draw_latency, opened_rows, overload_rows, peak
 from tests.benchmarks.samples import LOAD, OFFERED, RESULTS
 
 

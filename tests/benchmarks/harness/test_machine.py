@@ -1,4 +1,4 @@
-from benchmarks.machine import CpuTimes, cores, describe, on_cores
+from benchmarks.harness.machine import CpuTimes, cores, describe, on_cores
 
 
 def test_others_use_what_this_process_and_its_children_do_not():

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from benchmarks import BenchmarkError
-from benchmarks.control_groups import control_group
+from benchmarks.harness.control_groups import control_group
 
 MEMORY = 64 * 2**20
 

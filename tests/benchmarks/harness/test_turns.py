@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from benchmarks import BenchmarkError
+from benchmarks.harness.server import ROOT
+from benchmarks.harness.turns import BEFORE, NOW, Turn, check_checkout, median_ratio, summary
 from benchmarks.load.closed_loop import Load
-from benchmarks.server import ROOT
-from benchmarks.turns import BEFORE, NOW, Turn, check_checkout, median_ratio, summary
 from tests.benchmarks.samples import LOAD, cells
 
 

@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from app.admission import BODY_COPIES, ImageMemory
 from app.errors import Problem
-from app.uploads import (
+from app.requests.uploads import (
     MAX_OTHER_PARTS,
     MAX_PART_HEADER_BYTES,
     MIN_RATE,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmarks.tables import cell, percent, ratio, table, write_json
+from benchmarks.harness.tables import cell, percent, ratio, table, write_json
 from tests.benchmarks.samples import LOAD
 
 

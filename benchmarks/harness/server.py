@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import cores, on_cores
-from benchmarks.processes import family, resident_megabytes, running, settle, wait_for
+from benchmarks.harness.machine import cores, on_cores
+from benchmarks.harness.processes import family, resident_megabytes, running, settle, wait_for
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LISTENING = "0A"  # a socket's state in /proc/net/tcp
 SETTLE_SECONDS = 30.0
 STEADY_SECONDS, MAX_STEADY_SECONDS = 1.0, 10.0  # without a further process starting to listen
