@@ -105,12 +105,16 @@ function say(text, detail, verdict = "", isFrozen = false) {
   byId("live").textContent = text;
   byId("live").dataset.verdict = verdict ?? "";
   byId("live-detail").textContent = detail;
-  if (isFrozen || text === before) byId("live-status").textContent = isFrozen ? `${text} ${detail}` : text;
+  const status = byId("live-status");
+  const heard = isFrozen ? `${text} ${detail}` : text;
+  if ((isFrozen || text === before) && status.textContent !== heard) status.textContent = heard;
   before = text;
 }
 
+// Takes away the last answer, which is not of what the camera sees now.
 function complain(text) {
-  complaint.textContent = text;
+  if (text) say("", "");
+  if (complaint.textContent !== text) complaint.textContent = text;
   complaint.hidden = !text;
 }
 

@@ -1,5 +1,6 @@
 // Entry point of the page: switches between its two views and connects the modules.
 import { showCard } from "./model/card.js";
+import { announce } from "./announcement.js";
 import { classify, loadWorkbench } from "./classify.js";
 import { byId } from "./element.js";
 import { watchHealth } from "./model/health.js";
@@ -35,6 +36,7 @@ async function hideClosedDocs() {
 askWith(askForKey);
 window.addEventListener("hashchange", () => {
   follow();
+  announce(document.title);
   window.scrollTo(0, 0);
 });
 follow();

@@ -1,7 +1,7 @@
 // The panel with one picture, in one of three states: looking, answered or failed.
 import { announce } from "../announcement.js";
 import { showBars } from "./bars.js";
-import { byId } from "../element.js";
+import { byId, element } from "../element.js";
 import { showSeen } from "./explanation.js";
 import { bytes, whole } from "../format.js";
 import { pathOf } from "../paths.js";
@@ -19,7 +19,7 @@ export function showLooking(file) {
   picture.parentElement.classList.remove("broken");
   picture.classList.remove("pixels");
   picture.src = URL.createObjectURL(file);
-  byId("about").textContent = about(file);
+  showAbout(file);
   byId("empty").hidden = true;
   show("looking", { verdict: "Looking…" });
   announce(`Looking at ${file.name}…`);
@@ -30,7 +30,7 @@ export function showLooking(file) {
 export function showAnswer({ file, sent, sample, sureFrom, prediction, stages, roundTrip }, choose) {
   const { seen, ...answer } = prediction;
   const texts = { verdict: headline(prediction, sureFrom), ...judgement(prediction, sureFrom) };
-  byId("about").textContent = about(file, sent);
+  showAbout(file, sent);
   showBars(prediction, choose);
   showSeen(seen);
   showTimes(stages, roundTrip);
@@ -71,9 +71,9 @@ function show(state, { verdict, chip: words = "", detail = "", small = "" }) {
   panel.hidden = false;
 }
 
-function about(file, sent = file) {
+function showAbout(file, sent = file) {
   const size = sent === file ? bytes(file.size) : `${bytes(file.size)}, sent as ${bytes(sent.size)}`;
-  return `${pathOf(file)} · ${size}`;
+  byId("about").replaceChildren(element("bdi", { textContent: pathOf(file) }), ` · ${size}`);
 }
 
 // On a phone the panel is below the button that was pressed.

@@ -1,4 +1,5 @@
 // Shows a command line and a Python program that send the same request; the tests run both.
+import { announce } from "../announcement.js";
 import { byId } from "../element.js";
 import { storedKey } from "../service/key.js";
 
@@ -50,6 +51,7 @@ for (const button of document.querySelectorAll("[data-copies]")) {
     const before = [...button.childNodes];
     await navigator.clipboard.writeText(byId(button.dataset.copies).textContent);
     button.replaceChildren("Copied");
+    announce("Copied.");
     setTimeout(() => button.replaceChildren(...before), 1500);
   });
 }

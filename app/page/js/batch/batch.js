@@ -17,6 +17,7 @@ import { byPath, fillRow, listRows, markOpen, showOnly, showThumbnail, shownEntr
 
 const MOST = 10_000; // pictures
 const THUMBNAIL = 128; // pixels on the long side
+const SAY = 10_000; // milliseconds between announcements of the progress
 const LANES = 2; // requests at a time: one is answered while the other is sent
 const section = byId("batch");
 const progress = byId("progress");
@@ -26,6 +27,7 @@ let labels = []; // that the model knows
 let classOf = () => undefined;
 let sending = new AbortController();
 let isSending = false;
+let said = 0; // when the progress was announced
 let answer = { open: () => {}, close: () => {} };
 
 // `open` shows the full answer of a file beside the table, `close` takes it away.
@@ -93,7 +95,9 @@ async function send(waiting) {
   const { signal } = (sending = new AbortController());
   const parts = chunks(waiting, prepare);
   isSending = true;
+  said = performance.now();
   report();
+  announce(`Looking at ${pictures(waiting.length)}…`);
   try {
     await Promise.all(Array.from({ length: LANES }, () => sendChunks(parts, signal)));
   } catch (error) {
@@ -121,6 +125,7 @@ async function sendChunks(parts, signal) {
     learnLabels(results);
     part.forEach(({ item }, index) => fill(item, results[index]));
     report();
+    sayProgress();
   }
 }
 
@@ -144,12 +149,19 @@ function report() {
   progress.max = entries.length;
   progress.value = done;
   progress.hidden = !isSending;
-  byId("batch-title").textContent = isSending ? `${done.toLocaleString("en")} of ${pictures(entries.length)}` : pictures(entries.length);
+  byId("batch-title").textContent = isSending || done < entries.length ? `${done.toLocaleString("en")} of ${pictures(entries.length)}` : pictures(entries.length);
   byId("csv").disabled = isSending || done === 0;
+  if (!isSending && left === 0 && document.activeElement === resend) byId("batch-title").focus();
   resend.hidden = !isSending && left === 0;
   resend.textContent = isSending ? "Stop" : done < entries.length ? `Go on with ${left.toLocaleString("en")}` : `Try ${left.toLocaleString("en")} again`;
   countFilters(entries);
   showAccuracy(entries);
+}
+
+function sayProgress() {
+  if (performance.now() - said < SAY) return;
+  said = performance.now();
+  announce(byId("batch-title").textContent);
 }
 
 function openRow(entry) {
@@ -160,7 +172,7 @@ function openRow(entry) {
   if (entry.prediction) askCorrection(entry, knownWords());
   if (!isBeside) answer.open(entry.file);
   if (!section.checkVisibility()) byId("one").scrollIntoView(); // on a phone it takes the table's place
-  if (!byId("pager").contains(document.activeElement)) byId("verdict").focus({ preventScroll: true });
+  if (!byId("pager").contains(document.activeElement)) byId("back").focus({ preventScroll: true });
 }
 
 // The labels of the model, and the words that the user gave.
@@ -206,6 +218,7 @@ resend.addEventListener("click", () => {
     sending.abort();
     isSending = false;
     report();
+    announce(`Stopped. ${byId("batch-title").textContent}.`);
     return;
   }
   const waiting = unanswered();

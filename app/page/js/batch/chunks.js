@@ -2,17 +2,19 @@
 import { patiently } from "../service/patience.js";
 import { asProblem } from "../service/problem.js";
 
-// Well within the service's default limits, answered soon, and sent in ten seconds over a slow line.
-export const LARGEST = { files: 64, bytes: 2e6 };
+// Well within the service's default limits, and sent in twenty seconds over a slow line. The first is an eighth of that, so
+// that something is seen soon.
+const LARGEST = { files: 64, bytes: 2e6 };
+const FIRST = 1 / 8;
 const AHEAD = 4; // items prepared at a time
 
 // Yields arrays of {item, sent}, where `sent` is the file that `prepare` makes of an item.
-export async function* chunks(items, prepare, { files: most, bytes } = LARGEST) {
-  let chunk = [], size = 0;
+export async function* chunks(items, prepare) {
+  let chunk = [], size = 0, share = FIRST;
   for await (const part of ahead(items, async (item) => ({ item, sent: await prepare(item) }))) {
-    if (chunk.length && (chunk.length === most || size + part.sent.size > bytes)) {
+    if (chunk.length && (chunk.length >= share * LARGEST.files || size + part.sent.size > share * LARGEST.bytes)) {
       yield chunk;
-      chunk = [], size = 0;
+      chunk = [], size = 0, share = Math.min(1, 2 * share);
     }
     chunk.push(part);
     size += part.sent.size + 500; // overhead of a form for each file

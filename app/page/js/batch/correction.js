@@ -1,11 +1,13 @@
 // Lets the user say what a picture of a batch shows, in a known word or another.
 import { byId, element } from "../element.js";
+import { named } from "../labels.js";
 
 const form = byId("correction");
 const truth = byId("truth");
 const word = byId("word");
 const ANOTHER = "\n"; // no label
 let corrected = null;
+let before; // the correction when the list of words got the focus
 let save = () => {};
 
 // Calls `save_` with an entry whose correction has changed.
@@ -21,7 +23,7 @@ export function askCorrection(entry, labels) {
   const none = entry.folder ? `${entry.folder} (its folder)` : "choose a word";
   truth.replaceChildren(
     element("option", { value: "", textContent: none }),
-    ...labels.map((label) => element("option", { value: label, textContent: label })),
+    ...labels.map((label) => element("option", { value: label, textContent: named(label) })),
     element("option", { value: ANOTHER, textContent: "something else…" }),
   );
   truth.value = entry.correction ?? "";
@@ -36,14 +38,20 @@ function correct(label) {
   save(corrected);
 }
 
+truth.addEventListener("focus", () => {
+  before = corrected.correction;
+});
 truth.addEventListener("change", () => {
-  const isAnother = truth.value === ANOTHER;
-  byId("another").hidden = !isAnother;
-  if (isAnother) word.focus();
-  else correct(truth.value);
+  if (truth.value !== ANOTHER) return correct(truth.value);
+  if (corrected.correction !== before) correct(before); // arrow keys pass through all other words
+  truth.value = ANOTHER;
+  byId("another").hidden = false;
+  word.focus();
 });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const label = word.value.trim();
-  if (label) correct(label);
+  if (!label) return;
+  correct(label);
+  truth.focus(); // the field is hidden
 });

@@ -40,7 +40,9 @@ export function markFilter(name) {
   for (const { radio } of Object.values(FILTERS)) radio.checked = radio.value === name;
 }
 
-export const summary = (entries) =>
-  Object.entries(FILTERS).filter(([name]) => name !== "all")
-    .map(([, { text, keeps }]) => [entries.filter(keeps).length, text.toLowerCase()])
+export function summary(entries) {
+  const { all: _, wrong, ...states } = FILTERS;
+  const counted = (filters) => filters.map(({ text, keeps }) => [entries.filter(keeps).length, text.toLowerCase()])
     .filter(([count]) => count).map(([count, text]) => `${count.toLocaleString("en")} ${text}`).join(", ");
+  return [counted(Object.values(states)), counted([wrong])].filter(Boolean).join("; of these ");
+}

@@ -24,7 +24,7 @@ export function showLabelled(all, isChanged = false) {
   box.hidden = corrections === 0;
   if (!corrections) isSaved = true;
   byId("labelled-count").textContent = `${pictures(corrections)} corrected. Closing this page forgets what is not downloaded.`;
-  byId("with-others-text").textContent = `With the ${others.toLocaleString("en")} others, under the words of their folders or answers`;
+  byId("with-others-text").textContent = `With the ${others === 1 ? "other picture" : `${others.toLocaleString("en")} others`}, under the word of its folder or answer`;
   note();
 }
 
@@ -71,6 +71,7 @@ button.addEventListener("click", async () => {
   } finally {
     button.disabled = false;
     button.textContent = "Download as folders";
+    if (document.activeElement === document.body) button.focus();
   }
 });
 withOthers.addEventListener("change", note);

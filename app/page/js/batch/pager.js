@@ -46,10 +46,10 @@ byId("previous").addEventListener("click", () => step(-1));
 byId("next").addEventListener("click", () => step(1));
 byId("back").addEventListener("click", close);
 document.addEventListener("keydown", (event) => {
-  const isElsewhere = bar.hidden || event.target.closest("input, select, textarea, dialog, .code") || document.querySelector("dialog[open]");
-  if (isElsewhere || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (bar.hidden || document.querySelector("dialog[open]")) return;
+  if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (event.key === "Escape") close();
-  else if (current && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
+  else if (current && !event.target.closest("input, select, .code") && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
     event.preventDefault();
     step(event.key === "ArrowLeft" ? -1 : 1);
   }

@@ -67,7 +67,6 @@ const cell = (className, ...children) => element("td", { role: "cell", className
 
 function problemCell({ file, problem }) {
   const found = cell("problem", `${headlineFor(problem, file.size)} ${whole(problem.detail)}`);
-  found.append(element("span", { className: "small", textContent: problem.smallPrint }));
   found.colSpan = 2;
   return found;
 }
