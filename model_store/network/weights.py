@@ -9,7 +9,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -22,6 +22,7 @@ from model_store.network.layers import Shape
 Weights = dict[str, dict[str, NDArray[np.float32]]]  # layer name -> weight name -> array
 T = TypeVar("T")
 MAX_OBJECTS = 20_000
+MAX_PATH = 1_000  # characters; Keras names a weight after the models around its layer
 CHUNK_FILTERS = [[], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]]
 RANDOM_STATE = re.compile(r"^layers/(\w+/)+seed_generator/vars/0$")  # of Dropout and others, not used at inference
 
@@ -61,6 +62,8 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             path, objects = f"{prefix}{key}", objects + 1
             if objects > MAX_OBJECTS:
                 raise ModelError(f"the weights file has more than {MAX_OBJECTS:,} objects")
+            if len(path) > MAX_PATH:
+                raise ModelError(f"the weights file has a path of more than {MAX_PATH:,} characters: {path[:80]!r}…")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise ModelError(f"weight {path!r} is a soft or external link; only data in the file itself is read")
             item = group[key]
@@ -128,9 +131,10 @@ def _check_chunks(dataset: h5py.Dataset, description: str) -> None:
     ):
         raise ModelError(f"{description} is stored in chunks as Keras does not do; save the weights again with Keras")
     size = 4 * math.prod(dataset.chunks)
-    for index in range(dataset.id.get_num_chunks()):
-        offset = dataset.id.get_chunk_info(index).chunk_offset
-        skipped, packed = dataset.id.read_direct_chunk(offset)
+    chunks: list[Any] = []
+    dataset.id.chunk_iter(chunks.append)  # by their numbers, HDF5 counts from the first each time
+    for stored in chunks:
+        skipped, packed = dataset.id.read_direct_chunk(stored.chunk_offset)
         chunk = zlib.decompressobj().decompress(packed, size + 1) if h5py.h5z.FILTER_DEFLATE in filters else packed
         if skipped or len(chunk) != size:
             raise ModelError(f"{description} does not unpack to its size; save the weights again with Keras")

@@ -28,6 +28,7 @@ from training.data.dataset import MAX_LABEL_LENGTH, Dataset, as_inputs, compose,
 from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.fit.loop import write_weights
+from training.publish.apart import run_apart
 from training.publish.candidate import Candidate, publish_candidate
 from training.publish.compare_with_keras import COMPARED_IMAGES, TOLERANCES, as_probabilities, keras_probabilities
 from training.publish.compiled import CompiledNetwork
@@ -38,7 +39,8 @@ from training.publish.import_preprocessing import (
     doubt_statistics,
     scaling_before,
 )
-from training.publish.keras_files.archive import HDF5, MAX_MODEL_BYTES, read_model_file
+from training.publish.keras_files.archive import HDF5, MAX_MODEL_BYTES, ModelFile, read_model_file
+from training.publish.keras_files.graph import shown
 from training.publish.keras_files.network import KerasArchitecture, KerasWeights, read_keras_json, read_keras_weights
 from training.publish.keras_files.scaling import Scaling
 from training.publish.network import network_from_files
@@ -46,6 +48,7 @@ from training.publish.original import ORIGINAL_IMAGES, NotLoaded, Original, orig
 from training.publish.target import Target
 
 MAX_LABELS_BYTES = 1_000_000
+MAX_LINE = 1_000  # characters of an error
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def compare_with_original(
         if saved.read.mixed:
             raise NotLoaded("it computes in 16 bits there, and in float32 here")
         inputs = as_inputs(pixels, network.preprocessing.model_copy(update={"channel_order": "RGB"}))
-        outputs = original_outputs(saved.original, first.apply(inputs))
+        outputs = original_outputs(saved.original, first.apply(inputs), network.architecture.max_batch)
     except NotLoaded as error:
         if saved.found.by_order:
             raise TrainingError(
@@ -173,11 +176,14 @@ def read_model(path: Path) -> SavedNetwork:
         )
     data = _read_bounded(path, MAX_MODEL_BYTES)
     with _importing(path):
-        file = read_model_file(data)
-        read = read_keras_json(file.document, file.version)
-        found = read_keras_weights(file.weights, read)
-    original = Original(data, b"", b"")
-    return _saved(read, found, original, {"model": _describe(path, data)})
+        file, read, found = run_apart(_read_whole, data)
+    return _saved(read, found, Original(data, file), {"model": _describe(path, data)})
+
+
+def _read_whole(data: bytes) -> tuple[ModelFile, KerasArchitecture, KerasWeights]:
+    file = read_model_file(data)
+    read = read_keras_json(file.document, file.version)
+    return file, read, read_keras_weights(file.weights, read)
 
 
 def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
@@ -191,12 +197,12 @@ def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
     with _importing(architecture):
         if text.startswith((b"PK", HDF5)):
             raise ModelError(f"it is a whole model, not JSON; import it by itself: import {architecture} --labels …")
-        read = read_keras_json(text)
+        read = run_apart(read_keras_json, text)
     with _importing(weights):
         inner = read_model_file(data).weights if data.startswith(b"PK") else data
-        found = read_keras_weights(inner, read)
+        found = run_apart(read_keras_weights, inner, read)
     files = {"architecture": _describe(architecture, text), "weights": _describe(weights, data)}
-    return _saved(read, found, Original(None, text, inner), files)
+    return _saved(read, found, Original(b"", ModelFile(text, inner, read.version)), files)
 
 
 @contextmanager
@@ -204,7 +210,8 @@ def _importing(path: Path) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        raise TrainingError(f"{path} cannot be imported: {error}") from None
+        lines = [shown(line, MAX_LINE) for line in str(error).splitlines()]
+        raise TrainingError(f"{path} cannot be imported: " + "\n".join(lines)) from None
 
 
 def _saved(read: KerasArchitecture, found: KerasWeights, original: Original, files: dict[str, Any]) -> SavedNetwork:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from model_store.manifest import ChannelOrder, Preprocessing
 from model_store.network.architecture import Architecture
@@ -67,11 +68,22 @@ def scaling_before(before: Before | None, own: tuple[str, ...], channels: int) -
 
 
 def as_preprocessing(scaling: Scaling, height: int, width: int) -> Preprocessing:
-    """Return the preprocessing that does the same, its numbers rounded to what float32 tells apart."""
-    std = 1 / (255 * scaling.scale)
-    mean = -scaling.offset * std
+    """Return the preprocessing that does the same, its numbers rounded to what float32 tells apart.
+
+    Raises:
+        TrainingError: the numbers are so large or small that float32 does not hold them.
+    """
+    with np.errstate(all="ignore"):
+        std = 1 / (255 * scaling.scale)
+        mean = -scaling.offset * std
     order = "BGR" if scaling.reversed else "RGB"
-    return Preprocessing(mean=_rounded(mean), std=_rounded(std), height=height, width=width, channel_order=order)
+    try:
+        return Preprocessing(mean=_rounded(mean), std=_rounded(std), height=height, width=width, channel_order=order)
+    except ValidationError:
+        raise TrainingError(
+            f"before its other layers the network makes pixel * {scaling.scale.tolist()} + {scaling.offset.tolist()} "
+            "of a pixel, which float32 does not hold; look at the layers at its front, --mean and --std"
+        ) from None
 
 
 def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:

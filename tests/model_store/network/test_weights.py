@@ -262,6 +262,11 @@ def test_weights_of_another_model_are_refused():
         read_weights(CONTENT, other)
 
 
+def test_the_length_of_a_path_is_limited():
+    with pytest.raises(ModelError, match="a path of more than 1,000 characters: 'layers/x"):
+        read_weights(add("layers/" + "/".join(["x" * 250] * 4), [1.0])(), ARCHITECTURE)
+
+
 def test_the_number_of_objects_is_limited(monkeypatch):
     monkeypatch.setattr(weights, "MAX_OBJECTS", 10)
     with pytest.raises(ModelError, match="more than 10 objects"):

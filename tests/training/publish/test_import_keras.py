@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -246,6 +247,39 @@ def test_a_whole_nested_model_gives_what_keras_gives_for_it(tmp_path, capsys, su
     images = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     served = load(tmp_path / "whole/1", precision="float32").classifier.predict(images).probabilities
     np.testing.assert_allclose(served, model.predict(images.astype("float32"), verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_keras_gets_nothing_that_the_network_does_not_compute_with(tmp_path, capsys, suffix):
+    """Custom code in an initializer, and a shape that would take 1.2 TB, are no part of the comparison."""
+    model = keras.Sequential([keras.Input((32, 32, 3)), L.Flatten(), L.Dense(3, name="dense")])
+    path = tmp_path / f"model.{suffix}"
+    model.save(path)
+    code = {"module": "builtins", "class_name": "function", "config": "code", "registered_name": "function"}
+    spoil = {
+        "config": {"kernel_initializer": code, "bias_regularizer": code},
+        "build_config": {"input_shape": [None, 10**11]},
+    }
+
+    def spoiled(text):
+        document = json.loads(text)
+        dense = document["config"]["layers"][-1]
+        dense["config"] |= spoil["config"]
+        dense["build_config"] = spoil["build_config"]
+        return json.dumps(document)
+
+    if suffix == "h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = spoiled(file.attrs["model_config"])
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members |= {"config.json": spoiled(members["config.json"]), "assets/large": bytes(10_000)}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    assert run_whole(path, tmp_path, "--data", str(tmp_path / "absent")) == 0
+    assert "compared with Keras on the file itself: probabilities differ by up to" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -104,3 +104,9 @@ def test_scalings_that_do_not_fit_together_are_doubted():
 def test_numbers_that_fit_no_channels_are_refused(before, channels, message):
     with pytest.raises(TrainingError, match=message):
         before.scaling(channels)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-320, 0.0, np.inf])
+def test_numbers_that_float32_does_not_hold_are_refused(scale):
+    with pytest.raises(TrainingError, match="which float32 does not hold"):
+        as_preprocessing(Scaling(np.array([1.0, 1.0, scale]), np.zeros(3)), 32, 32)

@@ -79,7 +79,8 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 def _version(metadata: bytes) -> str:
     parsed = json.loads(metadata)
-    return str(parsed.get("keras_version", "")) if isinstance(parsed, dict) else ""
+    version = str(parsed.get("keras_version", "")) if isinstance(parsed, dict) else ""
+    return version if version.isascii() and version.isprintable() else ""
 
 
 def _read_hdf5(data: bytes) -> ModelFile:
@@ -97,9 +98,11 @@ def _attribute(file: h5py.File, key: str) -> bytes:
     """Return a text attribute, "" if there is none."""
     if key not in file.attrs:
         return b""
-    size = file.attrs.get_id(key).get_storage_size()
-    value = file.attrs[key]
-    content = value.encode() if isinstance(value, str) else bytes(value)
-    if max(size, len(content)) > MAX_JSON_BYTES:
+    stored = file.attrs.get_id(key)
+    value = file.attrs[key] if stored.shape == () else None
+    if not isinstance(value, str | bytes):
+        raise ModelError(f"its {key} is not a text; save the model again with Keras")
+    content = value.encode() if isinstance(value, str) else value
+    if max(stored.get_storage_size(), len(content)) > MAX_JSON_BYTES:
         raise ModelError(f"its {key} has {len(content):,} bytes, the limit is {MAX_JSON_BYTES:,}")
     return content

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from model_store.errors import ModelError
 from model_store.network.weights import group_name
 
-LAYER_NAME_PATTERN = r"[A-Za-z0-9_.][A-Za-z0-9_./>-]*"  # of a TensorFlow scope
+LAYER_NAME_PATTERN = r"[A-Za-z0-9_.][A-Za-z0-9_./>-]{0,199}"  # of a TensorFlow scope
 MODELS = {"Sequential": "Sequential", "Functional": "Functional", "Model": "Functional"}
 UNKNOWN = "?"  # read by a layer whose input is a problem, so that the layers after it are looked at, too
 MAX_CALLS = 10_000
@@ -128,6 +128,11 @@ def _layers(entry: dict[str, Any]) -> Any:
     return config if entry.get("class_name") == "Sequential" else None  # a list until Keras 2.2
 
 
+def shown(text: object, limit: int = 80) -> str:
+    """Return a text of a file as it can be shown on a terminal, in one line."""
+    return "".join(each if each.isprintable() else "?" for each in str(text)[:limit])
+
+
 def is_of_keras(entry: dict[str, Any]) -> bool:
     """Tell if a layer's module is Keras's own, as far as the file says one."""
     module = entry.get("module")
@@ -140,6 +145,7 @@ class _Flattening:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.names: set[str] = set()
+        self.repeats = Counter[str]()
 
     def model(self, entry: dict[str, Any], images: str | None, path: str, outer: Place | None) -> str:
         """Add a model's calls. Returns the name of its output.
@@ -165,7 +171,8 @@ class _Flattening:
                 raise ModelError(f"a layer is not an object with a class_name and a named config: {str(entry)[:80]}")
         if not re.fullmatch(LAYER_NAME_PATTERN, name):
             raise ModelError(
-                f"a layer is named {name[:80]!r}; name it with ASCII letters, digits, underscore, dot, dash and slash"
+                f"a layer is named {name[:80]!r}; name it with at most 200 ASCII letters, digits, underscores, dots, "
+                "dashes and slashes"
             )
         return entry  # type: ignore[no-any-return]
 
@@ -202,13 +209,13 @@ class _Flattening:
             operands = self._operands(entry, values) or [UNKNOWN]
             values[name] = self._layer(entry, operands, place, path)
         if last not in values:
-            raise ModelError(f"the model's output is {last!r}, which is not one of its layers")
+            raise ModelError(f"the model's output is {last[:200]!r}, which is not one of its layers")
         return values[last]
 
     def _operands(self, entry: dict[str, Any], values: dict[str, str]) -> list[str | Constant]:
         """Return what a layer is applied to; empty, after noting the problem, if the layer cannot be served."""
         name, calls = entry["config"]["name"], entry.get("inbound_nodes")
-        described = f"layer {name!r} ({entry['class_name']})"
+        described = f"layer {name!r} ({shown(entry['class_name'])})"
         if not isinstance(calls, list) or len(calls) != 1:
             times = len(calls) if isinstance(calls, list) else "no"
             self.graph.problems.append(
@@ -224,7 +231,7 @@ class _Flattening:
             if value not in (None, False) and (key not in known or (key in ("training", "mask") and is_2))
         ]:
             self.graph.problems.append(
-                f"{described} is called with {strange[0]}={str(kwargs[strange[0]])[:40]}, "
+                f"{described} is called with {shown(strange[0])}={shown(kwargs[strange[0]], 40)}, "
                 "arguments other than tensors; call it without"
             )
             return []
@@ -236,10 +243,10 @@ class _Flattening:
         for operand in operands:
             value = _constant(operand) if (history := _history(operand)) is None else values.get(history)
             if history is not None and history not in values:
-                raise ModelError(f"layer {name!r} reads {history!r}, which does not come before it")
+                raise ModelError(f"layer {name!r} reads {history[:200]!r}, which does not come before it")
             if value is None:
                 self.graph.problems.append(
-                    f"{described} reads something that is not another layer's output: {str(operand)[:80]}"
+                    f"{described} reads something that is not another layer's output: {shown(operand)}"
                 )
                 return []
             read.append(value)
@@ -274,8 +281,10 @@ class _Flattening:
         """Return a name that Keras 3 accepts, after the models around the layer where it would not be unique."""
         plain = name.replace("/", ".")
         plain = plain if plain not in self.names else f"{path}{name}".replace("/", ".")
+        repeated = plain
         while plain in self.names:
-            plain += "_"
+            self.repeats[repeated] += 1
+            plain = f"{repeated}_{self.repeats[repeated]}"
         self.names.add(plain)
         return plain
 

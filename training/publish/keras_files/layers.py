@@ -8,7 +8,7 @@ import keras
 from model_store.errors import ModelError
 from model_store.network.architecture import parse_layer
 from model_store.network.layers import LAYERS
-from training.publish.keras_files.graph import Call, Constant, Graph, is_of_keras, rewired
+from training.publish.keras_files.graph import Call, Constant, Graph, is_of_keras, rewired, shown
 
 VERSIONED = {"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"}
 ACTIVATION_NAMES = {None: "linear", "swish": "silu", "softmax_v2": "softmax"}
@@ -121,7 +121,7 @@ def _stock_problem(kind: str, call: Call) -> str:
 def _described(call: Call) -> str:
     parts = call.entry.get("module"), call.entry.get("registered_name") or call.entry.get("class_name", call.kind)
     function = call.config.get("function")
-    return ".".join(str(part)[:80] for part in parts if part) + (
+    return ".".join(shown(part) for part in parts if part) + (
         f" of {function[:80]!r}" if isinstance(function, str) else ""
     )
 

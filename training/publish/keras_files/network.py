@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 
+from model_store.errors import ModelError
 from model_store.network.architecture import Architecture, parse_architecture
 from model_store.network.weights import Weights, read_datasets
 from training.publish.keras_files.graph import Call, Graph, Place, read_graph
@@ -51,6 +52,8 @@ def read_keras_json(text: bytes, version: str = "") -> KerasArchitecture:
     places = {call.name: call.place for call in graph.calls}
     mixed = any(is_mixed(_policy(call)) for call in graph.calls)
     left_out = simplify(graph)
+    if not graph.calls:
+        raise ModelError("none of its layers computes anything; give a network that was trained")
     scaling = take_scaling(graph, _channels(graph))
     architecture = _parse(graph)
     kept = {node.layer.name for node in architecture.nodes}
@@ -78,7 +81,7 @@ def _policy(call: Call) -> Any:
 
 def _channels(graph: Graph) -> int:
     shape = graph.calls[0].config.get("batch_shape") if graph.calls else None
-    return shape[-1] if isinstance(shape, list) and shape and shape[-1] in (1, 3) else 3
+    return shape[-1] if isinstance(shape, list) and shape and shape[-1] in (1, 3) and isinstance(shape[-1], int) else 3
 
 
 def _parse(graph: Graph) -> Architecture:

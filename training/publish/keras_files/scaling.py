@@ -1,11 +1,13 @@
 """Take the layers that scale the pixels off a network's front: they become the version's preprocessing."""
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.errors import ModelError
 from training.publish.keras_files.graph import Call, Graph, rewired
 from training.publish.keras_files.layers import REVERSED
 
@@ -26,7 +28,9 @@ class Scaling:
         scale, offset = self.scale, self.offset
         if other.reversed:
             scale, offset = scale[::-1], offset[::-1]
-        return Scaling(scale * other.scale, offset * other.scale + other.offset, self.reversed != other.reversed)
+        with np.errstate(all="ignore"):  # what overflows is refused as a preprocessing
+            offset = offset * other.scale + other.offset
+            return Scaling(scale * other.scale, offset, self.reversed != other.reversed)
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale images (N, H, W, C)."""
@@ -44,15 +48,20 @@ def take_scaling(graph: Graph, channels: int) -> list[Call]:
 
     A layer that scales by a number that is not above zero stays: a preprocessing has no such deviation.
     """
-    taken: list[Call] = []
+    readers: defaultdict[str, list[Call]] = defaultdict(list)
+    for call in graph.calls:
+        for name in set(call.inputs):
+            readers[name].append(call)
     first, *rest = graph.calls
-    while True:
-        readers = [call for call in rest if first.name in call.inputs]
-        if len(readers) != 1 or readers[0].name == graph.output or not _is_scaling(readers[0], channels):
+    taken, last = list[Call](), first
+    while len(readers[last.name]) == 1:
+        (reader,) = readers[last.name]
+        if reader.name == graph.output or not _is_scaling(reader, channels):
             break
-        taken.append(readers[0])
-        rest = [rewired(call, {readers[0].name: first.name}) for call in rest if call is not readers[0]]
-    graph.calls = [first, *rest]
+        taken.append(reader)
+        last = reader
+    names = {call.name: first.name for call in taken}
+    graph.calls = [first, *(rewired(call, names) for call in rest if call.name not in names)]
     return taken
 
 
@@ -89,6 +98,9 @@ def compose(taken: list[Call], weights: dict[str, tuple[Any, Any]], channels: in
 
     Args:
         weights: mean and variance of each adapted Normalization, by its name.
+
+    Raises:
+        ModelError: a variance is below zero.
     """
     scaling = identity(channels)
     for call in taken:
@@ -101,8 +113,10 @@ def _scaling(call: Call, weights: dict[str, tuple[Any, Any]], channels: int) -> 
         return replace(identity(channels), reversed=True)
     if scaling := _rescaling(call, channels) if call.kind == "Rescaling" else None:
         return scaling
-    given = weights.get(call.name) or (call.config.get("mean"), call.config.get("variance"))
+    given = weights.get(call.name) or [_numbers(call.config[key], channels) for key in ("mean", "variance")]
     mean, variance = (np.broadcast_to(np.asarray(value, np.float64).ravel(), channels) for value in given)
+    if not (variance >= 0).all():
+        raise ModelError(f"layer {call.name!r} (Normalization) has a variance below zero; adapt it to images again")
     deviation = np.maximum(np.sqrt(variance), EPSILON)
     if call.config.get("invert"):
         return Scaling(deviation, mean)

@@ -78,7 +78,7 @@ def _steps(path: str) -> Iterator[tuple[str, str, int]]:
     parent = OF_2_12
     while path.startswith(f"{parent}/"):
         name = path.removeprefix(f"{parent}/").partition("/")[0]
-        kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name).groups()  # type: ignore[union-attr]
+        kind, number = re.fullmatch(r"(?s)(.*?)(?:_(\d{1,9}))?", name).groups()  # type: ignore[union-attr]
         yield parent, kind, int(number or 0)
         parent = f"{parent}/{name}/{OF_2_12}"
 
@@ -181,7 +181,9 @@ def _ordered(root: h5py.Group) -> Iterator[dict[str, h5py.Dataset]]:
         owners: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         for path in _attribute(root[layer], "weight_names"):
             scope, _, weight = path.rpartition("/")
-            owners[scope][weight.removesuffix(":0")] = root[layer][path]
+            if not isinstance(dataset := root[layer][path], h5py.Dataset):
+                raise TypeError(f"{path} is a group")
+            owners[scope][weight.removesuffix(":0")] = dataset
         yield from owners.values()
 
 

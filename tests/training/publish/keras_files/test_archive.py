@@ -39,6 +39,12 @@ def test_hdf5_is_taken_apart_whatever_its_suffix():
     assert (file.document, file.weights, file.version) == (b"{}", data, "2.12.0")
 
 
+def test_a_version_that_is_no_text_of_a_terminal_is_none():
+    for version in (rb"\ud800", rb"\u001b[2J"):
+        metadata = b'{"keras_version": "%s"}' % version
+        assert read_model_file(packed({**WHOLE, "metadata.json": metadata})).version == ""
+
+
 def without(name):
     return {key: value for key, value in WHOLE.items() if key != name}
 
@@ -49,6 +55,9 @@ def without(name):
         (b"", "it is neither a .keras file nor HDF5"),
         (b'{"class_name": 1}', "it is an architecture without weights; pass it as --architecture, with --weights"),
         (hdf5(), "it holds weights only; pass it as --weights, with --architecture"),
+        (hdf5(model_config=["{}"] * 1000), "its model_config is not a text"),
+        (hdf5(model_config=10**12), "its model_config is not a text"),
+        (hdf5(model_config="{}", keras_version=2.12), "its keras_version is not a text"),
         (b"\x89HDF\r\n\x1a\n", "it cannot be read as an HDF5 file"),
         (packed(WHOLE)[:-30], "the zip cannot be read (File is not a zip file)"),
         (packed(without("config.json")), "the zip has no config.json"),

@@ -199,7 +199,7 @@ def _numbers(values):
         (with_entry(1, registered_name="ours>Conv2D"), "layer 'conv2d' is a ours>Conv2D, which is custom code"),
         (with_entry(1, module="os", class_name="system"), "layer 'conv2d' is a os.system, which is custom code"),
         (with_entry(1, class_name="LSTM"), "layer 'conv2d' is a LSTM, which is not served yet"),
-        (with_config("conv2d", name="a b"), "a layer is named 'a b'; name it with ASCII letters"),
+        (with_config("conv2d", name="a b"), "a layer is named 'a b'; name it with at most 200 ASCII letters"),
         (with_config("dense", activation="hard_sigmoid"), "has the activation 'hard_sigmoid' of Keras 2, 0.2 x + 0.5"),
         (with_config("conv2d", name="\ud800"), "a layer is named"),
         (with_config("conv2d", filters=10**9), "layer 'conv2d' (Conv2D): attribute 'filters' is '1000000000'"),
@@ -272,10 +272,11 @@ def test_whatever_stands_anywhere_in_a_document_nothing_else_is_raised(document,
         (edited(replaced(KERNEL, h5py.ExternalLink("/etc/hosts", "/"))), "is a soft or external link"),
         (edited(replaced("conv2d", h5py.ExternalLink("/etc/hosts", "/"))), "is a soft or external link"),
         (edited(lambda file: file.__setitem__("_layer_checkpoint_dependencies/x/vars/0", [1.0])), "has no kernel of"),
+        (edited(lambda file: file.__setitem__("_layer_checkpoint_dependencies/\n/vars/0", [1.0])), "which the architecture"),
     ],
     ids=[
         "no HDF5", "missing", "other layer", "other weight", "extra", "at the top", "twice", "shape", "type", "NaN",
-        "soft link", "external link", "linked group", "Keras 2.12's own",
+        "soft link", "external link", "linked group", "Keras 2.12's own", "a line in a name",
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(content, message):
@@ -320,6 +321,80 @@ def test_a_layer_behind_one_that_cannot_be_read_is_named_too():
         read(document)
 
 
+def scaled(*entries, shape=(None, 32, 32, 3)):
+    """A network whose pixels these layers scale."""
+    images = {"class_name": "InputLayer", "config": {"name": "images", "batch_shape": list(shape)}}
+    last = {"class_name": "Dense", "config": {"name": "dense", "units": 3}}
+    flat = {"class_name": "Flatten", "config": {"name": "flatten"}}
+    return {
+        "class_name": "Sequential",
+        "keras_version": "3.0.0",
+        "config": {"name": "net", "layers": [images, *entries, flat, last]},
+    }
+
+
+def rescaling(index, scale=2.0):
+    return {"class_name": "Rescaling", "config": {"name": f"r{index}", "scale": scale, "offset": 0.0}}
+
+
+def normalization(mean, variance):
+    return {
+        "class_name": "Normalization",
+        "config": {"name": "n", "axis": -1, "mean": mean, "variance": variance, "invert": False},
+    }
+
+
+def test_layers_of_one_name_get_names_of_their_own():
+    read = parse(scaled(*({"class_name": "ReLU", "config": {"name": "same"}} for _ in range(900))))
+    assert len({node.layer.name for node in read.nodes}) == 903
+
+
+def test_a_long_chain_of_scaling_layers_is_taken_off():
+    assert len(read(scaled(*(rescaling(index) for index in range(9_000)))).scaling) == 9_000
+
+
+def test_a_number_of_channels_that_is_no_integer_is_no_reason_to_fail():
+    assert parse(scaled(rescaling(0), shape=(None, 32, 32, 3.0))).input == (32, 32, 3)
+
+
+def test_a_network_of_idle_layers_is_refused():
+    idle = {"class_name": "RandomFlip", "config": {"name": "flip"}, "inbound_nodes": []}
+    document = {"class_name": "Functional", "config": {"name": "net", "layers": [idle]}}
+    document["config"] |= {"input_layers": [["flip", 0, 0]], "output_layers": [["flip", 0, 0]]}
+    with pytest.raises(ModelError, match="none of its layers computes anything"):
+        read(document)
+
+
+def without_weights(document):
+    """Read the scaling of a network, with weights of zeros for its Dense."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["layers/dense/vars/0"] = np.zeros((32 * 32 * 3, 3), "float32")
+        file["layers/dense/vars/1"] = np.zeros(3, "float32")
+    return read_keras_weights(buffer.getvalue(), read(document)).scaling
+
+
+def test_a_normalization_that_cannot_be_computed_is_refused():
+    with pytest.raises(ModelError, match=r"layer 'n' \(Normalization\) has a variance below zero"):
+        without_weights(scaled(normalization([1.0, 2.0, 3.0], [1.0, -1.0, 1.0])))
+
+
+def test_statistics_that_keras_wrote_as_an_array_are_read():
+    mean = {"class_name": "__numpy__", "config": {"value": [1.0, 2.0, 3.0], "dtype": "float32"}}
+    scaling = without_weights(scaled(normalization(mean, [4.0, 4.0, 4.0])))
+    np.testing.assert_allclose([scaling.scale, scaling.offset], [[0.5] * 3, [-0.5, -1.0, -1.5]])
+
+
+def test_what_a_message_quotes_is_short_and_in_one_line():
+    for kind in ("\x1b[2J\nerror: all fine", "x" * 10_000):
+        with pytest.raises(ModelError) as caught:
+            read(scaled({"class_name": kind, "config": {"name": "odd"}}))
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+    with pytest.raises(ModelError) as caught:
+        read(scaled({"class_name": "ReLU", "config": {"name": "x" * 10_000}}))
+    assert "at most 200" in str(caught.value) and len(str(caught.value)) < 300
+
+
 def test_slashes_of_names_become_dots():
     names = [node.layer.name for node in parse(with_config("conv2d", name="Conv/1")).nodes]
     assert names[1] == "Conv.1"
@@ -345,6 +420,15 @@ def test_layers_of_other_names_are_matched_in_order():
     assert (found.by_order, expected.by_order) == (True, False)
     for layer, arrays in expected.weights.items():
         np.testing.assert_array_equal(found.weights[layer]["kernel"], arrays["kernel"])
+
+
+def test_a_group_in_the_place_of_a_weight_is_refused():
+    def edit(file):
+        renamed(file)
+        file["dense_new"].attrs["weight_names"] = ["dense_new"]
+
+    with pytest.raises(ModelError, match="has no kernel of layer"):
+        read_keras_weights(edited(edit), read(NOTEBOOK))
 
 
 def test_layers_of_other_names_and_shapes_are_not_matched():
