@@ -28,7 +28,7 @@ def run_apart(function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(sender, lambda: function(*arguments, **keywords)), daemon=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, about threads, which only wait
+        warnings.simplefilter("ignore")  # Python 3.12's and JAX's, about threads, which the function does not need
         child.start()
     sender.close()
     try:
