@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
 
@@ -109,20 +110,25 @@ def main() -> int:
 
 
 def pngs(count: int) -> Iterator[bytes]:
-    """Yield CIFAR-10's training images as PNG, repeated, each time shifted and mirrored otherwise."""
+    """Yield the images of `pictures` as PNG."""
+    for pixels in pictures(count):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        yield buffer.getvalue()
+
+
+def pictures(count: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield CIFAR-10's training images (32, 32, 3), repeated, each time shifted and mirrored otherwise."""
     images = Cifar10(Path(os.environ.get("CIFAR10_DATA", "data")) / FOLDER).trainval.pixels
     rng = np.random.default_rng(0)
 
-    def all_pngs() -> Iterator[bytes]:
+    def endless() -> Iterator[NDArray[np.uint8]]:
         while True:
             for start in range(0, len(images), ROWS):
-                part = translate(images[start : start + ROWS], rng, REACH)
-                for pixels in part:
-                    buffer = io.BytesIO()
-                    Image.fromarray(pixels[:, ::-1] if rng.random() < 0.5 else pixels).save(buffer, "PNG")
-                    yield buffer.getvalue()
+                for pixels in translate(images[start : start + ROWS], rng, REACH):
+                    yield pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
-    return islice(all_pngs(), count)
+    return islice(endless(), count)
 
 
 def speed(count: int, rounds: int, folder: Path, workers: Sequence[int] | None = None) -> list[Row]:

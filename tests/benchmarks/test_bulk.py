@@ -3,9 +3,7 @@ import os
 import pytest
 from pyarrow import parquet
 
-from benchmarks.bulk import memory, pngs, speed
-from model_store.images.decode import decode
-from model_store.manifest import UNNORMALISED
+from benchmarks.bulk import memory, pictures, speed
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.data, pytest.mark.timeout(900)]
 needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR10_DATA is not set")
@@ -13,7 +11,7 @@ needs_data = pytest.mark.skipif("CIFAR10_DATA" not in os.environ, reason="CIFAR1
 
 @needs_data
 def test_repeated_images_differ():
-    images = [decode(png, UNNORMALISED).tobytes() for png in pngs(50_010)]
+    images = [pixels.tobytes() for pixels in pictures(50_010)]
     assert len(set(images)) == len(images)
 
 

@@ -133,7 +133,7 @@ def test_under_load_all_processes_change_and_no_answer_is_lost_or_misnamed(tmp_p
         threads = [threading.Thread(target=ask, args=[server]) for _ in range(4)]
         for thread in threads:
             thread.start()
-        for version in (11, 12, 11, 12, 11):
+        for version in (11, 12, 11):
             Store(store).activate(NAME, version)
             wait_until(lambda version=version: serving_processes(server, version) == 2, server.log.read_text)
         stopping.set()

@@ -272,7 +272,7 @@ def test_whatever_stands_anywhere_in_a_document_nothing_else_is_raised(document,
         (edited(replaced(KERNEL, h5py.ExternalLink("/etc/hosts", "/"))), "is a soft or external link"),
         (edited(replaced("conv2d", h5py.ExternalLink("/etc/hosts", "/"))), "is a soft or external link"),
         (edited(lambda file: file.__setitem__("_layer_checkpoint_dependencies/x/vars/0", [1.0])), "has no kernel of"),
-        (edited(lambda file: file.__setitem__("_layer_checkpoint_dependencies/\n/vars/0", [1.0])), "which the architecture"),
+        (edited(lambda file: file.__setitem__("_layer_checkpoint_dependencies/\n/vars/0", [1.0])), "the architecture"),
     ],
     ids=[
         "no HDF5", "missing", "other layer", "other weight", "extra", "at the top", "twice", "shape", "type", "NaN",
