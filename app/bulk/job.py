@@ -119,19 +119,22 @@ def _answers(chunks: Iterator[Chunk], settings: Settings, workers: int) -> Gener
     Raises:
         BulkError: a process was killed.
     """
-    pending = deque[Future[Answered]]()
+    pending = deque[tuple[str, Future[Answered]]]()  # and the id of their first image
     pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (settings,))
     try:
         for chunk in chunks:
             with _blocked_interrupt():  # a process that this starts leaves Ctrl-C to this one, from its first moment
-                pending.append(pool.submit(answer_chunk, chunk))
+                pending.append((chunk[0].id, pool.submit(answer_chunk, chunk)))
             if len(pending) > CHUNKS_AHEAD * workers:
-                yield pending.popleft().result()
+                yield pending[0][1].result()
+                pending.popleft()
         while pending:
-            yield pending.popleft().result()
+            yield pending[0][1].result()
+            pending.popleft()
     except BrokenProcessPool:
         raise BulkError(
-            "a process was killed, probably because memory ran out: give this command more, or use fewer --workers"
+            "a process was killed, probably because memory ran out: give this command more, or use fewer --workers; "
+            f"if it always ends at the same place, look at the images from {pending[0][0]} on"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

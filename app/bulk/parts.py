@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pyarrow import parquet
 
 from app.bulk.errors import BulkError
 from app.bulk.selection import Cursor
-from model_store.lock import FOLDER, lock
+from model_store.lock import FOLDER, Lock, lock
 
 RUN, CURSOR = b"cifar10_run", b"cifar10_cursor"  # keys in the metadata of the files
 GROUP_ROWS = 65_536  # of the finished file
@@ -37,14 +38,18 @@ class Parts:
         self._to, self._schema, self._run = to, schema, run
         self._folder = parts_folder(to)
         self._folder.mkdir(exist_ok=True)
+        self._lock = _lock(self._folder, to)
         try:
-            self._lock = lock(self._folder, FOLDER)
-        except BlockingIOError:
-            raise BulkError(f"another process is writing {to}; wait for it, or choose another file") from None
+            self._continue()
+        except BaseException:
+            self.close()
+            raise
+
+    def _continue(self) -> None:
         files = self._files()
         self._count, self.cursor = len(files), Cursor()
         if files:
-            _check_run(files[-1], to, run)
+            _check_run(files[-1], self._to, self._run)
             self.cursor = Cursor(*_metadata(files[-1])[CURSOR])
 
     def write(self, batches: Sequence[pa.RecordBatch], cursor: Cursor) -> None:
@@ -113,9 +118,31 @@ def is_finished(to: Path, run: Description) -> bool:
 
 
 def discard(to: Path) -> None:
-    """Remove the output file and its parts."""
+    """Remove the output file and its parts.
+
+    Raises:
+        BulkError: another process is writing them.
+    """
+    folder = parts_folder(to)
+    with suppress(FileNotFoundError), _locked(folder, to):
+        shutil.rmtree(folder, ignore_errors=True)
     to.unlink(missing_ok=True)
-    shutil.rmtree(parts_folder(to), ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, to: Path) -> Iterator[None]:
+    held = _lock(folder, to)
+    try:
+        yield
+    finally:
+        os.close(held.descriptor)
+
+
+def _lock(folder: Path, to: Path) -> Lock:
+    try:
+        return lock(folder, FOLDER)
+    except BlockingIOError:
+        raise BulkError(f"another process is writing {to}; wait for it, or choose another file") from None
 
 
 def _check_run(path: Path, to: Path, run: Description) -> None:

@@ -3,6 +3,7 @@
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 from pyarrow import ArrowException
 
@@ -39,8 +40,16 @@ def check_sources(places: Sequence[Place], reading: Reading) -> None:
     """Look for mistakes of the command line before a run begins.
 
     Raises:
-        BulkError: a source does not exist, or a Parquet file that is named lacks a column.
+        BulkError: a source does not exist, is in another or named twice, or a Parquet file that is named lacks a
+            column.
     """
+    names = sorted(f"{place.name.rstrip('/')}/" for place in places)  # what is in a folder follows the folder
+    for first, second in pairwise(names):
+        if second.startswith(first):
+            raise BulkError(
+                f"{second.rstrip('/')} is in {first.rstrip('/')}, which is named, too: its images would be classified "
+                "twice, with the same ids; name it once"
+            )
     for place in places:
         try:
             if place.kind() == "file" and is_table(place.name):

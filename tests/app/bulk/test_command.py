@@ -123,6 +123,7 @@ def test_a_worker_that_is_killed_ends_the_run_in_one_sentence(many, tmp_path):
         os.kill(int(worker), signal.SIGKILL)
         stderr = process.stderr.read()
     assert process.returncode == 1 and "error: a process was killed, probably because memory ran out" in stderr
+    assert "look at the images from " in stderr
     assert "Traceback" not in stderr and run(many, "--to", to)[0] == 0 and ids(to) == expected(many)
 
 

@@ -96,6 +96,17 @@ def test_two_processes_do_not_write_the_same_file(to):
         Parts(to, SCHEMA, RUN)
 
 
+def test_what_another_process_writes_is_not_discarded(to):
+    to.write_bytes(b"old answers")
+    with closing(Parts(to, SCHEMA, RUN)) as parts:
+        parts.write([batch("a")], Cursor().after(["a"]))
+        with pytest.raises(BulkError, match="another process is writing"):
+            discard(to)
+        assert to.exists() and list(parts_folder(to).glob("*.parquet"))
+    discard(to)
+    assert not to.exists() and not parts_folder(to).exists()
+
+
 def test_a_run_killed_before_it_removed_its_parts_is_finished(to):
     with closing(Parts(to, SCHEMA, RUN)) as parts:
         parts.finish()

@@ -82,3 +82,18 @@ def test_mistakes_of_the_command_line_are_found_before_the_run(tmp_path, photos)
         check_sources([table], Reading(1, "photo"))
     with pytest.raises(BulkError, match=r"gone: No such file or directory; check the path"):
         check_sources([find_place(str(tmp_path / "gone"))], READING)
+
+
+@pytest.mark.parametrize(
+    "names", [("a.png", "a.png"), ("photos", "photos/b"), ("photos/b", "c.png", "photos/"), ("s3://a/b/c", "s3://a/b")]
+)
+def test_a_source_that_is_in_another_is_refused(names):
+    with pytest.raises(BulkError, match="is named, too: its images would be classified twice"):
+        check_sources([find_place(name) for name in names], READING)
+
+
+def test_names_that_begin_alike_are_different_sources(tmp_path, photos):
+    names = ["a", "a.png", "a b", "ab"]
+    for name in names:
+        (tmp_path / name).write_bytes(photos["0.png"])
+    check_sources([find_place(str(tmp_path / name)) for name in names], READING)
