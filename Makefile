@@ -39,8 +39,8 @@ check: .venv/.dev  ## format, lint, types, the import contract and all tests
 test: .venv/.dev  ## the fast tests, in a minute, or any others: make test ARGS="tests/app -k predict"
 	.venv/bin/pytest $(or $(ARGS),$(fast))
 
-# Tests of a file share its fixtures, so they stay together. After a crash pytest-xdist would wait for ever for the tests of the lost process.
-parallel := --numprocesses 2 --dist loadfile --max-worker-restart 0
+# Three processes for two cores, as many tests wait. Tests of a file share its fixtures, so they stay together. After a crash pytest-xdist would wait for ever for the tests of the lost process.
+parallel := --numprocesses 3 --dist loadfile --max-worker-restart 0
 fast := -m 'not slow and not process and not browser' $(parallel)
 
 fuzz: .venv/.dev  ## thousands of damaged images, requests and calls of the API
