@@ -38,6 +38,7 @@ from benchmarks.load.closed_loop import whole_number
 from benchmarks.load.open_loop import percentile_ms
 
 PROXIES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
+DRAIN_SECONDS = {"nginx": 3.0, "haproxy": 1.0}  # as their files say
 DOCUMENTED_PORTS = "8000", "8001", "8002"  # of the proxy and the instances in deploy/proxies
 SETTLE_SECONDS, RENEWAL_SECONDS, MIN_REQUESTS = 1.0, 60.0, 10_000
 
@@ -67,14 +68,16 @@ class Trial:
 class Instance:
     """One instance of the service on a port, with one log for all its programs."""
 
-    def __init__(self, folder: Path, port: int, workers: int) -> None:
+    def __init__(self, folder: Path, port: int, workers: int, drain_seconds: float = 1.0) -> None:
         self._folder, self.port, self._workers = folder, port, workers
+        self._drain_seconds = str(drain_seconds)
         self._stack = ExitStack()
 
     async def start(self) -> None:
         """Start it and wait until it is ready."""
         log = self._folder / f"{self.port}.log"
         environment = {"CIFAR10_WORKERS": str(self._workers), "CIFAR10_BIND_PORT": str(self.port)}
+        environment["CIFAR10_DRAIN_SECONDS"] = self._drain_seconds
         command = [sys.executable, "-m", "app", "serve"]
         self.process = self._stack.enter_context(running(command, log, environment, ROOT))
         await asyncio.to_thread(wait_for, self.process, log, self.is_ready)
@@ -137,7 +140,7 @@ async def behind(proxy: str, replacements: int, connections: int, min_requests: 
     trial = Trial(f"two instances behind {proxy}, SIGTERM and start")
     with tempfile.TemporaryDirectory(prefix="rolling-") as name:
         folder, ports = Path(name), (free_port(), free_port(), free_port())
-        instances = [Instance(folder, port, workers=1) for port in ports[1:]]
+        instances = [Instance(folder, port, workers=1, drain_seconds=DRAIN_SECONDS[proxy]) for port in ports[1:]]
         try:
             await asyncio.gather(*(instance.start() for instance in instances))
             with _proxy(proxy, folder, ports) as process:
