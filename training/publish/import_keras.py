@@ -132,8 +132,8 @@ def compare_with_original(
         the largest difference of a probability, or why Keras could not be asked.
 
     Raises:
-        TrainingError: they differ by more than float32 explains; or the layers were matched by their order, and Keras
-            does not confirm it.
+        TrainingError: Keras's are not finite; they differ by more than float32 explains; or the layers were matched by
+            their order, and Keras does not confirm it.
     """
     try:
         if saved.read.mixed:
@@ -147,6 +147,10 @@ def compare_with_original(
                 "both files from the same model"
             ) from None
         return str(error)
+    if not np.isfinite(outputs).all():
+        raise TrainingError(
+            "Keras's answers are not finite for some images; look at the weights, and at what scales the pixels"
+        )
     expected = as_probabilities(outputs, network)
     received = keras_probabilities(folder, network, as_inputs(pixels, network.preprocessing))
     difference = float(np.abs(received - expected).max())

@@ -282,6 +282,14 @@ def test_keras_gets_nothing_that_the_network_does_not_compute_with(tmp_path, cap
     assert "compared with Keras on the file itself: probabilities differ by up to" in capsys.readouterr().out
 
 
+def test_a_network_that_gives_no_numbers_is_refused(tmp_path, capsys):
+    model = keras.Sequential([keras.Input((32, 32, 3)), L.Flatten(), L.Dense(3)])
+    model.layers[-1].set_weights([np.full((3072, 3), 3e38, "float32"), np.zeros(3, "float32")])
+    model.save(tmp_path / "huge.keras")
+    assert run_whole(tmp_path / "huge.keras", tmp_path, "--data", str(tmp_path / "absent")) == 1
+    assert "answers are not finite for some images" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def scaling_model(tmp_path_factory):
     """A classifier of the patterns that scales pixels itself; fed with pixel / 255, it calls all images the same."""
