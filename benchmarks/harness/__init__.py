@@ -1,1 +1,1 @@
-"""What benchmarks share: processes and servers, measuring in turns, tables, and a description of the machine."""
+"""Tools of the benchmarks: start processes and servers, measure in turns, describe the machine, print tables."""

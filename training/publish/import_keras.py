@@ -8,7 +8,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,6 @@ from training.data.dataset import MAX_LABEL_LENGTH, Dataset, as_inputs, compose,
 from training.errors import TrainingError
 from training.evaluate.robustness import ShowProgress, show_nothing
 from training.fit.loop import write_weights
-from training.publish.apart import run_apart
 from training.publish.candidate import Candidate, publish_candidate
 from training.publish.compare_with_keras import COMPARED_IMAGES, TOLERANCES, as_probabilities, keras_probabilities
 from training.publish.compiled import CompiledNetwork
@@ -39,6 +38,7 @@ from training.publish.import_preprocessing import (
     doubt_statistics,
     scaling_before,
 )
+from training.publish.isolation import run_isolated
 from training.publish.keras_files.archive import HDF5, MAX_MODEL_BYTES, ModelFile, read_model_file
 from training.publish.keras_files.graph import shown
 from training.publish.keras_files.network import KerasArchitecture, KerasWeights, read_keras_json, read_keras_weights
@@ -180,14 +180,17 @@ def read_model(path: Path) -> SavedNetwork:
         )
     data = _read_bounded(path, MAX_MODEL_BYTES)
     with _importing(path):
-        file, read, found = run_apart(_read_whole, data)
+        file = _take_apart(data)
+        read = run_isolated(read_keras_json, file.document, file.version)
+        found = run_isolated(read_keras_weights, file.weights, read)
     return _saved(read, found, Original(data, file), {"model": _describe(path, data)})
 
 
-def _read_whole(data: bytes) -> tuple[ModelFile, KerasArchitecture, KerasWeights]:
-    file = read_model_file(data)
-    read = read_keras_json(file.document, file.version)
-    return file, read, read_keras_weights(file.weights, read)
+def _take_apart(data: bytes) -> ModelFile:
+    """Read a zip here, as Python does that within limits, and HDF5 isolated, without copying its weights back."""
+    if not data.startswith(HDF5):
+        return read_model_file(data)
+    return replace(run_isolated(lambda: replace(read_model_file(data), weights=b"")), weights=data)
 
 
 def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
@@ -201,10 +204,10 @@ def read_saved(architecture: Path, weights: Path) -> SavedNetwork:
     with _importing(architecture):
         if text.startswith((b"PK", HDF5)):
             raise ModelError(f"it is a whole model, not JSON; import it by itself: import {architecture} --labels …")
-        read = run_apart(read_keras_json, text)
+        read = run_isolated(read_keras_json, text)
     with _importing(weights):
         inner = read_model_file(data).weights if data.startswith(b"PK") else data
-        found = run_apart(read_keras_weights, inner, read)
+        found = run_isolated(read_keras_weights, inner, read)
     files = {"architecture": _describe(architecture, text), "weights": _describe(weights, data)}
     return _saved(read, found, Original(b"", ModelFile(text, inner, read.version)), files)
 

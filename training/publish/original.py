@@ -22,7 +22,7 @@ UNUSED = "_initializer", "_regularizer", "_constraint", "build_config", "compile
 
 @dataclass(frozen=True)
 class Original:
-    """The content of the files: of a whole model, or b"", and what it is taken apart to."""
+    """The content of a whole model's file, b"" if there are two files, and its parts."""
 
     model: bytes
     parts: ModelFile
@@ -81,5 +81,5 @@ def _load(original: Original, folder: Path) -> keras.Model:
 
 
 def _without_training(entry: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what nothing is computed with: what may hold custom code, and shapes that memory is taken for."""
+    """Leave out what no answer depends on: it may hold custom code, or shapes that take any memory."""
     return {key: value for key, value in entry.items() if not key.endswith(UNUSED)}

@@ -1,1 +1,1 @@
-"""What a run leaves in its directory: settings, checkpoints, history, its environment and logs."""
+"""The run directory: settings, checkpoints, history, environment and logs of one training."""
